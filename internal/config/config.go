@@ -1,0 +1,129 @@
+// Package config reads /etc/unlock.toml and the rd.unlock settings of the kernel
+// command line into a Config, and refuses everything it does not understand:
+// unknown settings, wrong types, impossible combinations, each with its file and
+// line. A Config that was returned without error needs no further checking.
+//
+// It knows nothing of disks or networks that exist; that a device is there is for
+// others to find out.
+package config
+
+import "time"
+
+// DefaultFile is where the configuration lies in the initramfs and on the system
+// whose image is being built.
+const DefaultFile = "/etc/unlock.toml"
+
+// Config is a whole configuration.
+type Config struct {
+	File    string        // the file it came from, for messages
+	Volumes []Volume      // in the order of the file; names are unique
+	Timeout time.Duration // for everything that waits; default 10 min
+	AWS     AWS
+	Skip    bool // rd.unlock=0: do nothing
+	Debug   bool // rd.unlock.debug
+}
+
+// AWS says how AWS is reached. The zero value is right on EC2.
+type AWS struct {
+	Region    string            // only where neither the KMS ARN nor IMDS should decide
+	Endpoint  map[string]string // service ("kms", "s3", "ssm", "imds") → URL, for VPC endpoints
+	FIPS      bool
+	DualStack bool
+	CABundle  string // PEM file with further certificate authorities
+}
+
+// Source is where a key's ciphertext comes from.
+type Source string
+
+// The schemes of a Source; s3, file and ssm carry a location after the colon.
+const (
+	SourceS3        = "s3"        // s3://BUCKET/KEY: ciphertext as `aws kms encrypt` writes it, raw bytes
+	SourceFile      = "file"      // file:PATH: the same, in the image
+	SourceSSM       = "ssm"       // ssm:NAME: a parameter that holds it in base64
+	SourceHeader    = "header"    // in the volume's own LUKS2 token
+	SourceEphemeral = "ephemeral" // a random key, never stored
+)
+
+// Scheme returns one of the constants above.
+func (s Source) Scheme() string { panic("stub") }
+
+// Bucket returns bucket and object key of an s3 source.
+func (s Source) Bucket() (bucket, key string) { panic("stub") }
+
+// Path returns the location of a file or ssm source.
+func (s Source) Path() string { panic("stub") }
+
+// Key says how the passphrase of a volume is had. Two volumes with equal Keys
+// (s3, file, ssm) share one KMS call.
+type Key struct {
+	Source    Source
+	VersionID string            // of the S3 object; empty: the current one
+	KMSKeys   []string          // key ARNs; the first is used for new data keys, all are accepted, tried in order
+	Context   map[string]string // KMS encryption context
+}
+
+// Format says when a volume may be formatted. The zero value never formats.
+type Format int
+
+const (
+	FormatNever     Format = iota // open only
+	FormatBlank                   // format disks that are blank
+	FormatEphemeral               // new at each boot; instance store only
+)
+
+// Layout says what becomes of several disks of one volume.
+type Layout int
+
+const (
+	LayoutStripe   Layout = iota // one striped device NAME over a LUKS volume on each disk
+	LayoutSeparate               // NAME0, NAME1, …
+)
+
+// SelectorKind is the form of a device selector.
+type SelectorKind int
+
+const (
+	SelectInvalid       SelectorKind = iota
+	SelectInstanceStore              // instance-store (Value "") or instance-store:N (Value "N")
+	SelectEBS                        // ebs:/dev/sdf; Value is the attach name without /dev/
+	SelectPath                       // /dev/…
+	SelectUUID                       // UUID= of the LUKS header
+	SelectLabel                      // LABEL= of the LUKS header
+	SelectPartUUID                   // PARTUUID=
+	SelectSerial                     // serial=
+	SelectFile                       // file:PATH below the new root, through a loop device
+)
+
+// Selector names the disks of a volume.
+type Selector struct {
+	Kind  SelectorKind
+	Value string
+}
+
+// String returns the selector as it stands in the configuration.
+func (s Selector) String() string { panic("stub") }
+
+// Volume is one [[volume]].
+type Volume struct {
+	Line         int // where it begins in the file
+	Name         string
+	Device       Selector
+	Size         int64 // bytes, of a file-backed volume
+	Count        int   // disks to wait for; 0: those found once the kernel has settled
+	Format       Format
+	Layout       Layout
+	Filesystem   string // made once when the volume is formatted: ext4, xfs, btrfs, swap or ""
+	Mount        string // absolute, below the new root; "" is not mounted
+	MountOptions string
+	Required     bool
+	Discard      bool // allow-discards
+	Key          Key  // its own, else the file's [key]
+}
+
+// Error is a mistake in the configuration.
+type Error struct {
+	File string
+	Line int // 0 where no line can be named
+	Msg  string
+	Hint string
+}

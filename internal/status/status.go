@@ -1,0 +1,154 @@
+// Package status is what one boot leaves behind for people and scripts:
+// /run/unlock/status.json, with the volumes, the steps and their times, and the
+// AWS request ids that lead to CloudTrail. It never holds secrets.
+package status
+
+import (
+	"encoding/json"
+	"fmt"
+	"os"
+	"path/filepath"
+	"sync"
+	"time"
+)
+
+// DefaultFile is where a boot leaves its Boot.
+const DefaultFile = "/run/unlock/status.json"
+
+// Results of a boot.
+const (
+	ResultDone    = "done"    // all volumes are there, or those missing were optional
+	ResultNothing = "nothing" // no disk matched, or rd.unlock=0
+	ResultFailed  = "failed"
+)
+
+// Boot is one run of unlock.
+type Boot struct {
+	Version  string    `json:"version"`
+	Started  time.Time `json:"started"`
+	Duration Millis    `json:"duration_ms"`
+	Result   string    `json:"result"`
+	Error    string    `json:"error,omitempty"`
+	Hint     string    `json:"hint,omitempty"`
+	PeakRSS  int64     `json:"peak_rss_bytes"`
+	Volumes  []Volume  `json:"volumes"`
+	Steps    []Step    `json:"steps"`
+	Calls    []Call    `json:"aws_calls"`
+}
+
+// Volume is one configured volume and what became of it.
+type Volume struct {
+	Name    string   `json:"name"`
+	Action  string   `json:"action"` // "opened", "formatted", "already open", "refused", "failed"
+	Devices []string `json:"devices"`
+	Mapping []string `json:"mappings"` // /dev/mapper/…
+	UUIDs   []string `json:"luks_uuids"`
+	KMSKey  string   `json:"kms_key,omitempty"` // ARN that AWS says it used
+	Mount   string   `json:"mount,omitempty"`
+	Error   string   `json:"error,omitempty"`
+}
+
+// Step is something that took time; steps overlap.
+type Step struct {
+	Name     string `json:"name"`    // "disks", "dhcp", "credentials", "kms", "format", …
+	Subject  string `json:"subject"` // a disk, host or volume; may be empty
+	Start    Millis `json:"start_ms"`
+	Duration Millis `json:"duration_ms"`
+	Error    string `json:"error,omitempty"`
+}
+
+// Call is one request that AWS answered.
+type Call struct {
+	Service   string `json:"service"`
+	Operation string `json:"operation"`
+	KeyARN    string `json:"key,omitempty"`
+	RequestID string `json:"request_id"`
+	Attempts  int    `json:"attempts"`
+}
+
+// Millis is a duration that is written as milliseconds with three decimals.
+type Millis time.Duration
+
+// MarshalJSON writes milliseconds.
+func (m Millis) MarshalJSON() ([]byte, error) {
+	return fmt.Appendf(nil, "%.3f", float64(m)/float64(time.Millisecond)), nil
+}
+
+// UnmarshalJSON reads milliseconds.
+func (m *Millis) UnmarshalJSON(b []byte) error {
+	var ms float64
+	if err := json.Unmarshal(b, &ms); err != nil {
+		return err
+	}
+	*m = Millis(ms * float64(time.Millisecond))
+	return nil
+}
+
+// Recorder collects the steps of a running boot. Safe for concurrent use.
+type Recorder struct {
+	mu    sync.Mutex
+	start time.Time
+	steps []Step
+	calls []Call
+}
+
+// NewRecorder starts the clock.
+func NewRecorder() *Recorder { return &Recorder{start: time.Now()} }
+
+// Step runs f and records how long it took and how it ended.
+func (r *Recorder) Step(name, subject string, f func() error) error {
+	begin := time.Now()
+	err := f()
+	s := Step{Name: name, Subject: subject, Start: Millis(begin.Sub(r.start)), Duration: Millis(time.Since(begin))}
+	if err != nil {
+		s.Error = err.Error()
+	}
+	r.mu.Lock()
+	defer r.mu.Unlock()
+	r.steps = append(r.steps, s)
+	return err
+}
+
+// Called records a request that AWS answered.
+func (r *Recorder) Called(c Call) {
+	r.mu.Lock()
+	defer r.mu.Unlock()
+	r.calls = append(r.calls, c)
+}
+
+// Fill puts what was recorded so far into b.
+func (r *Recorder) Fill(b *Boot) {
+	r.mu.Lock()
+	defer r.mu.Unlock()
+	b.Started, b.Duration = r.start, Millis(time.Since(r.start))
+	b.Steps = append([]Step(nil), r.steps...)
+	b.Calls = append([]Call(nil), r.calls...)
+}
+
+// Write writes b to file, mode 0644, making its directory.
+func Write(file string, b *Boot) error {
+	data, err := json.MarshalIndent(b, "", "  ")
+	if err != nil {
+		return fmt.Errorf("encoding status: %w", err)
+	}
+	if err := os.MkdirAll(filepath.Dir(file), 0o755); err != nil {
+		return fmt.Errorf("writing status: %w", err)
+	}
+	if err := os.WriteFile(file, append(data, '\n'), 0o644); err != nil {
+		return fmt.Errorf("writing status: %w", err)
+	}
+	return nil
+}
+
+// Read reads what Write wrote.
+func Read(file string) (*Boot, error) {
+	data, err := os.ReadFile(file)
+	if err != nil {
+		return nil, fmt.Errorf("reading status: %w", err)
+	}
+	b := new(Boot)
+	if err := json.Unmarshal(data, b); err != nil {
+		return nil, fmt.Errorf("reading status %s: %w", file, err)
+	}
+	return b, nil
+}
