@@ -44,15 +44,6 @@ const (
 	SourceEphemeral = "ephemeral" // a random key, never stored
 )
 
-// Scheme returns one of the constants above.
-func (s Source) Scheme() string { panic("stub") }
-
-// Bucket returns bucket and object key of an s3 source.
-func (s Source) Bucket() (bucket, key string) { panic("stub") }
-
-// Path returns the location of a file or ssm source.
-func (s Source) Path() string { panic("stub") }
-
 // Key says how the passphrase of a volume is had. Two volumes with equal Keys
 // (s3, file, ssm) share one KMS call.
 type Key struct {
@@ -100,9 +91,6 @@ type Selector struct {
 	Value string
 }
 
-// String returns the selector as it stands in the configuration.
-func (s Selector) String() string { panic("stub") }
-
 // Volume is one [[volume]].
 type Volume struct {
 	Line         int // where it begins in the file
@@ -118,12 +106,4 @@ type Volume struct {
 	Required     bool
 	Discard      bool // allow-discards
 	Key          Key  // its own, else the file's [key]
-}
-
-// Error is a mistake in the configuration.
-type Error struct {
-	File string
-	Line int // 0 where no line can be named
-	Msg  string
-	Hint string
 }

@@ -1,0 +1,189 @@
+package config_test
+
+import (
+	"errors"
+	"os"
+	"path/filepath"
+	"strings"
+	"testing"
+	"time"
+
+	"unlock/internal/config"
+)
+
+const arn = "arn:aws:kms:us-east-1:111122223333:key/1234abcd-12ab-34cd-56ef-1234567890ab"
+
+const whole = `timeout = "3m"
+
+[key]
+source  = "s3://an-internalstoragekeybucket/LuksInternalStorageKey"
+kms_key = "` + arn + `"
+[key.context]
+purpose = "secretfs"
+
+[aws]
+ca_bundle = "/etc/unlock/ca.pem"
+endpoint  = { kms = "https://vpce-1.kms.us-east-1.vpce.amazonaws.com" }
+
+[[volume]]
+name       = "secretfs"
+device     = "instance-store"
+format     = "blank"
+filesystem = "ext4"
+mount      = "/mnt/secretfs"
+
+[[volume]]
+name     = "scratch"
+device   = "ebs:/dev/sdf"
+required = false
+key      = { source = "header", kms_key = ["` + arn + `"] }
+`
+
+func TestParse(t *testing.T) {
+	c, err := config.Parse("unlock.toml", []byte(whole))
+	if err != nil {
+		t.Fatal(err)
+	}
+	if len(c.Volumes) != 2 || c.Timeout != 3*time.Minute {
+		t.Fatalf("Parse = %d volumes, timeout %v, want 2, 3m", len(c.Volumes), c.Timeout)
+	}
+	v := c.Volumes[0]
+	if v.Line != 13 || v.Format != config.FormatBlank || !v.Required || v.Device.String() != "instance-store" {
+		t.Errorf("first volume = %+v", v)
+	}
+	if bucket, key := v.Key.Source.Bucket(); bucket != "an-internalstoragekeybucket" || key != "LuksInternalStorageKey" {
+		t.Errorf("bucket, key = %q, %q", bucket, key)
+	}
+	if v.Key.Context["purpose"] != "secretfs" || v.Key.KMSKeys[0] != arn {
+		t.Errorf("key = %+v", v.Key)
+	}
+	w := c.Volumes[1]
+	if w.Required || w.Key.Source != config.SourceHeader || w.Device != (config.Selector{Kind: config.SelectEBS, Value: "sdf"}) {
+		t.Errorf("second volume = %+v", w)
+	}
+}
+
+// volume returns a configuration whose [[volume]] stands in line 5, its
+// settings following.
+func volume(settings ...string) string {
+	return "[key]\nsource = \"header\"\nkms_key = \"" + arn + "\"\n\n[[volume]]\n" + strings.Join(settings, "\n") + "\n"
+}
+
+func TestMistakes(t *testing.T) {
+	ok := []string{`name = "a"`, `device = "instance-store"`}
+	for name, row := range map[string]struct {
+		text string
+		line int
+		msg  string
+	}{
+		"unknown setting":       {volume(append(ok, `formt = "blank"`)...), 8, `unknown setting "volume.formt"`},
+		"unknown table":         {volume(ok...) + "[keys]\nx = 1\n", 8, `unknown setting "keys"`},
+		"no TOML":               {volume(append(ok, `format = `)...), 8, "at start of value"},
+		"wrong type":            {volume(append(ok, `count = "two"`)...), 8, "cannot"},
+		"twice the same":        {volume(append(ok, `name = "b"`)...), 8, "already"},
+		"no volume":             {"timeout = \"1m\"\n", 0, "no [[volume]]"},
+		"missing key":           {"\n[[volume]]\nname = \"a\"\ndevice = \"/dev/vdb\"\n", 2, `volume "a" has no key`},
+		"missing kms_key":       {"[key]\nsource = \"header\"\n" + "[[volume]]\nname = \"a\"\ndevice = \"/dev/vdb\"\n", 2, "kms_key is missing"},
+		"alias":                 {strings.Replace(volume(ok...), "key/1234abcd", "alias/1234abcd", 1), 3, "is an alias"},
+		"no ARN":                {strings.Replace(volume(ok...), arn, "1234abcd-12ab-34cd-56ef-1234567890ab", 1), 3, "is not the ARN"},
+		"unknown source":        {strings.Replace(volume(ok...), "header", "https://example.com", 1), 2, "not a key source"},
+		"bucket without object": {strings.Replace(volume(ok...), "header", "s3://bucket", 1), 2, "is not s3://BUCKET/KEY"},
+		"relative file":         {strings.Replace(volume(ok...), "header", "file:key.bin", 1), 2, "absolute path"},
+		"reserved context":      {volume(ok...) + "[key.context]\n\"unlock:set\" = \"x\"\n", 9, "unlock's own"},
+		"no name":               {volume(`device = "instance-store"`), 5, "no name"},
+		"name with a slash":     {volume(`name = "a/b"`, ok[1]), 6, "cannot be the name"},
+		"name control":          {volume(`name = "control"`, ok[1]), 6, "cannot be the name"},
+		"two of one name":       {volume(append(ok, "[[volume]]", ok[0], `device = "/dev/vdb"`)...), 9, "line 5"},
+		"clash with separate": {volume(append(ok, `layout = "separate"`, "[[volume]]", `name = "a1"`,
+			`device = "/dev/vdb"`)...), 10, "clashes"},
+		"unknown selector":       {volume(ok[0], `device = "instancestore"`), 7, `unknown device selector "instancestore"`},
+		"selector without value": {volume(ok[0], `device = "UUID="`), 7, "names nothing"},
+		"disk number":            {volume(ok[0], `device = "instance-store:01"`), 7, "not a disk number"},
+		"path outside dev":       {volume(ok[0], `device = "/etc/passwd"`), 7, "below /dev"},
+		"path with dots":         {volume(ok[0], `device = "/dev/../sda"`), 7, "below /dev"},
+		"unknown format":         {volume(append(ok, `format = "always"`)...), 8, `"always"`},
+		"unknown file system":    {volume(append(ok, `filesystem = "ntfs"`)...), 8, `"ntfs"`},
+		"relative mount":         {volume(append(ok, `filesystem = "ext4"`, `mount = "mnt"`)...), 9, "absolute path"},
+		"mount on the root":      {volume(append(ok, `filesystem = "ext4"`, `mount = "/"`)...), 9, "absolute path below /"},
+		"mount without fs":       {volume(append(ok, `mount = "/mnt"`)...), 8, "no file system"},
+		"layout of one":          {volume(ok[0], `device = "/dev/vdb"`, `layout = "stripe"`), 8, "one device"},
+		"count of one":           {volume(ok[0], `device = "/dev/vdb"`, `count = 2`), 8, "count 2"},
+		"file without size":      {volume(ok[0], `device = "file:/var/secretfs"`), 7, "no size"},
+		"size of a disk":         {volume(append(ok, `size = "1GiB"`)...), 8, "file-backed"},
+		"ephemeral with KMS":     {volume(append(ok, `format = "ephemeral"`, `key = { source = "header", kms_key = "`+arn+`" }`)...), 8, "do not fit"},
+		"ephemeral on EBS":       {volume(ok[0], `device = "ebs:sdf"`, `format = "ephemeral"`), 7, "instance store only"},
+		"bad timeout":            {"timeout = \"soon\"\n" + volume(ok...), 1, "soon"},
+		"endpoint in the clear":  {volume(ok...) + "[aws.endpoint]\nkms = \"http://10.0.0.1\"\n", 9, "https://"},
+		"endpoint of ec2":        {volume(ok...) + "[aws.endpoint]\nec2 = \"https://10.0.0.1\"\n", 9, "unknown service"},
+	} {
+		t.Run(name, func(t *testing.T) {
+			_, err := config.Parse("unlock.toml", []byte(row.text))
+			var e *config.Error
+			if !errors.As(err, &e) {
+				t.Fatalf("Parse = %v, want a *config.Error", err)
+			}
+			if e.File != "unlock.toml" || e.Line != row.line || !strings.Contains(e.Msg, row.msg) {
+				t.Errorf("Parse = %v, want line %d, %q", err, row.line, row.msg)
+			}
+		})
+	}
+}
+
+func TestCmdline(t *testing.T) {
+	file := filepath.Join(t.TempDir(), "unlock.toml")
+	if err := os.WriteFile(file, []byte(whole), 0o644); err != nil {
+		t.Fatal(err)
+	}
+	for name, row := range map[string]struct {
+		cmdline string
+		check   func(*config.Config) bool
+		err     string
+	}{
+		"nothing":         {"quiet root=/dev/nvme0n1p1", func(c *config.Config) bool { return !c.Skip && !c.Debug }, ""},
+		"skip":            {"rd.unlock=0", func(c *config.Config) bool { return c.Skip }, ""},
+		"not skipped":     {"rd.unlock=0 rd.unlock=1", func(c *config.Config) bool { return !c.Skip }, ""},
+		"debug, timeout":  {"rd.unlock.debug rd.unlock.timeout=\"5m\"\n", func(c *config.Config) bool { return c.Debug && c.Timeout == 5*time.Minute }, ""},
+		"quoted":          {`dyndbg="file a.c +p rd.unlock=0"`, func(c *config.Config) bool { return !c.Skip }, ""},
+		"bad switch":      {"rd.unlock=no", nil, "neither on nor off"},
+		"bad timeout":     {"rd.unlock.timeout=-1s", nil, "not a duration"},
+		"a key":           {"rd.unlock.key=file:/x", nil, `unknown setting "rd.unlock.key"`},
+		"format the root": {"root=/dev/mapper/secretfs ro", nil, file + ":13: volume \"secretfs\" is the root device"},
+	} {
+		t.Run(name, func(t *testing.T) {
+			c, err := config.Load(file, row.cmdline)
+			if row.err != "" {
+				if err == nil || !strings.Contains(err.Error(), row.err) {
+					t.Fatalf("Load = %v, want %q", err, row.err)
+				}
+				return
+			}
+			if err != nil || !row.check(c) {
+				t.Fatalf("Load = %+v, %v", c, err)
+			}
+		})
+	}
+}
+
+func TestLoadMissing(t *testing.T) {
+	_, err := config.Load("/nonexistent/unlock.toml", "")
+	var e *config.Error
+	if !errors.As(err, &e) || e.Hint == "" {
+		t.Fatalf("Load = %v, want a *config.Error with a hint", err)
+	}
+}
+
+func FuzzParse(f *testing.F) {
+	f.Add([]byte(whole))
+	f.Add([]byte(volume(`name = "a"`, `device = "instance-store:3"`)))
+	f.Add([]byte("volume = [{name = \"a\"}]\n"))
+	f.Fuzz(func(t *testing.T, data []byte) {
+		c, err := config.Parse("unlock.toml", data)
+		var e *config.Error
+		if err != nil && !errors.As(err, &e) {
+			t.Fatalf("Parse = %v, want a *config.Error", err)
+		}
+		if err == nil && (len(c.Volumes) == 0 || c.Timeout <= 0) {
+			t.Fatalf("Parse accepted %+v", c)
+		}
+	})
+}

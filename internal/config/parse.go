@@ -1,0 +1,399 @@
+package config
+
+import (
+	"bytes"
+	"errors"
+	"fmt"
+	"maps"
+	"os"
+	"path"
+	"slices"
+	"strconv"
+	"strings"
+	"time"
+
+	"github.com/pelletier/go-toml/v2"
+)
+
+// DefaultTimeout is how long a boot waits for disks, network and AWS in all.
+const DefaultTimeout = 10 * time.Minute
+
+// setContext is the name in the encryption context that unlock sets itself.
+const setContext = "unlock:set"
+
+// The file as TOML has it. Pointers tell "absent" from "zero".
+type fileTOML struct {
+	Timeout string       `toml:"timeout"`
+	Key     *keyTOML     `toml:"key"`
+	AWS     awsTOML      `toml:"aws"`
+	Volume  []volumeTOML `toml:"volume"`
+}
+
+type keyTOML struct {
+	Source    string            `toml:"source"`
+	VersionID string            `toml:"version_id"`
+	KMSKey    any               `toml:"kms_key"` // a string or an array of strings
+	Context   map[string]string `toml:"context"`
+}
+
+type awsTOML struct {
+	Region    string            `toml:"region"`
+	Endpoint  map[string]string `toml:"endpoint"`
+	FIPS      bool              `toml:"fips"`
+	DualStack bool              `toml:"dualstack"`
+	CABundle  string            `toml:"ca_bundle"`
+}
+
+type volumeTOML struct {
+	Name         string   `toml:"name"`
+	Device       string   `toml:"device"`
+	Size         string   `toml:"size"`
+	Count        int      `toml:"count"`
+	Format       string   `toml:"format"`
+	Layout       string   `toml:"layout"`
+	Filesystem   string   `toml:"filesystem"`
+	Mount        string   `toml:"mount"`
+	MountOptions string   `toml:"mount_options"`
+	Required     *bool    `toml:"required"`
+	Discard      bool     `toml:"discard"`
+	Key          *keyTOML `toml:"key"`
+}
+
+// Load reads the configuration from file and applies the kernel command line.
+// Every error is an *Error.
+func Load(file, cmdline string) (*Config, error) {
+	data, err := os.ReadFile(file)
+	if err != nil {
+		return nil, &Error{File: file, Msg: errors.Unwrap(err).Error(), Hint: "put the configuration there and rebuild the initramfs"}
+	}
+	c, err := Parse(file, data)
+	if err != nil {
+		return nil, err
+	}
+	if err := c.applyCmdline(cmdline); err != nil {
+		return nil, err
+	}
+	return c, nil
+}
+
+// Parse reads a configuration from memory; file is its name in messages. Every
+// error is an *Error.
+func Parse(file string, data []byte) (*Config, error) {
+	var f fileTOML
+	if err := toml.NewDecoder(bytes.NewReader(data)).DisallowUnknownFields().Decode(&f); err != nil {
+		return nil, decodeError(file, err)
+	}
+	p := &parser{file: file, lines: keyLines(data)}
+	return p.config(&f)
+}
+
+func decodeError(file string, err error) *Error {
+	var unknown *toml.StrictMissingError
+	if errors.As(err, &unknown) && len(unknown.Errors) > 0 {
+		first := unknown.Errors[0]
+		line, _ := first.Position()
+		return &Error{File: file, Line: line, Msg: fmt.Sprintf("unknown setting %q", strings.Join(first.Key(), ".")),
+			Hint: "unlock.toml(5) lists all settings"}
+	}
+	var decode *toml.DecodeError
+	if errors.As(err, &decode) {
+		line, _ := decode.Position()
+		return &Error{File: file, Line: line, Msg: strings.TrimPrefix(decode.Error(), "toml: ")}
+	}
+	return &Error{File: file, Msg: strings.TrimPrefix(err.Error(), "toml: ")}
+}
+
+// parser turns the decoded file into a Config; its methods return *Error with
+// the line of the setting at fault.
+type parser struct {
+	file  string
+	lines map[string]int
+}
+
+// errorAt names the line of the first of keys that the file sets.
+func (p *parser) errorAt(hint, msg string, keys ...string) *Error {
+	for _, k := range keys {
+		if line := p.lines[k]; line > 0 {
+			return &Error{File: p.file, Line: line, Msg: msg, Hint: hint}
+		}
+	}
+	return &Error{File: p.file, Msg: msg, Hint: hint}
+}
+
+func (p *parser) config(f *fileTOML) (*Config, error) {
+	c := &Config{File: p.file, Timeout: DefaultTimeout, AWS: AWS(f.AWS)}
+	if f.Timeout != "" {
+		d, err := parseTimeout(f.Timeout)
+		if err != nil {
+			return nil, p.errorAt("", err.Error(), "timeout")
+		}
+		c.Timeout = d
+	}
+	if err := p.aws(&c.AWS); err != nil {
+		return nil, err
+	}
+	var shared *Key
+	if f.Key != nil {
+		k, err := p.key(f.Key, "key")
+		if err != nil {
+			return nil, err
+		}
+		shared = k
+	}
+	if len(f.Volume) == 0 {
+		return nil, &Error{File: p.file, Msg: "no [[volume]]", Hint: "add one, or remove the file and rebuild the initramfs"}
+	}
+	for i := range f.Volume {
+		v, err := p.volume(&f.Volume[i], fmt.Sprintf("volume[%d]", i), shared)
+		if err != nil {
+			return nil, err
+		}
+		c.Volumes = append(c.Volumes, *v)
+	}
+	if err := p.together(c.Volumes); err != nil {
+		return nil, err
+	}
+	return c, nil
+}
+
+func parseTimeout(text string) (time.Duration, error) {
+	d, err := time.ParseDuration(text)
+	if err != nil || d <= 0 {
+		return 0, fmt.Errorf("timeout %q is not a duration such as 90s or 5m", text)
+	}
+	return d, nil
+}
+
+func (p *parser) aws(a *AWS) error {
+	for service, url := range a.Endpoint {
+		at := "aws.endpoint." + service
+		if !slices.Contains([]string{"kms", "s3", "ssm", "imds"}, service) {
+			return p.errorAt("endpoints are kms, s3, ssm and imds", fmt.Sprintf("unknown service %q", service), at, "aws.endpoint")
+		}
+		secure := strings.HasPrefix(url, "https://")
+		if !secure && (service != "imds" || !strings.HasPrefix(url, "http://")) {
+			return p.errorAt("only imds is spoken to without TLS", fmt.Sprintf("endpoint %q does not begin with https://", url), at, "aws.endpoint")
+		}
+	}
+	if a.CABundle != "" && !path.IsAbs(a.CABundle) {
+		return p.errorAt("", fmt.Sprintf("ca_bundle %q is not an absolute path", a.CABundle), "aws.ca_bundle")
+	}
+	return nil
+}
+
+func (p *parser) key(k *keyTOML, at string) (*Key, error) {
+	if k.Source == "" {
+		return nil, p.errorAt("set source to s3://BUCKET/KEY, file:PATH, ssm:NAME, header or ephemeral", "the key has no source", at)
+	}
+	source, err := parseSource(k.Source)
+	if err != nil {
+		return nil, p.errorAt("sources are s3://BUCKET/KEY, file:PATH, ssm:NAME, header and ephemeral", err.Error(), at+".source")
+	}
+	key := &Key{Source: source, VersionID: k.VersionID, Context: maps.Clone(k.Context)}
+	if key.VersionID != "" && source.Scheme() != SourceS3 {
+		return nil, p.errorAt("", "version_id is for s3 sources only", at+".version_id")
+	}
+	if key.KMSKeys, err = stringOrList(k.KMSKey); err != nil {
+		return nil, p.errorAt("", "kms_key is neither a string nor an array of strings", at+".kms_key")
+	}
+	for name := range key.Context {
+		if name == "" || name == setContext {
+			return nil, p.errorAt("choose another name", fmt.Sprintf("context name %q is unlock's own", name), at+".context."+name, at+".context")
+		}
+	}
+	if source.Scheme() == SourceEphemeral {
+		if len(key.KMSKeys) > 0 || len(key.Context) > 0 {
+			return nil, p.errorAt("remove kms_key and context", "an ephemeral key never goes to KMS", at+".kms_key", at+".context")
+		}
+		return key, nil
+	}
+	if len(key.KMSKeys) == 0 {
+		return nil, p.errorAt("set kms_key to the ARN of the key that must have encrypted the passphrase", "kms_key is missing", at+".source")
+	}
+	for _, arn := range key.KMSKeys {
+		if err := parseARN(arn); err != nil {
+			return nil, p.errorAt("use the form arn:aws:kms:REGION:ACCOUNT:key/ID (aws kms describe-key prints it)", err.Error(), at+".kms_key")
+		}
+	}
+	return key, nil
+}
+
+func stringOrList(v any) ([]string, error) {
+	switch v := v.(type) {
+	case nil:
+		return nil, nil
+	case string:
+		return []string{v}, nil
+	case []any:
+		var list []string
+		for _, e := range v {
+			s, ok := e.(string)
+			if !ok {
+				return nil, errors.ErrUnsupported
+			}
+			list = append(list, s)
+		}
+		return list, nil
+	}
+	return nil, errors.ErrUnsupported
+}
+
+func (p *parser) volume(t *volumeTOML, at string, shared *Key) (*Volume, error) {
+	v := &Volume{Line: p.lines[at], Name: t.Name, Count: t.Count, Filesystem: t.Filesystem,
+		Mount: t.Mount, MountOptions: t.MountOptions, Discard: t.Discard, Required: true}
+	if t.Required != nil {
+		v.Required = *t.Required
+	}
+	fail := func(setting, hint, format string, args ...any) (*Volume, error) {
+		return nil, p.errorAt(hint, fmt.Sprintf(format, args...), at+"."+setting, at)
+	}
+	if err := checkName(v.Name); err != nil {
+		return fail("name", "names are letters, digits, '.', '_', '+' and '-', as in /dev/mapper/NAME", "%v", err)
+	}
+	if t.Device == "" {
+		return fail("device", "selectors are "+selectorForms, "volume %q has no device", v.Name)
+	}
+	var err error
+	if v.Device, err = parseSelector(t.Device); err != nil {
+		return fail("device", "selectors are "+selectorForms, "%v", err)
+	}
+	if v.Format, err = oneOf(t.Format, map[string]Format{"": FormatNever, "never": FormatNever, "blank": FormatBlank, "ephemeral": FormatEphemeral}); err != nil {
+		return fail("format", "format is never, blank or ephemeral", "%v", err)
+	}
+	if v.Layout, err = oneOf(t.Layout, map[string]Layout{"": LayoutStripe, "stripe": LayoutStripe, "separate": LayoutSeparate}); err != nil {
+		return fail("layout", "layout is stripe or separate", "%v", err)
+	}
+	if t.Layout != "" && v.Device.Single() {
+		return fail("layout", "remove layout", "%s is one device", v.Device)
+	}
+	if v.Count < 0 || v.Count > 0 && v.Device.Single() {
+		return fail("count", "count is how many instance-store disks to wait for", "count %d does not fit device %s", v.Count, v.Device)
+	}
+	if _, err := oneOf(v.Filesystem, map[string]bool{"": true, "ext4": true, "xfs": true, "btrfs": true, "swap": true}); err != nil {
+		return fail("filesystem", "filesystem is ext4, xfs, btrfs or swap", "%v", err)
+	}
+	if v.Mount != "" {
+		if !path.IsAbs(v.Mount) || path.Clean(v.Mount) != v.Mount || v.Mount == "/" {
+			return fail("mount", "", "mount %q is not an absolute path below /", v.Mount)
+		}
+		if v.Filesystem == "" || v.Filesystem == "swap" {
+			return fail("mount", "set filesystem to ext4, xfs or btrfs", "volume %q has a mount point but no file system", v.Name)
+		}
+		if v.Layout == LayoutSeparate {
+			return fail("mount", "give each disk a [[volume]] of its own with device = \"instance-store:N\"", "separate disks cannot share one mount point")
+		}
+	}
+	if v.MountOptions != "" && v.Mount == "" {
+		return fail("mount_options", "", "mount_options without mount")
+	}
+	if v.Size, err = parseSize(t.Size); err != nil {
+		return fail("size", "write a number and KiB, MiB, GiB or TiB", "%v", err)
+	}
+	if file := v.Device.Kind == SelectFile; file != (v.Size > 0) {
+		if file {
+			return fail("device", "set size, for example \"20GiB\"", "file-backed volume %q has no size", v.Name)
+		}
+		return fail("size", "", "size is for file-backed volumes only")
+	}
+	if err := p.volumeKey(v, t, at, shared); err != nil {
+		return nil, err
+	}
+	return v, nil
+}
+
+// volumeKey settles which key the volume has and whether it fits the format policy.
+func (p *parser) volumeKey(v *Volume, t *volumeTOML, at string, shared *Key) error {
+	switch {
+	case t.Key != nil:
+		k, err := p.key(t.Key, at+".key")
+		if err != nil {
+			return err
+		}
+		v.Key = *k
+	case v.Format == FormatEphemeral:
+		v.Key = Key{Source: SourceEphemeral}
+	case shared != nil:
+		v.Key = *shared
+	default:
+		return p.errorAt("add [key] or [volume.key]", fmt.Sprintf("volume %q has no key", v.Name), at)
+	}
+	ephemeral := v.Key.Source.Scheme() == SourceEphemeral
+	if ephemeral != (v.Format == FormatEphemeral) {
+		return p.errorAt("use source = \"ephemeral\" with format = \"ephemeral\", and neither without the other",
+			fmt.Sprintf("volume %q: format and key source do not fit", v.Name), at+".format", at+".key.source", at)
+	}
+	if ephemeral && v.Device.Kind != SelectInstanceStore {
+		return p.errorAt("use device = \"instance-store\"", "ephemeral volumes are made on instance store only", at+".device")
+	}
+	return nil
+}
+
+// together checks what only shows with all volumes in view.
+func (p *parser) together(volumes []Volume) error {
+	names, mounts := map[string]int{}, map[string]int{}
+	for i, v := range volumes {
+		at := fmt.Sprintf("volume[%d]", i)
+		if first, ok := names[v.Name]; ok {
+			return p.errorAt("give each volume a name of its own",
+				fmt.Sprintf("volume %q is there already, in line %d", v.Name, volumes[first].Line), at+".name")
+		}
+		for j, w := range volumes {
+			rest, ok := strings.CutPrefix(v.Name, w.Name)
+			if _, err := strconv.ParseUint(rest, 10, 16); ok && j != i && w.Layout == LayoutSeparate && err == nil {
+				return p.errorAt("rename one of them",
+					fmt.Sprintf("volume %q clashes with a disk of separate volume %q", v.Name, w.Name), at+".name")
+			}
+		}
+		names[v.Name] = i
+		if first, ok := mounts[v.Mount]; ok && v.Mount != "" {
+			return p.errorAt("", fmt.Sprintf("mount point %s is taken by the volume in line %d", v.Mount, volumes[first].Line), at+".mount")
+		}
+		mounts[v.Mount] = i
+	}
+	return nil
+}
+
+func oneOf[T any](text string, values map[string]T) (T, error) {
+	v, ok := values[text]
+	if !ok {
+		return v, fmt.Errorf("%q is not a known value", text)
+	}
+	return v, nil
+}
+
+// maxName keeps CRYPT-LUKS2-UUID-NAME within the kernel's 128 bytes, with room
+// for the number of a separate disk.
+const maxName = 64
+
+func checkName(name string) error {
+	if name == "" {
+		return errors.New("a volume has no name")
+	}
+	if len(name) > maxName || name[0] == '-' || name[0] == '.' || name == "control" {
+		return fmt.Errorf("%q cannot be the name of a volume", name)
+	}
+	for i := range len(name) {
+		c := name[i]
+		letter := c >= 'a' && c <= 'z' || c >= 'A' && c <= 'Z' || c >= '0' && c <= '9'
+		if !letter && !strings.ContainsRune("._+-", rune(c)) {
+			return fmt.Errorf("%q cannot be the name of a volume", name)
+		}
+	}
+	return nil
+}
+
+// parseSize reads "20GiB"; "" is 0.
+func parseSize(text string) (int64, error) {
+	if text == "" {
+		return 0, nil
+	}
+	for i, unit := range []string{"KiB", "MiB", "GiB", "TiB"} {
+		if digits, ok := strings.CutSuffix(text, unit); ok {
+			n, err := strconv.ParseInt(strings.TrimSpace(digits), 10, 32)
+			if err == nil && n > 0 {
+				return n << (10 * (i + 1)), nil
+			}
+		}
+	}
+	return 0, fmt.Errorf("%q is not a size such as 20GiB", text)
+}
