@@ -1,3 +1,204 @@
 // Package dm drives the kernel's device-mapper by its ioctl interface
-// (linux/dm-ioctl.h): crypt with the key in the kernel keyring, striped, linear.
+// (linux/dm-ioctl.h): crypt with the key in the kernel keyring, striped, linear;
+// create, look up, remove.
+//
+// Volume keys reach dm-crypt through a logon key in the thread's keyring, never
+// through the table, so that `dmsetup table --showkeys` shows a description only.
+// Mappings carry the names, UUIDs and udev flags that cryptsetup would give them.
+//
+// A mapping made before any udevd runs would be hidden by the real root's coldplug
+// (55-dm.rules, formerly 10-dm.rules); Create therefore leaves the one database
+// entry that those rules look for. See udev.go.
 package dm
+
+import (
+	"errors"
+	"fmt"
+	"io/fs"
+	"os"
+	"strconv"
+	"strings"
+
+	"golang.org/x/sys/unix"
+)
+
+const (
+	// SectorShift turns bytes into device-mapper's 512-byte sectors.
+	SectorShift = 9
+
+	maxName = 127 // DM_NAME_LEN without the NUL
+	maxUUID = 128 // DM_UUID_LEN without the NUL
+)
+
+// Target is what a mapping maps to: Crypt, Striped or Linear.
+type Target interface {
+	// spec returns the target type, the length in sectors and the parameters.
+	spec() (kind string, sectors uint64, params string)
+}
+
+// Linear maps a contiguous part of a device.
+type Linear struct {
+	Device  string // MAJOR:MINOR
+	Offset  uint64 // sectors
+	Sectors uint64
+}
+
+func (l Linear) spec() (string, uint64, string) {
+	return "linear", l.Sectors, fmt.Sprintf("%s %d", l.Device, l.Offset)
+}
+
+// Striped spreads a mapping over devices of equal size, chunk by chunk.
+type Striped struct {
+	Devices []string // MAJOR:MINOR, in order
+	Chunk   uint64   // sectors, a power of two
+	Sectors uint64   // of the whole: a multiple of len(Devices)*Chunk
+}
+
+func (s Striped) spec() (string, uint64, string) {
+	var b strings.Builder
+	fmt.Fprintf(&b, "%d %d", len(s.Devices), s.Chunk)
+	for _, d := range s.Devices {
+		fmt.Fprintf(&b, " %s 0", d)
+	}
+	return "striped", s.Sectors, b.String()
+}
+
+// Options of Create.
+type Options struct {
+	ReadOnly bool
+	// Internal hides the device from udev's probing: a member of a stripe.
+	Internal bool
+}
+
+// Device is an active mapping.
+type Device struct {
+	Name  string
+	UUID  string
+	Major uint32
+	Minor uint32
+}
+
+// Number returns MAJOR:MINOR.
+func (d Device) Number() string { return fmt.Sprintf("%d:%d", d.Major, d.Minor) }
+
+// Node returns the kernel's own name of the device, /dev/dm-N, which exists as
+// soon as the mapping does.
+func (d Device) Node() string { return "/dev/dm-" + strconv.FormatUint(uint64(d.Minor), 10) }
+
+// Path returns /dev/mapper/NAME.
+func (d Device) Path() string { return "/dev/mapper/" + d.Name }
+
+// ErrExists: a mapping of that name or UUID is there already.
+var ErrExists = errors.New("a mapping of that name or UUID exists already")
+
+// Create makes and activates a mapping and returns when /dev/mapper/NAME is
+// there. If any step fails no mapping is left behind.
+func Create(name, uuid string, t Target, o Options) (Device, error) {
+	if name == "" || len(name) > maxName || strings.ContainsAny(name, "/\x00") || len(uuid) > maxUUID {
+		return Device{}, fmt.Errorf("creating mapping %q: name or UUID is not one that device-mapper takes", name)
+	}
+	c, err := open()
+	if err != nil {
+		return Device{}, err
+	}
+	defer c.close()
+
+	var flags uint32
+	if o.ReadOnly {
+		flags |= flagReadOnly
+	}
+	r := request{name: name, uuid: uuid, flags: flags}
+	if err := c.call(cmdCreate, &r); err != nil {
+		if errors.Is(err, unix.EBUSY) {
+			return Device{}, fmt.Errorf("creating mapping %s: %w", name, ErrExists)
+		}
+		return Device{}, fmt.Errorf("creating mapping %s: %w", name, err)
+	}
+	d := Device{Name: name, UUID: uuid, Major: unix.Major(r.dev), Minor: unix.Minor(r.dev)}
+	if err := c.activate(name, flags, t, o); err != nil {
+		return Device{}, errors.Join(err, Remove(name))
+	}
+	if err := announce(d); err != nil {
+		return Device{}, errors.Join(err, Remove(name))
+	}
+	return d, nil
+}
+
+// activate loads the table and resumes the mapping.
+func (c *control) activate(name string, flags uint32, t Target, o Options) error {
+	var err error
+	if crypt, ok := t.(Crypt); ok {
+		err = c.loadCrypt(name, flags, crypt)
+	} else {
+		err = c.load(name, flags, t)
+	}
+	if err != nil {
+		return err
+	}
+	r := request{name: name, flags: flags, event: udevFlags(o) << 16}
+	if err := c.call(cmdSuspend, &r); err != nil { // without flagSuspend it resumes
+		return fmt.Errorf("activating mapping %s: %w", name, err)
+	}
+	return nil
+}
+
+func (c *control) load(name string, flags uint32, t Target) error {
+	kind, sectors, params := t.spec()
+	r := request{name: name, flags: flags | flagSecureData, kind: kind, sectors: sectors, params: params}
+	if err := c.call(cmdTableLoad, &r); err != nil {
+		return fmt.Errorf("loading %s table of mapping %s (%s): %w", kind, name, params, err)
+	}
+	return nil
+}
+
+// Lookup returns the mapping of that name, and false if there is none.
+func Lookup(name string) (Device, bool, error) {
+	c, err := open()
+	if err != nil {
+		return Device{}, false, err
+	}
+	defer c.close()
+	r := request{name: name}
+	err = c.call(cmdStatus, &r)
+	if errors.Is(err, unix.ENXIO) {
+		return Device{}, false, nil
+	}
+	if err != nil {
+		return Device{}, false, fmt.Errorf("looking up mapping %s: %w", name, err)
+	}
+	return Device{Name: name, UUID: r.uuid, Major: unix.Major(r.dev), Minor: unix.Minor(r.dev)}, true, nil
+}
+
+// Remove removes a mapping and what Create left for udev.
+func Remove(name string) error {
+	c, err := open()
+	if err != nil {
+		return err
+	}
+	defer c.close()
+	d, ok, err := Lookup(name)
+	if err != nil || !ok {
+		return err
+	}
+	r := request{name: name}
+	if err := c.call(cmdRemove, &r); err != nil {
+		return fmt.Errorf("removing mapping %s: %w", name, err)
+	}
+	return retract(d)
+}
+
+// control is /dev/mapper/control.
+type control struct{ f *os.File }
+
+func open() (*control, error) {
+	f, err := os.OpenFile("/dev/mapper/control", os.O_RDWR, 0)
+	if errors.Is(err, fs.ErrNotExist) {
+		return nil, errors.New("device-mapper is not there (no /dev/mapper/control): the kernel module dm-mod is missing")
+	}
+	if err != nil {
+		return nil, fmt.Errorf("opening device-mapper: %w", err)
+	}
+	return &control{f}, nil
+}
+
+func (c *control) close() { c.f.Close() }
