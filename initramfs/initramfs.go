@@ -1,18 +1,107 @@
-// Package initramfs builds the standalone image: a cpio archive with unlock as
-// /init, kernel modules in load order, certificate authorities, the
-// configuration with the files that it names, and mke2fs with its libraries.
+// Package initramfs builds the standalone image: a cpio archive (newc, as
+// Documentation/driver-api/early-userspace/buffer-format.rst of the kernel has it)
+// with unlock as /init, kernel modules in load order, certificate authorities,
+// the configuration with the files that it names, and the mkfs programs that it
+// calls for with their libraries. It runs on the system whose kernel the image is for.
 package initramfs
 
-import "io"
+import (
+	"errors"
+	"fmt"
+	"io"
+	"os"
+	"slices"
+	"strings"
+
+	"unlock/internal/config"
+)
+
+// Where things lie in the image; internal/initd and internal/fsys look there.
+const (
+	moduleList  = "/etc/unlock/modules" // one path a line, in load order; + "." + TYPE for a root file system
+	releaseFile = "/etc/unlock/release" // the version of unlock that made the image
+)
+
+// hostCAs are bundles of certificate authorities as distributions place them;
+// the first that exists goes into the image. Debian, Fedora, Amazon Linux, SUSE and Arch.
+var hostCAs = []string{
+	"/etc/ssl/certs/ca-certificates.crt",
+	"/etc/pki/tls/certs/ca-bundle.crt",
+	"/etc/ssl/ca-bundle.pem",
+}
 
 // Options of Build.
 type Options struct {
-	Unlock  string   // the unlock binary
-	Config  string   // unlock.toml
-	Modules string   // /lib/modules/VERSION; empty: no modules
-	Mkfs    bool     // whether the configuration formats with a file system
-	Files   []string // further files, HOST:IMAGE
+	Unlock  string       // the unlock binary
+	Config  string       // unlock.toml
+	Modules string       // /lib/modules/VERSION; empty: no modules
+	Files   []string     // further files, HOST:IMAGE; they stand in for files of the host that the configuration names
+	Version string       // of unlock, for /etc/unlock/release
+	Note    func(string) // is told of what the image lacks and may do without; nil: nobody is
 }
 
-// Build writes the image, uncompressed, to w. Equal inputs give equal bytes.
-func Build(w io.Writer, o Options) error { panic("stub") }
+// Build writes the image, uncompressed, to w. Equal inputs give equal bytes. A
+// mistake in the configuration is a *config.Error, as at boot.
+func Build(w io.Writer, o Options) error {
+	cfg, err := config.Load(o.Config, "")
+	if err != nil {
+		return err
+	}
+	if o.Note == nil {
+		o.Note = func(string) {}
+	}
+	t := newTree()
+	for _, dir := range []string{"/dev", "/proc", "/run", "/sys", "/sysroot", "/tmp"} {
+		t.directory(dir)
+	}
+	t.device("/dev/console", 0o600, 5, 1)
+	t.device("/dev/null", 0o666, 1, 3)
+	t.content(releaseFile, 0o644, []byte(o.Version+"\n"))
+	if err := errors.Join(
+		t.file(o.Unlock, "/init", 0o755),
+		t.file(o.Config, config.DefaultFile, 0o644),
+		o.addFiles(t, cfg),
+		o.addMkfs(t, cfg),
+		o.addModules(t, cfg),
+	); err != nil {
+		return err
+	}
+	return t.write(w)
+}
+
+// addFiles adds what the caller lists, then what the configuration names and the
+// caller did not, then the host's certificate authorities.
+func (o *Options) addFiles(t *tree, cfg *config.Config) error {
+	var errs []error
+	for _, f := range o.Files {
+		host, image, ok := strings.Cut(f, ":")
+		if !ok || !strings.HasPrefix(image, "/") {
+			errs = append(errs, fmt.Errorf("%q is not HOST:IMAGE with an absolute path in the image", f))
+			continue
+		}
+		errs = append(errs, t.file(host, image, 0o644))
+	}
+	var named []string
+	for _, v := range cfg.Volumes {
+		if v.Key.Source.Scheme() == config.SourceFile {
+			named = append(named, v.Key.Source.Path())
+		}
+	}
+	if cfg.AWS.CABundle != "" {
+		named = append(named, cfg.AWS.CABundle)
+	}
+	for _, f := range named {
+		if t.has(f) {
+			continue
+		}
+		if err := t.file(f, f, 0o644); err != nil {
+			errs = append(errs, fmt.Errorf("%s names a file: %w", o.Config, err))
+		}
+	}
+	i := slices.IndexFunc(hostCAs, func(f string) bool { _, err := os.Stat(f); return err == nil })
+	if i < 0 {
+		o.Note("this system has no certificate authorities (package ca-certificates): AWS can be reached only with aws.ca_bundle")
+		return errors.Join(errs...)
+	}
+	return errors.Join(append(errs, t.file(hostCAs[i], hostCAs[0], 0o644))...)
+}

@@ -5,26 +5,54 @@
 package initd
 
 import (
-	"context"
+	"errors"
+	"fmt"
+	"os"
 
-	"unlock/internal/block"
+	"golang.org/x/sys/unix"
 )
 
 // Root is where root= is mounted.
 const Root = "/sysroot"
 
+// kernelMounts are the kernel's file systems, in the order in which they are
+// mounted; SwitchRoot moves them.
+var kernelMounts = []struct {
+	dir, fstype, data string
+	flags             uintptr
+}{
+	{"/proc", "proc", "", unix.MS_NOSUID | unix.MS_NODEV | unix.MS_NOEXEC},
+	{"/sys", "sysfs", "", unix.MS_NOSUID | unix.MS_NODEV | unix.MS_NOEXEC},
+	{"/dev", "devtmpfs", "mode=0755", unix.MS_NOSUID},
+	{"/run", "tmpfs", "mode=0755", unix.MS_NOSUID | unix.MS_NODEV},
+}
+
 // Start mounts /proc, /sys, /dev and /run, opens the console and loads the
-// modules named in the image's module list.
-func Start() error { panic("stub") }
+// modules named in the image's module list. It does all that it can; the error
+// joins what went wrong.
+func Start() error {
+	var errs []error
+	for _, m := range kernelMounts {
+		if err := unix.Mount(m.fstype, m.dir, m.fstype, m.flags, m.data); err != nil && !errors.Is(err, unix.EBUSY) {
+			errs = append(errs, fmt.Errorf("mounting %s: %w", m.dir, err))
+		}
+	}
+	errs = append(errs, openConsole(), loadList(moduleList))
+	return errors.Join(errs...)
+}
 
-// MountRoot waits for the device that root= on the kernel command line names and
-// mounts it on Root as rootfstype=, rootflags=, ro and rw say.
-func MountRoot(ctx context.Context, f *block.Finder, cmdline string) error { panic("stub") }
-
-// SwitchRoot moves the kernel's file systems below Root, deletes the initramfs,
-// and executes init= of the command line, else /sbin/init. It returns only on failure.
-func SwitchRoot(cmdline string) error { panic("stub") }
-
-// Halt ends a failed boot: it says so on the console and follows panic= of the
-// kernel command line. It does not return.
-func Halt(cmdline string) { panic("stub") }
+// openConsole makes /dev/console the standard files, which the kernel leaves
+// closed when the image has no such node.
+func openConsole() error {
+	f, err := os.OpenFile("/dev/console", os.O_RDWR, 0)
+	if err != nil {
+		return fmt.Errorf("opening the console: %w", err)
+	}
+	defer f.Close()
+	for fd := range 3 {
+		if err := unix.Dup3(int(f.Fd()), fd, 0); err != nil && int(f.Fd()) != fd {
+			return fmt.Errorf("opening the console: %w", err)
+		}
+	}
+	return nil
+}

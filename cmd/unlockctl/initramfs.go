@@ -1,0 +1,79 @@
+package main
+
+import (
+	"fmt"
+	"io"
+	"os"
+	"path/filepath"
+	"strings"
+
+	"unlock/initramfs"
+)
+
+type initramfsCmd struct {
+	Kernel   string   `required:"" placeholder:"VERSION" help:"Kernel version, or the path of its /lib/modules/VERSION."`
+	Config   string   `default:"${config}" placeholder:"FILE" help:"Configuration to put into the image (${config})."`
+	Output   string   `short:"o" required:"" placeholder:"FILE" help:"Image to write."`
+	Unlock   string   `placeholder:"FILE" help:"The unlock binary; by default the one beside unlockctl."`
+	Compress string   `enum:"zstd,none" default:"zstd" help:"zstd or none (zstd)."`
+	File     []string `sep:"none" placeholder:"HOST:IMAGE" help:"Further file to put into the image; may be repeated."`
+}
+
+// Run writes the image beside Output and renames it, so that a failed build
+// leaves the old image whole.
+func (c *initramfsCmd) Run() error {
+	o := initramfs.Options{
+		Unlock:  c.Unlock,
+		Config:  c.Config,
+		Modules: c.Kernel,
+		Files:   c.File,
+		Version: version,
+		Note:    func(s string) { fmt.Fprintln(os.Stderr, "unlockctl: note:", s) },
+	}
+	if !strings.Contains(c.Kernel, "/") {
+		o.Modules = filepath.Join("/lib/modules", c.Kernel)
+	}
+	if o.Unlock == "" {
+		self, err := os.Executable()
+		if err != nil {
+			return fmt.Errorf("finding the unlock binary: %w", err)
+		}
+		o.Unlock = filepath.Join(filepath.Dir(self), "unlock")
+	}
+	f, err := os.CreateTemp(filepath.Dir(c.Output), ".initramfs-")
+	if err != nil {
+		return fmt.Errorf("writing %s: %w", c.Output, err)
+	}
+	defer os.Remove(f.Name())
+	defer f.Close()
+	if err := c.build(f, o); err != nil {
+		return err
+	}
+	if err := f.Chmod(0o600); err != nil {
+		return fmt.Errorf("writing %s: %w", c.Output, err)
+	}
+	if err := f.Sync(); err != nil {
+		return fmt.Errorf("writing %s: %w", c.Output, err)
+	}
+	if err := os.Rename(f.Name(), c.Output); err != nil {
+		return fmt.Errorf("writing %s: %w", c.Output, err)
+	}
+	return nil
+}
+
+func (c *initramfsCmd) build(w io.Writer, o initramfs.Options) error {
+	if c.Compress == "none" {
+		return initramfs.Build(w, o)
+	}
+	zw, err := initramfs.Zstd(w)
+	if err != nil {
+		return err
+	}
+	if err := initramfs.Build(zw, o); err != nil {
+		return err
+	}
+	if err := zw.Close(); err != nil {
+		return fmt.Errorf("compressing %s: %w", c.Output, err)
+	}
+	return nil
+}

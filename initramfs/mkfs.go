@@ -1,0 +1,73 @@
+package initramfs
+
+import (
+	"fmt"
+	"os"
+	"os/exec"
+	"path"
+
+	"github.com/u-root/u-root/pkg/ldd"
+
+	"unlock/internal/config"
+)
+
+// mkfsPrograms maps the filesystem setting to the program that makes it.
+var mkfsPrograms = map[string]string{
+	"ext4":  "mke2fs",
+	"xfs":   "mkfs.xfs",
+	"btrfs": "mkfs.btrfs",
+	"swap":  "mkswap",
+}
+
+// addMkfs adds the programs for volumes that may be formatted, in /sbin.
+func (o *Options) addMkfs(t *tree, cfg *config.Config) error {
+	for _, v := range cfg.Volumes {
+		if v.Format == config.FormatNever || v.Filesystem == "" {
+			continue
+		}
+		name := mkfsPrograms[v.Filesystem]
+		if name == "" {
+			return fmt.Errorf("volume %q: no program is known that makes %s", v.Name, v.Filesystem)
+		}
+		if err := t.program(name); err != nil {
+			return fmt.Errorf("volume %q needs %s to make %s: %w", v.Name, name, v.Filesystem, err)
+		}
+		if name == "mke2fs" {
+			t.symlink("/sbin/mkfs.ext4", "mke2fs") // the name selects the features of mke2fs.conf
+			if err := t.file("/etc/mke2fs.conf", "/etc/mke2fs.conf", 0o644); err != nil {
+				o.Note("mke2fs.conf is not on this system: " + err.Error())
+			}
+		}
+	}
+	return nil
+}
+
+// program copies a program of the host to /sbin, with its libraries where its
+// interpreter expects them.
+func (t *tree) program(name string) error {
+	host, err := exec.LookPath(name)
+	if err != nil {
+		// Users that are not root lack /sbin in their PATH.
+		if host, err = exec.LookPath(path.Join("/sbin", name)); err != nil {
+			return err
+		}
+	}
+	if err := t.file(host, path.Join("/sbin", name), 0o755); err != nil {
+		return err
+	}
+	libs, err := ldd.FList(host)
+	if err != nil {
+		return fmt.Errorf("finding the libraries of %s: %w", host, err)
+	}
+	for _, lib := range libs {
+		if lib == host {
+			continue
+		}
+		if target, err := os.Readlink(lib); err == nil {
+			t.symlink(lib, target)
+		} else if err := t.file(lib, lib, 0o755); err != nil {
+			return err
+		}
+	}
+	return nil
+}

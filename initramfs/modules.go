@@ -1,0 +1,212 @@
+package initramfs
+
+import (
+	"errors"
+	"fmt"
+	"io"
+	"os"
+	"path"
+	"path/filepath"
+	"slices"
+	"strings"
+
+	"github.com/u-root/u-root/pkg/kmodule"
+
+	"unlock/internal/config"
+)
+
+// needed are the modules without which no volume opens.
+var needed = []string{"dm-mod", "dm-crypt", "xts"}
+
+// wanted are those an instance may need, whatever type it boots on; the kernel
+// ignores drivers of hardware that is not there. A name may be built in or
+// unknown to a kernel.
+var wanted = []string{
+	"af_packet",
+	"nvme", "xen-blkfront", "virtio_blk",
+	"ena", "ixgbevf", "xen-netfront", "virtio_net", "virtio_pci",
+}
+
+// ciphers are the implementations of AES; a kernel has those of its architecture.
+var ciphers = []string{"aes_generic", "aesni_intel", "aes-ce-blk", "aes-neon-blk"}
+
+// rootTypes are file systems that the real root may have. Each gets its own list,
+// loaded only if the root needs it: btrfs alone costs a benchmark at load.
+var rootTypes = []string{"ext4", "xfs", "btrfs"}
+
+// addModules adds plain .ko files, so that the boot program decompresses nothing,
+// and the lists that say in which order they are loaded.
+func (o *Options) addModules(t *tree, cfg *config.Config) error {
+	if o.Modules == "" {
+		return nil
+	}
+	k, err := readKernel(o.Modules)
+	if err != nil {
+		return err
+	}
+	names := slices.Concat(needed, wanted, ciphers)
+	for _, v := range cfg.Volumes {
+		if v.Device.Kind == config.SelectFile {
+			names = append(names, "loop")
+		}
+		if v.Mount != "" {
+			names = append(names, filesystem(v.Filesystem)...)
+		}
+	}
+	var absent []string
+	for _, name := range slices.Concat(needed, wanted) {
+		if !k.has(name) {
+			absent = append(absent, name)
+		}
+	}
+	for _, name := range needed {
+		if slices.Contains(absent, name) {
+			return fmt.Errorf("kernel %s has no %s, neither as a module nor built in: volumes cannot be opened with it", k.version(), name)
+		}
+	}
+	if len(absent) > 0 {
+		o.Note(fmt.Sprintf("kernel %s has no %s", k.version(), strings.Join(absent, ", ")))
+	}
+	if err := k.addList(t, moduleList, names); err != nil {
+		return err
+	}
+	for _, fs := range rootTypes {
+		if k.has(fs) && !k.builtin[canonical(fs)] {
+			if err := k.addList(t, moduleList+"."+fs, filesystem(fs)); err != nil {
+				return err
+			}
+		}
+	}
+	return nil
+}
+
+// filesystem names the modules of a file system. Their checksum is asked for by
+// an alias, which modprobe would resolve and a list of files cannot.
+func filesystem(name string) []string { return []string{"crc32c_generic", "crc32c_intel", name} }
+
+// kernel is what depmod and the kernel's build left in /lib/modules/VERSION.
+type kernel struct {
+	dir     string
+	file    map[string]string   // canonical name → path below dir
+	deps    map[string][]string // path → paths that it needs, in load order (modules.dep, reversed)
+	soft    map[string][]string // canonical name → names to load before (modules.softdep)
+	builtin map[string]bool     // canonical names
+}
+
+func (k *kernel) version() string { return filepath.Base(k.dir) }
+
+func (k *kernel) has(name string) bool {
+	return k.file[canonical(name)] != "" || k.builtin[canonical(name)]
+}
+
+// canonical is the module's name as the kernel prints it.
+func canonical(file string) string {
+	name, _, _ := strings.Cut(path.Base(file), ".ko")
+	return strings.ReplaceAll(name, "-", "_")
+}
+
+// readKernel reads the files that depmod(8) writes. u-root's kmodule can resolve
+// dependencies too, but in an order that differs from run to run.
+func readKernel(dir string) (*kernel, error) {
+	k := &kernel{dir: dir, file: map[string]string{}, deps: map[string][]string{},
+		soft: map[string][]string{}, builtin: map[string]bool{}}
+	lines, err := readLines(filepath.Join(dir, "modules.dep"))
+	if err != nil {
+		return nil, fmt.Errorf("%w (depmod makes it; is the kernel installed?)", err)
+	}
+	for _, line := range lines {
+		file, deps, _ := strings.Cut(line, ":")
+		k.file[canonical(file)] = file
+		k.deps[file] = strings.Fields(deps)
+		slices.Reverse(k.deps[file])
+	}
+	if lines, err = readLines(filepath.Join(dir, "modules.builtin")); err != nil {
+		return nil, err
+	}
+	for _, line := range lines {
+		k.builtin[canonical(line)] = true
+	}
+	if lines, err = readLines(filepath.Join(dir, "modules.softdep")); err != nil && !errors.Is(err, os.ErrNotExist) {
+		return nil, err
+	}
+	for _, line := range lines {
+		f := strings.Fields(line) // softdep NAME pre: A B post: C
+		if len(f) < 4 || f[0] != "softdep" || f[2] != "pre:" {
+			continue
+		}
+		before := f[3:]
+		if i := slices.Index(before, "post:"); i >= 0 {
+			before = before[:i]
+		}
+		name := canonical(f[1])
+		k.soft[name] = append(k.soft[name], before...)
+	}
+	return k, nil
+}
+
+func readLines(file string) ([]string, error) {
+	data, err := os.ReadFile(file)
+	if err != nil {
+		return nil, fmt.Errorf("reading the kernel's module list: %w", err)
+	}
+	return strings.FieldsFunc(string(data), func(r rune) bool { return r == '\n' }), nil
+}
+
+// order appends to files the module called name after all that it needs. What is
+// built in or unknown is left out; soft dependencies may be aliases, which nothing here resolves.
+func (k *kernel) order(files []string, name string) []string {
+	file := k.file[canonical(name)]
+	if file == "" || slices.Contains(files, file) {
+		return files
+	}
+	for _, f := range append(slices.Clone(k.deps[file]), file) {
+		for _, s := range k.soft[canonical(f)] {
+			if s = canonical(s); s != canonical(name) {
+				files = k.order(files, s)
+			}
+		}
+		if !slices.Contains(files, f) {
+			files = append(files, f)
+		}
+	}
+	return files
+}
+
+// addList adds the modules called names, all that they need, and their list.
+func (k *kernel) addList(t *tree, list string, names []string) error {
+	var files []string
+	for _, name := range names {
+		files = k.order(files, name)
+	}
+	var text strings.Builder
+	for _, f := range files {
+		data, err := readModule(filepath.Join(k.dir, f))
+		if err != nil {
+			return err
+		}
+		stem, _, _ := strings.Cut(f, ".ko")
+		name := path.Join("/lib/modules", k.version(), stem+".ko")
+		t.content(name, 0o644, data)
+		fmt.Fprintln(&text, name)
+	}
+	t.content(list, 0o644, []byte(text.String()))
+	return nil
+}
+
+// readModule reads a module and undoes its compression (.xz, .zst, .gz).
+func readModule(file string) ([]byte, error) {
+	f, err := os.Open(file)
+	if err != nil {
+		return nil, fmt.Errorf("reading kernel module: %w", err)
+	}
+	defer f.Close()
+	r, err := kmodule.CompressionReader(f)
+	if err != nil {
+		return nil, fmt.Errorf("reading kernel module %s: %w", file, err)
+	}
+	data, err := io.ReadAll(r)
+	if err != nil {
+		return nil, fmt.Errorf("reading kernel module %s: %w", file, err)
+	}
+	return data, nil
+}
