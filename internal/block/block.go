@@ -1,12 +1,11 @@
 // Package block finds disks and reads what is on them. It tells EC2 instance
 // store from EBS, waits for disks by kernel uevents, and judges contents as
-// blank, LUKS, foreign or unreadable; it never writes.
+// blank, LUKS, foreign or unreadable; it never writes. Whether a LUKS header is
+// valid, and what may be done with a disk, is for others.
+//
+// It needs sysfs and devtmpfs, not udev: what udev would put into
+// /dev/disk/by-* is read from sysfs, from the NVMe controller and from the disk.
 package block
-
-import (
-	"context"
-	"io"
-)
 
 // Kind of a disk.
 type Kind int
@@ -16,6 +15,17 @@ const (
 	KindInstanceStore             // NVMe model or vendor bytes of EC2 instance store, or serial AWS… (QEMU)
 	KindEBS
 )
+
+// String returns the kind as messages name it.
+func (k Kind) String() string {
+	switch k {
+	case KindInstanceStore:
+		return "instance store"
+	case KindEBS:
+		return "EBS"
+	}
+	return "other"
+}
 
 // Disk is a block device. What was read once is kept; nothing here is a handle.
 type Disk struct {
@@ -30,8 +40,9 @@ type Disk struct {
 	Model      string // trimmed
 	Serial     string // trimmed
 	Attach     string // vendor bytes: "sdf" for EBS; "ephemeral0" for instance store
-	PartUUID   string // of a partition
+	PartUUID   string // of a partition, lower case
 	Parent     string // of a partition: its disk's name
+	DM         string // of a device-mapper device: its name below /dev/mapper
 	InUse      bool   // has holders (dm, md) or partitions
 }
 
@@ -39,17 +50,9 @@ type Disk struct {
 type Finder struct {
 	Sys string // "" means /sys
 	Dev string // "" means /dev
-}
 
-// List returns all block devices that have a medium, sorted by name, partitions
-// after their disks.
-func (f *Finder) List() ([]Disk, error) { panic("stub") }
-
-// Watch calls look at once and after each change among the block devices, until
-// look returns true or ctx ends. settled tells look that the kernel has finished
-// probing: no more disks will appear unless somebody attaches one.
-func (f *Finder) Watch(ctx context.Context, look func(disks []Disk, settled bool) (done bool)) error {
-	panic("stub")
+	identify  func(path string) ([]byte, error) // nil: identifyController
+	subscribe func() (eventSource, error)       // nil: the kernel's uevents
 }
 
 // ContentKind is what is on a disk. The zero value is Unreadable.
@@ -62,6 +65,19 @@ const (
 	Foreign                // anything else
 )
 
+// String returns the kind as messages name it.
+func (k ContentKind) String() string {
+	switch k {
+	case Blank:
+		return "blank"
+	case LUKS:
+		return "LUKS"
+	case Foreign:
+		return "foreign"
+	}
+	return "unreadable"
+}
+
 // Content is the verdict on a disk.
 type Content struct {
 	Kind  ContentKind
@@ -69,6 +85,3 @@ type Content struct {
 	Label string // of a file system or LUKS header
 	UUID  string
 }
-
-// Probe reads what is on a device of size bytes.
-func Probe(r io.ReaderAt, size int64) Content { panic("stub") }

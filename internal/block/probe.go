@@ -1,0 +1,232 @@
+package block
+
+import (
+	"bytes"
+	"errors"
+	"fmt"
+	"io"
+	"io/fs"
+	"os"
+	"slices"
+)
+
+const (
+	mib       = 1 << 20
+	chunkSize = 64 << 10 // bytes read at once; what is looked at never crosses one
+)
+
+// Content opens a disk for reading and probes it. Reading has no time limit but
+// the disk's own: the kernel waits for a device that does not answer.
+func (f *Finder) Content(d Disk) Content {
+	dev, err := os.Open(d.Path)
+	if err != nil {
+		return Content{What: fmt.Sprintf("opening it: %v", reason(err))}
+	}
+	defer dev.Close()
+	return Probe(dev, d.Size)
+}
+
+// Probe reads what is on a device of size bytes: at most 2.5 MiB of it, in order.
+//
+// A primary LUKS header makes it LUKS, whatever else is there. A second header
+// alone makes it LUKS if there is no other signature, because a file system may
+// have been made over the rest of a volume. A disk is blank if its first and last
+// MiB are zero (of a smaller one: all of it) and no signature is where libblkid
+// 2.38 to 2.42 looks outside of those. Everything else is foreign, and what cannot
+// be read in full is unreadable.
+func Probe(r io.ReaderAt, size int64) Content {
+	img, err := readImage(r, size)
+	if err != nil {
+		return Content{What: err.Error()}
+	}
+	if c, ok := img.luksPrimary(); ok {
+		return c
+	}
+	second, hasSecond := img.luksSecondary()
+	for _, s := range signatures(size) {
+		if hasSecond && s.weak() {
+			continue // two bytes are there by chance more easily than a header
+		}
+		c, ok := img.match(s)
+		if ok && hasSecond {
+			c.What += ", and a second LUKS2 header"
+		}
+		if ok {
+			return c
+		}
+	}
+	switch {
+	case hasSecond:
+		return second
+	case img.firstData >= 0:
+		return Content{Kind: Foreign, What: fmt.Sprintf("data at byte %d", img.firstData)}
+	}
+	return Content{Kind: Blank, What: "blank"}
+}
+
+// image is what was read of a device: the parts where signatures can be.
+type image struct {
+	size      int64
+	chunks    map[int64][]byte // by offset/chunkSize; none where all is zero
+	firstData int64            // of the first byte in the first or last MiB that is not zero, or -1
+}
+
+// outside are the places of signatures beyond the first MiB, and not in the last:
+// LUKS2 second headers, VMFS, bcachefs.
+var outside = []int64{1 * mib, 2 * mib, 4 * mib}
+
+// outsideEnd is such a place counted from the end, of Promise FastTrak RAID.
+const outsideEnd = 3087 * 512
+
+func readImage(r io.ReaderAt, size int64) (*image, error) {
+	if size <= 0 {
+		return nil, fmt.Errorf("its size is %d bytes", size)
+	}
+	headEnd, tail := min(size, mib), max(size-mib, 0)
+	var numbers []int64
+	for off := int64(0); off < headEnd; off += chunkSize {
+		numbers = append(numbers, off/chunkSize)
+	}
+	for _, off := range append(outside, size-outsideEnd) {
+		if off >= 0 && off < size {
+			numbers = append(numbers, off/chunkSize)
+		}
+	}
+	for n := tail / chunkSize; n*chunkSize < size; n++ {
+		numbers = append(numbers, n)
+	}
+	slices.Sort(numbers)
+
+	img := &image{size: size, chunks: map[int64][]byte{}, firstData: -1}
+	buf := make([]byte, chunkSize)
+	for _, n := range slices.Compact(numbers) {
+		start := n * chunkSize
+		end := min(start+chunkSize, size)
+		chunk := buf[:end-start]
+		if got, err := r.ReadAt(chunk, start); got < len(chunk) {
+			if err == nil || err == io.EOF {
+				err = io.ErrUnexpectedEOF
+			}
+			return nil, fmt.Errorf("reading byte %d: %w", start+int64(max(got, 0)), reason(err))
+		}
+		if firstNonZero(chunk) < 0 {
+			continue
+		}
+		img.chunks[n] = bytes.Clone(chunk)
+		for _, w := range [][2]int64{{0, headEnd}, {tail, size}} {
+			lo, hi := max(w[0], start), min(w[1], end)
+			if img.firstData >= 0 || lo >= hi {
+				continue
+			}
+			if i := firstNonZero(chunk[lo-start : hi-start]); i >= 0 {
+				img.firstData = lo + int64(i)
+			}
+		}
+		if _, ok := img.luksPrimary(); ok {
+			break // nothing else matters, and opening should be quick
+		}
+	}
+	return img, nil
+}
+
+// at returns n bytes at an offset, nil if they are all zero or were not read.
+func (img *image) at(off int64, n int) []byte {
+	if off < 0 {
+		return nil
+	}
+	chunk, i := img.chunks[off/chunkSize], int(off%chunkSize)
+	if i+n > len(chunk) {
+		return nil
+	}
+	return chunk[i : i+n]
+}
+
+func firstNonZero(b []byte) int {
+	return slices.IndexFunc(b, func(c byte) bool { return c != 0 })
+}
+
+// reason takes the path off an error, which the caller names.
+func reason(err error) error {
+	var path *fs.PathError
+	if errors.As(err, &path) {
+		return path.Err
+	}
+	return err
+}
+
+// The binary header of LUKS2, of which LUKS1 shares magic, version and UUID:
+// LUKS On-Disk Format, versions 1.2.3 and 2.
+const (
+	luksMagic      = "LUKS\xba\xbe"
+	luksMagic2     = "SKUL\xba\xbe"
+	luksHeaderSize = 512 // of the parts used here
+)
+
+func (img *image) luksPrimary() (Content, bool) {
+	h := img.at(0, luksHeaderSize)
+	if !bytes.HasPrefix(h, []byte(luksMagic)) {
+		return Content{}, false
+	}
+	version := int(h[6])<<8 | int(h[7])
+	c := Content{Kind: LUKS, UUID: text(h[168:208])}
+	if version >= 2 {
+		c.Label = text(h[24:72])
+	}
+	c.What = describe(fmt.Sprintf("LUKS%d volume", version), c.Label)
+	return c, true
+}
+
+// luksSecondary looks for a second header at the nine places it may have.
+func (img *image) luksSecondary() (Content, bool) {
+	for off := int64(16 << 10); off <= 4<<20; off *= 2 {
+		if h := img.at(off, luksHeaderSize); bytes.HasPrefix(h, []byte(luksMagic2)) {
+			c := Content{Kind: LUKS, Label: text(h[24:72]), UUID: text(h[168:208])}
+			c.What = describe(fmt.Sprintf("LUKS2 volume without its first header (second at byte %d)", off), c.Label)
+			return c, true
+		}
+	}
+	return Content{}, false
+}
+
+// text returns a NUL-padded field.
+func text(field []byte) string {
+	field, _, _ = bytes.Cut(field, []byte{0})
+	return string(bytes.TrimRight(field, " "))
+}
+
+func describe(what, label string) string {
+	if label == "" {
+		return what
+	}
+	return fmt.Sprintf("%s %q", what, label)
+}
+
+// match tells whether a signature is there, and what it then says.
+func (img *image) match(s signature) (Content, bool) {
+	for _, off := range s.at {
+		if off < 0 {
+			off += img.size
+		}
+		if string(img.at(off, len(s.magic))) != s.magic || s.also != nil && !s.also(img, off) {
+			continue
+		}
+		c := Content{Kind: Foreign}
+		if s.label.size > 0 {
+			c.Label = text(img.at(s.label.off, s.label.size))
+		}
+		if s.uuid > 0 {
+			c.UUID = uuid(img.at(s.uuid, 16))
+		}
+		c.What = describe(s.name, c.Label)
+		return c, true
+	}
+	return Content{}, false
+}
+
+// uuid prints the 16 bytes of a UUID in their order; "" for none.
+func uuid(b []byte) string {
+	if firstNonZero(b) < 0 {
+		return ""
+	}
+	return fmt.Sprintf("%x-%x-%x-%x-%x", b[:4], b[4:6], b[6:8], b[8:10], b[10:16])
+}
