@@ -1,0 +1,76 @@
+package vm
+
+import (
+	"context"
+	"crypto/sha256"
+	_ "embed"
+	"errors"
+	"fmt"
+	"os"
+	"path/filepath"
+	"strings"
+)
+
+// RootLabel is the label of the real root's file system.
+const RootLabel = "unlock-root"
+
+// rootPackages are what the real root has beyond Debian's essential packages.
+const rootPackages = "busybox-static,cryptsetup-bin,dmsetup,e2fsprogs,mount,udev"
+
+// rootInit is /sbin/init of the real root: it runs Machine.Script and powers off.
+//
+//go:embed root-init.sh
+var rootInit []byte
+
+// RealRoot returns an ext4 image of a small Debian, made by mmdebstrap from the
+// machine's own apt sources, or the one in the cache. After the pivot it runs
+// Machine.Script by sh -eu, prints "script: exit STATUS" and powers off.
+func RealRoot(ctx context.Context) (string, error) {
+	key := sha256.Sum256(append([]byte(rootPackages), rootInit...))
+	image, err := cached(fmt.Sprintf("root-%x.ext4", key[:6]), func(dir string) (string, error) { return makeRoot(ctx, dir) })
+	if err != nil {
+		return "", fmt.Errorf("making the real root: %w", err)
+	}
+	return image, nil
+}
+
+func makeRoot(ctx context.Context, dir string) (string, error) {
+	targets, err := run(ctx, dir, "apt-get", "indextargets", "--format", "$(REPO_URI) $(RELEASE) $(COMPONENT)",
+		"Created-By: Packages", "Origin: Debian")
+	if err != nil {
+		return "", err
+	}
+	var sources strings.Builder
+	for line := range strings.Lines(targets) {
+		sources.WriteString("deb " + line)
+	}
+	fields := strings.Fields(targets)
+	if len(fields) < 3 {
+		return "", errors.New("apt knows no Debian archive; run apt-get update")
+	}
+	list := filepath.Join(dir, "sources.list")
+	if err := os.WriteFile(list, []byte(sources.String()), 0o644); err != nil {
+		return "", err
+	}
+	tar, image := filepath.Join(dir, "root.tar"), filepath.Join(dir, "root.ext4")
+	if _, err := run(ctx, dir, "mmdebstrap", "--variant=essential", "--include="+rootPackages,
+		"--dpkgopt=path-exclude=/usr/share/doc/*", "--dpkgopt=path-exclude=/usr/share/locale/*", "--dpkgopt=path-exclude=/usr/share/man/*",
+		fields[1], tar, list); err != nil {
+		return "", err
+	}
+	init := filepath.Join(dir, "init")
+	if err := os.WriteFile(init, rootInit, 0o755); err != nil {
+		return "", err
+	}
+	// Owners and devices must be root's in the image, whoever makes it.
+	script := `mkdir root && tar -xf root.tar -C root && rm -f root/sbin/init && cp init root/sbin/init && chmod 755 root/sbin/init &&
+		mkdir -p root/mnt/secretfs && PATH=$PATH:/sbin mke2fs -q -t ext4 -L "$1" -d root root.ext4 512M`
+	shell := []string{"sh", "-c", script, "sh", RootLabel}
+	if os.Geteuid() != 0 {
+		shell = append([]string{"fakeroot"}, shell...)
+	}
+	if _, err := run(ctx, dir, shell[0], shell[1:]...); err != nil {
+		return "", err
+	}
+	return image, nil
+}
