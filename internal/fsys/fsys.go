@@ -1,0 +1,133 @@
+// Package fsys makes file systems with the image's own tools and mounts them
+// below the new root. It decides nothing: whether a device may be written to is
+// known by its callers.
+package fsys
+
+import (
+	"bytes"
+	"context"
+	"errors"
+	"fmt"
+	"os"
+	"os/exec"
+	"path/filepath"
+	"strings"
+
+	"golang.org/x/sys/unix"
+)
+
+// makers are the tools and their options: quiet, over what a broken-off earlier
+// run may have left (-F, -f), and without discarding, as instance store arrives
+// trimmed and a discard of terabytes would hold up the boot.
+var makers = map[string][]string{
+	"ext4":  {"mke2fs", "-t", "ext4", "-q", "-F", "-E", "nodiscard"},
+	"xfs":   {"mkfs.xfs", "-q", "-f", "-K"},
+	"btrfs": {"mkfs.btrfs", "-q", "-f", "-K"},
+	"swap":  {"mkswap", "-q"},
+}
+
+// Tool returns the program that makes a file system of that type, which the
+// image has to contain.
+func Tool(fstype string) string {
+	if m := makers[fstype]; m != nil {
+		return m[0]
+	}
+	return ""
+}
+
+// searchPath is where the tools are looked for: an initramfs need not set PATH.
+const searchPath = "/usr/sbin:/usr/bin:/sbin:/bin"
+
+// Make makes a file system of that type on device.
+func Make(ctx context.Context, device, fstype string) error {
+	m := makers[fstype]
+	if m == nil {
+		return fmt.Errorf("making a file system on %s: unknown type %q", device, fstype)
+	}
+	tool, err := lookPath(m[0])
+	if err != nil {
+		return fmt.Errorf("making a file system on %s: %w", device, err)
+	}
+	cmd := exec.CommandContext(ctx, tool, append(m[1:len(m):len(m)], device)...)
+	cmd.Env = []string{"PATH=" + searchPath}
+	if out, err := cmd.CombinedOutput(); err != nil {
+		return fmt.Errorf("making a file system on %s: %s: %w: %s", device, m[0], err, lastLine(out))
+	}
+	return nil
+}
+
+func lookPath(tool string) (string, error) {
+	for _, dir := range filepath.SplitList(searchPath) {
+		file := filepath.Join(dir, tool)
+		if unix.Access(file, unix.X_OK) == nil {
+			return file, nil
+		}
+	}
+	return "", fmt.Errorf("%s is not in the image", tool)
+}
+
+func lastLine(out []byte) string {
+	out = bytes.TrimSpace(out)
+	return string(out[bytes.LastIndexByte(out, '\n')+1:])
+}
+
+// mountFlags are the options of mount(8) that are not the file system's own.
+var mountFlags = map[string]uintptr{
+	"defaults": 0, "rw": 0, "ro": unix.MS_RDONLY, "nosuid": unix.MS_NOSUID, "nodev": unix.MS_NODEV, "noexec": unix.MS_NOEXEC,
+	"noatime": unix.MS_NOATIME, "relatime": unix.MS_RELATIME, "nodiratime": unix.MS_NODIRATIME, "lazytime": unix.MS_LAZYTIME,
+	"sync": unix.MS_SYNCHRONOUS, "dirsync": unix.MS_DIRSYNC,
+}
+
+// Mount mounts device on dir below root, an absolute path as root's system sees
+// it: symbolic links in it are followed, but never out of root. Missing directories
+// are made. options are those of fstab(5).
+func Mount(device, root, dir, fstype, options string) error {
+	fail := func(err error) error { return fmt.Errorf("mounting %s on %s: %w", device, dir, err) }
+	fd, err := openDir(root, dir)
+	if err != nil {
+		return fail(err)
+	}
+	defer unix.Close(fd)
+	var flags uintptr
+	var data []string
+	for _, o := range strings.Split(options, ",") {
+		if f, ok := mountFlags[o]; ok {
+			flags |= f
+		} else if o != "" {
+			data = append(data, o)
+		}
+	}
+	target := fmt.Sprintf("/proc/self/fd/%d", fd)
+	if err := unix.Mount(device, target, fstype, flags, strings.Join(data, ",")); err != nil {
+		return fail(err)
+	}
+	return nil
+}
+
+// openDir opens dir below root, making what is missing of it.
+func openDir(root, dir string) (int, error) {
+	rootFD, err := unix.Open(root, unix.O_PATH|unix.O_DIRECTORY|unix.O_CLOEXEC, 0)
+	if err != nil {
+		return -1, fmt.Errorf("opening %s: %w", root, err)
+	}
+	defer unix.Close(rootFD)
+	how := unix.OpenHow{Flags: unix.O_PATH | unix.O_DIRECTORY | unix.O_CLOEXEC, Resolve: unix.RESOLVE_IN_ROOT}
+	at, parent := "/", -1
+	for _, name := range append([]string{""}, strings.Split(strings.Trim(dir, "/"), "/")...) {
+		at = filepath.Join(at, name)
+		fd, err := unix.Openat2(rootFD, at, &how)
+		if errors.Is(err, unix.ENOENT) && parent >= 0 {
+			if err = unix.Mkdirat(parent, name, 0o755); err == nil {
+				fd, err = unix.Openat2(rootFD, at, &how)
+			}
+		}
+		if parent >= 0 {
+			unix.Close(parent)
+		}
+		if err != nil {
+			return -1, &os.PathError{Op: "opening", Path: at, Err: err}
+		}
+		parent = fd
+	}
+	return parent, nil
+}
