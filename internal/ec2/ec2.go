@@ -1,13 +1,29 @@
 // Package ec2 asks the instance metadata service who this instance is: role
 // credentials, region, identity. It speaks IMDSv2 only, never v1, and takes
 // nothing from the environment or shared configuration files.
+//
+// A cold start costs four round trips: TCP, token, name of the role, its
+// credentials. Whatever can get better is asked again until the context ends:
+// a role that is not there yet (404), a token that is no longer valid (401),
+// throttling, 5xx, silence. A disabled service (403) cannot.
+//
+// Credentials are strings, as the SDK wants them, and cannot be wiped.
 package ec2
 
 import (
 	"context"
+	"encoding/json"
+	"errors"
+	"fmt"
+	"io"
 	"net"
+	"net/http"
+	"strings"
+	"sync/atomic"
+	"time"
 
 	"github.com/aws/aws-sdk-go-v2/aws"
+	"github.com/aws/aws-sdk-go-v2/feature/ec2/imds"
 )
 
 // Options of a Client.
@@ -23,23 +39,184 @@ type Options struct {
 
 // Client talks to IMDS. Safe for concurrent use; one token and one connection
 // are shared.
-type Client struct{}
+type Client struct {
+	endpoints []endpoint
+	current   atomic.Int32 // index of the endpoint to ask
+	answered  atomic.Bool  // it has answered once, so the others are not tried any more
+	skew      atomic.Int64 // nanoseconds by which IMDS' clock is ahead of ours
+	log       func(format string, args ...any)
+}
+
+// endpoint is one address of IMDS.
+type endpoint struct {
+	url    string
+	client *imds.Client
+}
 
 // New returns a Client.
-func New(o Options) *Client { panic("stub") }
+func New(o Options) *Client {
+	c := &Client{log: o.Log}
+	if c.log == nil {
+		c.log = func(string, ...any) {}
+	}
+	urls := []string{"http://169.254.169.254", "http://[fd00:ec2::254]"}
+	if o.Endpoint != "" {
+		urls = []string{o.Endpoint}
+	}
+	client := &http.Client{
+		Transport: newTransport(o.Dial),
+		// IMDS does not redirect, and whoever else does shall not see the token.
+		CheckRedirect: func(*http.Request, []*http.Request) error { return http.ErrUseLastResponse },
+	}
+	for _, url := range urls {
+		c.endpoints = append(c.endpoints, endpoint{url, imds.New(imds.Options{
+			Endpoint:                 url,
+			HTTPClient:               &doer{client, &c.skew},
+			Retryer:                  aws.NopRetryer{}, // retry.go decides
+			ClientEnableState:        imds.ClientEnabled,
+			EnableFallback:           aws.FalseTernary,
+			DisableDefaultTimeout:    true,
+			DisableDefaultMaxBackoff: true,
+		})})
+	}
+	return c
+}
 
 // Role credentials of the instance.
 type Role struct {
-	Name        string
+	Name string
+	// Credentials; Expires is in terms of this machine's clock, right or wrong.
 	Credentials aws.Credentials
 }
 
 // Role waits for the instance's role and its credentials until ctx ends:
 // 404 means "not yet".
-func (c *Client) Role(ctx context.Context) (Role, error) { panic("stub") }
+func (c *Client) Role(ctx context.Context) (Role, error) {
+	const path = "iam/security-credentials/"
+	var r Role
+	err := c.retry(ctx, "waiting for role credentials", func(ctx context.Context, md *imds.Client) error {
+		list, err := get(ctx, md, path)
+		if err != nil {
+			return err
+		}
+		name, _, _ := strings.Cut(string(list), "\n")
+		name = strings.TrimSpace(name)
+		if !validRole(name) {
+			return malformed(fmt.Errorf("%q is not the name of a role", name))
+		}
+		data, err := get(ctx, md, path+name)
+		if err != nil {
+			return err
+		}
+		r.Name = name
+		r.Credentials, err = c.credentials(name, data)
+		return err
+	})
+	if err != nil {
+		return Role{}, err
+	}
+	return r, nil
+}
+
+// credentials decodes what IMDS says of a role.
+func (c *Client) credentials(role string, data []byte) (aws.Credentials, error) {
+	var v struct {
+		Code, Message                       string
+		AccessKeyID, SecretAccessKey, Token string
+		Expiration                          time.Time
+	}
+	if err := json.Unmarshal(data, &v); err != nil {
+		return aws.Credentials{}, malformed(fmt.Errorf("credentials of role %s: %w", role, err))
+	}
+	if v.Code != "" && v.Code != "Success" {
+		return aws.Credentials{}, &roleError{role, v.Code, v.Message}
+	}
+	if v.AccessKeyID == "" || v.SecretAccessKey == "" || v.Token == "" || v.Expiration.IsZero() {
+		return aws.Credentials{}, malformed(fmt.Errorf("credentials of role %s are incomplete", role))
+	}
+	// A wrong clock of ours must make them neither expired nor immortal.
+	expires := v.Expiration.Add(-time.Duration(c.skew.Load()))
+	if left := time.Until(expires); left <= 0 {
+		return aws.Credentials{}, fmt.Errorf("credentials of role %s: %w %v ago", role, errExpired, (-left).Round(time.Second))
+	}
+	return aws.Credentials{
+		AccessKeyID: v.AccessKeyID, SecretAccessKey: v.SecretAccessKey, SessionToken: v.Token,
+		CanExpire: true, Expires: expires, Source: "IMDSv2",
+	}, nil
+}
 
 // Region of the instance, such as us-east-1.
-func (c *Client) Region(ctx context.Context) (string, error) { panic("stub") }
+func (c *Client) Region(ctx context.Context) (string, error) {
+	var region string
+	err := c.retry(ctx, "asking for the region", func(ctx context.Context, md *imds.Client) error {
+		data, err := get(ctx, md, "placement/region")
+		if err != nil {
+			return err
+		}
+		if region = strings.TrimSpace(string(data)); !validRegion(region) {
+			return malformed(fmt.Errorf("%q is not a region", region))
+		}
+		return nil
+	})
+	if err != nil {
+		return "", err
+	}
+	return region, nil
+}
 
-// BlockDevices returns block-device-mapping: "ephemeral0" → "sdb" (Xen).
-func (c *Client) BlockDevices(ctx context.Context) (map[string]string, error) { panic("stub") }
+// BlockDevices returns block-device-mapping: "ephemeral0" → "sdb" (Xen). An
+// instance without one has an empty map.
+func (c *Client) BlockDevices(ctx context.Context) (map[string]string, error) {
+	const path = "block-device-mapping/"
+	var devices map[string]string
+	err := c.retry(ctx, "asking for the block device mapping", func(ctx context.Context, md *imds.Client) error {
+		devices = map[string]string{}
+		list, err := get(ctx, md, path)
+		if status(err) == http.StatusNotFound {
+			return nil
+		}
+		if err != nil {
+			return err
+		}
+		for name := range strings.FieldsSeq(string(list)) {
+			if strings.Contains(name, "/") {
+				return malformed(fmt.Errorf("%q is not the name of a mapping", name))
+			}
+			data, err := get(ctx, md, path+name)
+			if err != nil {
+				return err
+			}
+			devices[name] = strings.TrimSpace(string(data))
+		}
+		return nil
+	})
+	if err != nil {
+		return nil, err
+	}
+	return devices, nil
+}
+
+// get returns what lies at a path below /latest/meta-data/.
+func get(ctx context.Context, md *imds.Client, path string) ([]byte, error) {
+	out, err := md.GetMetadata(ctx, &imds.GetMetadataInput{Path: path})
+	if err != nil {
+		return nil, fmt.Errorf("GET /latest/meta-data/%s: %w", path, plain(err))
+	}
+	defer out.Content.Close()
+	return io.ReadAll(out.Content)
+}
+
+// validRole reports whether s may be the name of a role: IAM allows letters,
+// digits and "_+=,.@-", at most 64.
+func validRole(s string) bool {
+	return len(s) > 0 && len(s) <= 64 && strings.Trim(s, letters+"_+=,.@-") == ""
+}
+
+// validRegion reports whether s may be a region. It becomes part of host names.
+func validRegion(s string) bool {
+	return len(s) > 0 && len(s) <= 32 && strings.Trim(s, "abcdefghijklmnopqrstuvwxyz0123456789-") == ""
+}
+
+const letters = "abcdefghijklmnopqrstuvwxyzABCDEFGHIJKLMNOPQRSTUVWXYZ0123456789"
+
+var errExpired = errors.New("expired")

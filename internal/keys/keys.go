@@ -5,16 +5,32 @@
 // for the operator are here.
 //
 // Passphrases are as cryptsetup takes them: a sealed passphrase is used byte for
-// byte but for what reading standard input would drop; a data key is
-// base64-encoded and that text is the passphrase (systemd's convention), so that
+// byte but for what reading standard input would drop (the first newline and all
+// that follows); a data key is base64-encoded and that text is the passphrase
+// (systemd's convention), so that
 // `aws kms decrypt --query Plaintext --output text | tr -d '\n'` piped into
 // cryptsetup opens the volume.
+//
+// What is not ours to trust: the ciphertext and all that a header says of it.
+// They only explain a refusal; KMS judges, by the key and context configured.
+//
+// What cannot be wiped: the string into which the SDK copies the base64 text of
+// a plaintext before decoding it, and the credentials, which it wants as
+// strings. The buffers of TLS, HTTP and the SDK through which a plaintext came
+// are overwritten when its connection closes; the decoded slice at once.
 package keys
 
 import (
 	"context"
 	"crypto/x509"
+	"encoding/base64"
+	"fmt"
+	"maps"
 	"net"
+	"net/http"
+	"slices"
+	"sync"
+	"sync/atomic"
 	"time"
 
 	"unlock/internal/config"
@@ -37,22 +53,53 @@ type Options struct {
 	Log func(format string, args ...any)
 }
 
-// Client gets keys. Safe for concurrent use: equal requests share one call.
-type Client struct{}
+// Client gets keys. Safe for concurrent use: equal requests share one call, and
+// a passphrase once had is kept until Close.
+type Client struct {
+	o         Options
+	transport *http.Transport
+	warm      warm
+	skew      atomic.Int64 // nanoseconds by which AWS' clock is ahead of ours
+	identity  identity
 
-// New returns a Client.
-func New(o Options) (*Client, error) { panic("stub") }
+	mu      sync.Mutex
+	flights map[string]*flight
+}
 
-// Warm opens connections (DNS, TCP, TLS) to the services that keys will need, so
-// that the requests themselves cost one round trip each. It returns when all are
-// open or have failed; failures are left for the request to meet again.
-func (c *Client) Warm(ctx context.Context, keys ...config.Key) { panic("stub") }
+// New returns a Client. It fails if the configured CA bundle cannot be read.
+func New(o Options) (*Client, error) {
+	if o.Log == nil {
+		o.Log = func(string, ...any) {}
+	}
+	roots, err := roots(o.Roots, o.AWS.CABundle)
+	if err != nil {
+		return nil, err
+	}
+	c := &Client{o: o, flights: map[string]*flight{}, identity: newIdentity(o.Identity)}
+	c.warm = newWarm(o.Dial, roots)
+	c.transport = newTransport(o.Dial, c.warm.dial)
+	return c, nil
+}
+
+// Close wipes the passphrases that are kept and closes all connections. The
+// Client is not to be used any more.
+func (c *Client) Close() {
+	c.mu.Lock()
+	for _, f := range c.flights {
+		f.passphrase.Wipe()
+	}
+	clear(c.flights)
+	c.mu.Unlock()
+	c.warm.close()
+	c.transport.CloseIdleConnections()
+}
 
 // Call is one request that AWS answered, for the log and status.json.
 type Call struct {
 	Service   string // "s3", "kms", "ssm"
 	Operation string
 	KeyARN    string // kms: the key that AWS says it used
+	Version   string // s3: the version that was read, if the bucket has versions
 	RequestID string
 	Attempts  int
 	Start     time.Time
@@ -67,30 +114,101 @@ type Blob struct {
 }
 
 // Open returns the passphrase of a key with source s3, file or ssm. The caller
-// wipes it.
+// wipes it. The calls are those that AWS answered, also when it refused; those
+// who share a request are given the same calls.
 func (c *Client) Open(ctx context.Context, k config.Key) (*secret.Bytes, []Call, error) {
-	panic("stub")
+	id := fmt.Sprintf("%q %q %q %q", k.Source, k.VersionID, k.KMSKeys, k.Context) // fmt sorts maps
+	return c.share(ctx, id, func() (*secret.Bytes, []Call, error) {
+		ciphertext, calls, err := c.ciphertext(ctx, k)
+		if err != nil {
+			return nil, calls, err
+		}
+		plaintext, call, err := c.decrypt(ctx, k.KMSKeys, k.Context, Blob{Ciphertext: ciphertext})
+		calls = append(calls, call...)
+		if err != nil {
+			return nil, calls, err
+		}
+		if err := c.stdin(plaintext, k); err != nil {
+			plaintext.Wipe()
+			return nil, calls, err
+		}
+		return plaintext, calls, nil
+	})
+}
+
+// ciphertext gets what is to be decrypted from its source.
+func (c *Client) ciphertext(ctx context.Context, k config.Key) ([]byte, []Call, error) {
+	switch k.Source.Scheme() {
+	case config.SourceS3:
+		return c.getObject(ctx, k)
+	case config.SourceSSM:
+		return c.getParameter(ctx, k)
+	case config.SourceFile:
+		data, err := readFile(k.Source.Path())
+		return data, nil, err
+	}
+	return nil, nil, &Error{Op: "getting the key", Err: fmt.Errorf("source %q holds no ciphertext", k.Source)}
 }
 
 // OpenBlob returns the passphrase of a key with source header, whose blob was
 // read from a disk: KMS is asked with the pinned keys and with k.Context plus
-// ContextSet = set, never with what the blob claims. The caller wipes it.
+// ContextSet = set, never with what the blob claims. The caller wipes it. The
+// calls are as Open's.
 func (c *Client) OpenBlob(ctx context.Context, k config.Key, set string, b Blob) (*secret.Bytes, []Call, error) {
-	panic("stub")
+	context := withSet(k.Context, set)
+	id := fmt.Sprintf("blob %q %q %q", b.Ciphertext, k.KMSKeys, context)
+	return c.share(ctx, id, func() (*secret.Bytes, []Call, error) {
+		if err := checkSize(len(b.Ciphertext)); err != nil {
+			return nil, nil, &Error{Op: "reading the data key in the LUKS header", Err: err,
+				Hint: "restore the header from a backup, or from another disk of the set"}
+		}
+		plaintext, calls, err := c.decrypt(ctx, k.KMSKeys, context, b)
+		if err != nil {
+			return nil, calls, err
+		}
+		defer plaintext.Wipe()
+		return encode(plaintext), calls, nil
+	})
 }
 
 // Generate has KMS make a data key for a new set of disks and returns its
 // passphrase, which the caller wipes, and its blob.
 func (c *Client) Generate(ctx context.Context, k config.Key, set string) (*secret.Bytes, Blob, []Call, error) {
-	panic("stub")
+	context := withSet(k.Context, set)
+	plaintext, b, calls, err := c.generate(ctx, k.KMSKeys, context)
+	if err != nil {
+		return nil, Blob{}, calls, err
+	}
+	defer plaintext.Wipe()
+	return encode(plaintext), b, calls, nil
 }
 
 // ContextSet is the name in the encryption context that binds a data key to its set of disks.
 const ContextSet = "unlock:set"
 
-// Error is a failure to get a key, for an operator to act on.
-type Error struct {
-	Op   string // "decrypting with KMS", "reading s3://…"
-	Err  error
-	Hint string // what to do, one line
+// withSet returns a copy of an encryption context, bound to a set of disks.
+func withSet(context map[string]string, set string) map[string]string {
+	bound := map[string]string{}
+	maps.Copy(bound, context)
+	bound[ContextSet] = set
+	return bound
+}
+
+// encode returns the base64 text of a data key. The caller wipes it.
+func encode(key *secret.Bytes) *secret.Bytes {
+	text := secret.New(base64.StdEncoding.EncodedLen(key.Len()))
+	base64.StdEncoding.Encode(text.Bytes(), key.Bytes())
+	return text
+}
+
+// contextText writes an encryption context for people: "a=1, b=2".
+func contextText(context map[string]string) string {
+	var text string
+	for i, name := range slices.Sorted(maps.Keys(context)) {
+		if i > 0 {
+			text += ", "
+		}
+		text += name + "=" + context[name]
+	}
+	return text
 }

@@ -1,0 +1,80 @@
+package ec2
+
+import (
+	"context"
+	"errors"
+	"io"
+	"net"
+	"net/http"
+	"sync/atomic"
+	"syscall"
+	"time"
+
+	"golang.org/x/sys/unix"
+)
+
+const (
+	connectTimeout = 2 * time.Second // IMDS is one hop away
+	headerTimeout  = 5 * time.Second
+	maxBody        = 64 << 10 // bytes; credentials have about 1.5 KB
+)
+
+// mark lets a socket pass the prohibiting route that systemd-imds' locked mode
+// sets up (85-imds-early.network).
+const mark = 0x7FFF0815
+
+// newTransport returns a transport without proxies and with one connection for
+// each endpoint.
+func newTransport(dial func(ctx context.Context, network, addr string) (net.Conn, error)) http.RoundTripper {
+	if dial == nil {
+		dial = (&net.Dialer{Control: setMark}).DialContext
+	}
+	return &http.Transport{
+		DialContext: func(ctx context.Context, network, addr string) (net.Conn, error) {
+			ctx, cancel := context.WithTimeout(ctx, connectTimeout)
+			defer cancel()
+			return dial(ctx, network, addr)
+		},
+		MaxConnsPerHost:       1,
+		ResponseHeaderTimeout: headerTimeout,
+		DisableCompression:    true,
+	}
+}
+
+// setMark marks a socket where we may (CAP_NET_ADMIN). Without the right, or the
+// locked mode, nothing is lost.
+func setMark(_, _ string, c syscall.RawConn) error {
+	return c.Control(func(fd uintptr) { _ = unix.SetsockoptInt(int(fd), unix.SOL_SOCKET, unix.SO_MARK, mark) })
+}
+
+// doer sends the SDK's requests: it bounds what is read and notes IMDS' clock.
+type doer struct {
+	client *http.Client
+	skew   *atomic.Int64
+}
+
+func (d *doer) Do(req *http.Request) (*http.Response, error) {
+	resp, err := d.client.Do(req)
+	if err != nil {
+		return nil, err
+	}
+	if date, err := http.ParseTime(resp.Header.Get("Date")); err == nil {
+		d.skew.Store(int64(time.Until(date)))
+	}
+	resp.Body = &bounded{resp.Body, maxBody}
+	return resp, nil
+}
+
+// bounded is a body that may not be longer than left bytes.
+type bounded struct {
+	io.ReadCloser
+	left int
+}
+
+func (b *bounded) Read(p []byte) (int, error) {
+	n, err := b.ReadCloser.Read(p)
+	if b.left -= n; b.left < 0 {
+		return 0, malformed(errors.New("it is too long"))
+	}
+	return n, err
+}

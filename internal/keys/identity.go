@@ -1,0 +1,55 @@
+package keys
+
+import (
+	"context"
+	"time"
+
+	"unlock/internal/ec2"
+)
+
+// margin is how long credentials must still be valid to be used: a request and
+// its retries should not outlive them.
+const margin = time.Minute
+
+// identity keeps the role's credentials for all requests.
+type identity struct {
+	ask  func(ctx context.Context) (ec2.Role, error)
+	held chan ec2.Role // one element: what is known; taking it is the lock
+}
+
+func newIdentity(ask func(ctx context.Context) (ec2.Role, error)) identity {
+	held := make(chan ec2.Role, 1)
+	held <- ec2.Role{}
+	return identity{ask, held}
+}
+
+// get returns credentials, asking for them if none are known or they are about
+// to expire.
+func (i identity) get(ctx context.Context) (ec2.Role, error) {
+	select {
+	case role := <-i.held:
+		if role.Name != "" && (!role.Credentials.CanExpire || time.Until(role.Credentials.Expires) > margin) {
+			i.held <- role
+			return role, nil
+		}
+		fresh, err := i.ask(ctx)
+		if err != nil {
+			i.held <- role
+			return ec2.Role{}, err
+		}
+		i.held <- fresh
+		return fresh, nil
+	case <-ctx.Done():
+		return ec2.Role{}, context.Cause(ctx)
+	}
+}
+
+// forget drops credentials that AWS no longer accepts, unless others have
+// replaced them meanwhile.
+func (i identity) forget(refused ec2.Role) {
+	role := <-i.held
+	if role.Credentials.AccessKeyID == refused.Credentials.AccessKeyID {
+		role = ec2.Role{}
+	}
+	i.held <- role
+}

@@ -1,0 +1,100 @@
+package keys_test
+
+import (
+	"bytes"
+	"context"
+	"crypto/x509"
+	"encoding/base64"
+	"encoding/json"
+	"net"
+	"net/http"
+	"net/http/httptest"
+	"strings"
+	"testing"
+	"time"
+
+	"github.com/aws/aws-sdk-go-v2/aws"
+
+	"unlock/internal/config"
+	"unlock/internal/ec2"
+	"unlock/internal/keys"
+)
+
+const arn = "arn:aws:kms:us-east-1:111122223333:key/1234abcd-12ab-34cd-56ef-1234567890ab"
+
+func role(context.Context) (ec2.Role, error) {
+	return ec2.Role{Name: "demo", Credentials: aws.Credentials{
+		AccessKeyID: "AKIAIOSFODNN7EXAMPLE", SecretAccessKey: "secret", SessionToken: "token",
+		CanExpire: true, Expires: time.Now().Add(time.Hour),
+	}}, nil
+}
+
+func TestHealthy(t *testing.T) {
+	t.Parallel()
+	key := bytes.Repeat([]byte{7}, 32)
+	srv := httptest.NewTLSServer(http.HandlerFunc(func(w http.ResponseWriter, r *http.Request) {
+		w.Header().Set("X-Amzn-Requestid", "req-1")
+		if r.Method == "GET" {
+			w.Write([]byte("ciphertext"))
+			return
+		}
+		var in struct {
+			KeyId             string
+			CiphertextBlob    []byte
+			EncryptionContext map[string]string
+		}
+		json.NewDecoder(r.Body).Decode(&in)
+		out := map[string]any{"KeyId": in.KeyId}
+		switch op := strings.TrimPrefix(r.Header.Get("X-Amz-Target"), "TrentService."); {
+		case op == "GenerateDataKey":
+			out["Plaintext"], out["CiphertextBlob"] = key, []byte("blob")
+		case string(in.CiphertextBlob) == "blob" && in.EncryptionContext[keys.ContextSet] == "set-1":
+			out["Plaintext"] = key
+		case string(in.CiphertextBlob) == "ciphertext":
+			out["Plaintext"] = []byte("correct horse\n")
+		}
+		json.NewEncoder(w).Encode(out)
+	}))
+	defer srv.Close()
+	roots := x509.NewCertPool()
+	roots.AddCert(srv.Certificate())
+	c, err := keys.New(keys.Options{
+		Identity: role, Roots: roots,
+		Dial: func(ctx context.Context, network, addr string) (net.Conn, error) {
+			return (&net.Dialer{}).DialContext(ctx, "tcp", srv.Listener.Addr().String())
+		},
+		AWS: config.AWS{Endpoint: map[string]string{"kms": "https://example.com", "s3": "https://example.com"}},
+	})
+	if err != nil {
+		t.Fatal(err)
+	}
+	defer c.Close()
+	k := config.Key{Source: "s3://bucket/key", KMSKeys: []string{arn}, Context: map[string]string{"purpose": "secretfs"}}
+	c.Warm(t.Context(), k)
+	s, calls, err := c.Open(t.Context(), k)
+	if err != nil {
+		t.Fatal(err)
+	}
+	if got := string(s.Bytes()); got != "correct horse" {
+		t.Errorf("passphrase = %q, want %q", got, "correct horse")
+	}
+	if len(calls) != 2 || calls[0].RequestID != "req-1" || calls[1].KeyARN != arn {
+		t.Errorf("calls = %+v", calls)
+	}
+	k.Source = "header"
+	s, b, _, err := c.Generate(t.Context(), k, "set-1")
+	if err != nil {
+		t.Fatal(err)
+	}
+	want := base64.StdEncoding.EncodeToString(key)
+	if got := string(s.Bytes()); got != want {
+		t.Errorf("generated passphrase = %q, want %q", got, want)
+	}
+	s, _, err = c.OpenBlob(t.Context(), k, "set-1", b)
+	if err != nil {
+		t.Fatal(err)
+	}
+	if got := string(s.Bytes()); got != want {
+		t.Errorf("opened passphrase = %q, want %q", got, want)
+	}
+}
