@@ -9,67 +9,116 @@ package luks
 
 import (
 	"context"
+	"encoding/json"
+	"errors"
+	"fmt"
 	"io"
+	"slices"
 
+	"unlock/internal/luks/luks2"
 	"unlock/internal/secret"
 )
 
-// Device is what a header is written to: an *os.File opened O_RDWR, or a
-// recorder in tests.
-type Device interface {
-	io.ReaderAt
-	io.WriterAt
-	Sync() error
-}
+var (
+	// ErrNotLUKS: no LUKS magic in any place where one may be.
+	ErrNotLUKS = errors.New("not a LUKS device")
+	// ErrPassphrase: keyslots were tried, and none opens with the passphrase.
+	ErrPassphrase = luks2.ErrPassphrase
+	// ErrChanged: the header on the device is no longer the one that was read;
+	// nothing was written.
+	ErrChanged = luks2.ErrChanged
 
-// Header is a validated LUKS header.
-type Header struct{}
+	errNotLUKS2 = errors.New("this is a LUKS1 volume, which unlock opens but does not change")
+)
 
-// Limits bound what a header may ask of this machine.
-type Limits struct {
-	Memory     int64  // bytes for a KDF; 0: half of RAM, at most 4 GiB
-	Iterations uint32 // of PBKDF2; 0: 10,000,000
+type (
+	// Device is what a header is written to: an *os.File opened O_RDWR, or a
+	// recorder in tests.
+	Device = luks2.Device
+	// Limits bound what a header may ask of this machine.
+	Limits = luks2.Limits
+	// Payload is the encrypted area of a volume and the key to it.
+	Payload = luks2.Payload
+)
+
+// Header is a validated LUKS header, with its key material: the reader that it
+// came from is not used afterwards.
+type Header struct {
+	v1 *header1
+	v2 *luks2.Header
 }
 
 // Read reads and validates the header of a device of size bytes. ErrNotLUKS: no
-// LUKS magic in any place where one may be. Any other error: it is LUKS, and
-// must not be touched.
-func Read(r io.ReaderAt, size int64, lim Limits) (*Header, error) { panic("stub") }
+// LUKS magic in any place where one may be. Any other error: it is LUKS, or cannot
+// be read, and must not be touched.
+func Read(r io.ReaderAt, size int64, lim Limits) (*Header, error) {
+	v1, err := read1(r, size, lim)
+	if err != nil {
+		return nil, fmt.Errorf("LUKS1 header: %w", err)
+	}
+	if v1 != nil {
+		return &Header{v1: v1}, nil
+	}
+	v2, err := luks2.Read(r, size, lim)
+	if errors.Is(err, luks2.ErrNotLUKS) {
+		return nil, ErrNotLUKS
+	}
+	if err != nil {
+		return nil, err
+	}
+	return &Header{v2: v2}, nil
+}
 
-func (h *Header) Version() int  { panic("stub") } // 1 or 2
-func (h *Header) UUID() string  { panic("stub") }
-func (h *Header) Label() string { panic("stub") }
+// Version returns 1 or 2.
+func (h *Header) Version() int {
+	if h.v1 != nil {
+		return 1
+	}
+	return 2
+}
+
+// UUID of the volume, with dashes.
+func (h *Header) UUID() string {
+	if h.v1 != nil {
+		return h.v1.uuid
+	}
+	return h.v2.UUID()
+}
+
+// Label of the volume; LUKS1 has none.
+func (h *Header) Label() string {
+	if h.v1 != nil {
+		return ""
+	}
+	return h.v2.Label()
+}
 
 // Notes says what was found amiss but could be worked around ("primary header
 // is damaged, using the secondary"); one sentence each.
-func (h *Header) Notes() []string { panic("stub") }
-
-// KMS returns the aws-kms token, if there is one (LUKS2 only).
-func (h *Header) KMS() (t KMSToken, ok bool, err error) { panic("stub") }
-
-// Set returns the unlock-set token, if there is one (LUKS2 only).
-func (h *Header) Set() (t SetToken, ok bool, err error) { panic("stub") }
+func (h *Header) Notes() []string {
+	if h.v1 != nil {
+		return nil
+	}
+	return h.v2.Notes()
+}
 
 // Open verifies the passphrase against the keyslots and returns the payload,
 // which the caller wipes. ErrPassphrase: no keyslot opens with it.
-func (h *Header) Open(ctx context.Context, passphrase *secret.Bytes) (*Payload, error) { panic("stub") }
-
-// Payload is the encrypted area of a volume and the key to it.
-type Payload struct {
-	UUID       string
-	Type       string        // "LUKS1" or "LUKS2", as in dm uuids
-	Cipher     string        // "aes-xts-plain64"
-	Key        *secret.Bytes // 32 or 64 bytes
-	Digest     int           // id of the digest, for the keyring description cryptsetup:UUID-dN
-	Offset     int64         // bytes from the start of the device
-	Size       int64         // bytes
-	SectorSize int           // bytes
-	IVOffset   uint64        // in 512-byte sectors
-	Flags      []string      // persistent flags: "allow-discards", "no-read-workqueue", …
+func (h *Header) Open(ctx context.Context, passphrase *secret.Bytes) (*Payload, error) {
+	if h.v1 != nil {
+		return h.v1.open(ctx, passphrase)
+	}
+	return h.v2.Open(ctx, passphrase)
 }
 
-// Wipe wipes the key.
-func (p *Payload) Wipe() { panic("stub") }
+// Repair rewrites the copy of the header that Read found damaged or stale, if
+// there is one; call it only after Open has succeeded.
+func (h *Header) Repair(dev Device) error {
+	if h.v1 != nil {
+		return nil
+	}
+	return h.v2.Repair(dev)
+}
 
 // FormatOptions of a new LUKS2 volume.
 type FormatOptions struct {
@@ -86,12 +135,56 @@ type FormatOptions struct {
 // Format writes a new LUKS2 header with one keyslot to a device of size bytes
 // and returns it as read back. It does not ask whether the device is blank.
 func Format(dev Device, size int64, passphrase *secret.Bytes, o FormatOptions) (*Header, error) {
-	panic("stub")
+	var tokens []json.RawMessage
+	if o.KMS != nil {
+		t := *o.KMS
+		if t.Keyslots == nil {
+			t.Keyslots = []string{"0"}
+		}
+		raw, err := encodeToken(typeKMS, t)
+		if err != nil {
+			return nil, err
+		}
+		tokens = append(tokens, raw)
+	}
+	if o.Set != nil {
+		raw, err := encodeSet(*o.Set)
+		if err != nil {
+			return nil, err
+		}
+		tokens = append(tokens, raw)
+	}
+	h, err := luks2.Format(dev, size, passphrase, luks2.FormatOptions{
+		UUID: o.UUID, Label: o.Label, Subsystem: o.Subsystem,
+		SectorSize: o.SectorSize, Flags: o.Flags, Slow: o.Slow, Tokens: tokens,
+	})
+	if err != nil {
+		return nil, err
+	}
+	return &Header{v2: h}, nil
 }
 
-// PutSet replaces the unlock-set token, crash-safely.
-func (h *Header) PutSet(dev Device, t SetToken) error { panic("stub") }
+// AddKeyslot adds a keyslot for the passphrase added to a volume that existing
+// opens, and returns its id; slow takes argon2id, for typed passphrases.
+func (h *Header) AddKeyslot(ctx context.Context, dev Device, existing, added *secret.Bytes, slow bool) (int, error) {
+	if h.v2 == nil {
+		return 0, errNotLUKS2
+	}
+	return h.v2.AddKeyslot(ctx, dev, existing, added, slow)
+}
 
-// Repair rewrites the copy of the header that Read found damaged or stale, if
-// there is one; call it only after Open has succeeded.
-func (h *Header) Repair(dev Device) error { panic("stub") }
+// KillKeyslot removes a keyslot; the last one that opens the volume is refused.
+func (h *Header) KillKeyslot(dev Device, id int) error {
+	if h.v2 == nil {
+		return errNotLUKS2
+	}
+	return h.v2.KillKeyslot(dev, id)
+}
+
+// Keyslots returns the ids of all keyslots, ascending.
+func (h *Header) Keyslots() []int {
+	if h.v1 != nil {
+		return slices.Clone(h.v1.active)
+	}
+	return h.v2.Keyslots()
+}

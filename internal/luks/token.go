@@ -1,5 +1,19 @@
 package luks
 
+import (
+	"encoding/json"
+	"errors"
+	"fmt"
+	"reflect"
+	"strconv"
+	"strings"
+)
+
+const (
+	typeKMS = "aws-kms"
+	typeSet = "unlock-set"
+)
+
 // KMSToken is the LUKS2 token of type "aws-kms": the data key of a volume,
 // encrypted by KMS. Nothing in it is authenticated.
 type KMSToken struct {
@@ -30,4 +44,166 @@ type SetToken struct {
 	Chunk     int    `json:"chunk,omitempty"` // bytes per stripe; 0: not striped
 	State     State  `json:"state"`
 	Ephemeral bool   `json:"ephemeral,omitempty"` // the key was thrown away on purpose
+}
+
+// check says what is wrong with a token that was read or is to be written.
+func (t KMSToken) check() error {
+	switch {
+	case t.Version != 1:
+		return fmt.Errorf("version %d is not 1", t.Version)
+	case len(t.Ciphertext) == 0:
+		return errors.New("no ciphertext")
+	}
+	return nil
+}
+
+func (t SetToken) check() error {
+	switch {
+	case t.Version != 1:
+		return fmt.Errorf("version %d is not 1", t.Version)
+	case t.UUID == "":
+		return errors.New("no UUID")
+	case t.Count < 1 || t.Index < 0 || t.Index >= t.Count:
+		return fmt.Errorf("index %d of %d members", t.Index, t.Count)
+	case t.Chunk < 0:
+		return fmt.Errorf("chunk of %d bytes", t.Chunk)
+	case t.State != StateForming && t.State != StateFormed && t.State != StateReady:
+		return fmt.Errorf("unknown state %.20q", t.State)
+	}
+	return nil
+}
+
+// KMS returns the aws-kms token, if there is one (LUKS2 only). Two of them, or
+// one that makes no sense, are an error.
+func (h *Header) KMS() (t KMSToken, ok bool, err error) {
+	_, ok, err = h.token(typeKMS, &t)
+	if ok && err == nil {
+		if err = t.check(); err != nil {
+			err = fmt.Errorf("%s token: %w", typeKMS, err)
+		}
+	}
+	return t, ok, err
+}
+
+// Set returns the unlock-set token, if there is one (LUKS2 only). Two of them, or
+// one that makes no sense, are an error.
+func (h *Header) Set() (t SetToken, ok bool, err error) {
+	_, ok, err = h.token(typeSet, &t)
+	if ok && err == nil {
+		if err = t.check(); err != nil {
+			err = fmt.Errorf("%s token: %w", typeSet, err)
+		}
+	}
+	return t, ok, err
+}
+
+// token decodes the only token of a type into v and returns its id.
+func (h *Header) token(typ string, v any) (id int, ok bool, err error) {
+	if h.v2 == nil {
+		return 0, false, nil
+	}
+	for _, t := range h.v2.Tokens() {
+		if t.Type != typ {
+			continue
+		}
+		if ok {
+			return 0, true, fmt.Errorf("two %s tokens, %d and %d", typ, id, t.ID)
+		}
+		id, ok = t.ID, true
+		if err := decodeToken(t.Raw, v); err != nil {
+			return 0, true, fmt.Errorf("%s token %d: %w", typ, t.ID, err)
+		}
+	}
+	return id, ok, nil
+}
+
+// decodeToken is json.Unmarshal for the struct v, but a member whose name differs
+// from a field's in case only is an error, not that field.
+func decodeToken(raw json.RawMessage, v any) error {
+	var members map[string]json.RawMessage
+	if err := json.Unmarshal(raw, &members); err != nil {
+		return err
+	}
+	t := reflect.TypeOf(v).Elem()
+	for i := range t.NumField() {
+		name, _, _ := strings.Cut(t.Field(i).Tag.Get("json"), ",")
+		for m := range members {
+			if strings.EqualFold(m, name) && m != name {
+				return fmt.Errorf("member %.40q is not %q", m, name)
+			}
+		}
+	}
+	return json.Unmarshal(raw, v)
+}
+
+// encodeToken returns the token's JSON, with its type first.
+func encodeToken(typ string, v interface{ check() error }) (json.RawMessage, error) {
+	if err := v.check(); err != nil {
+		return nil, fmt.Errorf("%s token: %w", typ, err)
+	}
+	b, err := json.Marshal(v)
+	if err != nil {
+		return nil, fmt.Errorf("%s token: %w", typ, err)
+	}
+	return append([]byte(`{"type":`+strconv.Quote(typ)+`,`), b[1:]...), nil
+}
+
+// encodeSet returns the token's JSON; it belongs to no keyslot.
+func encodeSet(t SetToken) (json.RawMessage, error) {
+	b, err := encodeToken(typeSet, t)
+	if err != nil {
+		return nil, err
+	}
+	return append(b[:len(b)-1], `,"keyslots":[]}`...), nil
+}
+
+// PutSet replaces the unlock-set token, crash-safely.
+func (h *Header) PutSet(dev Device, t SetToken) error {
+	if h.v2 == nil {
+		return errNotLUKS2
+	}
+	raw, err := encodeSet(t)
+	if err != nil {
+		return err
+	}
+	var old SetToken
+	id, ok, err := h.token(typeSet, &old)
+	if err != nil {
+		return err
+	}
+	if !ok {
+		id = -1
+	}
+	_, err = h.v2.PutToken(dev, id, raw)
+	return err
+}
+
+// PutToken writes a token's JSON, replacing the one that has the id; id -1 takes
+// the first that is free. It returns the id.
+func (h *Header) PutToken(dev Device, id int, raw json.RawMessage) (int, error) {
+	if h.v2 == nil {
+		return 0, errNotLUKS2
+	}
+	return h.v2.PutToken(dev, id, raw)
+}
+
+// ReadToken returns a token's JSON.
+func (h *Header) ReadToken(id int) (raw json.RawMessage, ok bool) {
+	if h.v2 == nil {
+		return nil, false
+	}
+	for _, t := range h.v2.Tokens() {
+		if t.ID == id {
+			return t.Raw, true
+		}
+	}
+	return nil, false
+}
+
+// RemoveToken removes a token; it is no error if there is none.
+func (h *Header) RemoveToken(dev Device, id int) error {
+	if h.v2 == nil {
+		return errNotLUKS2
+	}
+	return h.v2.RemoveToken(dev, id)
 }

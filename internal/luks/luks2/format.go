@@ -1,0 +1,229 @@
+package luks2
+
+import (
+	"bytes"
+	"context"
+	"crypto/rand"
+	"encoding/json"
+	"errors"
+	"fmt"
+	"strconv"
+
+	"unlock/internal/secret"
+)
+
+const (
+	formatHeader = 16 << 10 // bytes of one copy
+	formatData   = 16 << 20 // data offset, bytes; keyslots fill what is between
+	formatKey    = 64       // bytes: AES-256-XTS
+)
+
+// FormatOptions of a new volume.
+type FormatOptions struct {
+	UUID       string // lower-case, with dashes
+	Label      string // at most 47 bytes
+	Subsystem  string // at most 47 bytes
+	SectorSize int    // 512, 1024, 2048 or 4096
+	Flags      []string
+	Slow       bool              // argon2id, for typed passphrases
+	Tokens     []json.RawMessage // ids from 0
+}
+
+// The JSON of a new header, in cryptsetup's order of members.
+type (
+	jsonKDF struct {
+		Type       string `json:"type"`
+		Hash       string `json:"hash,omitempty"`
+		Iterations uint32 `json:"iterations,omitempty"`
+		Time       uint32 `json:"time,omitempty"`
+		Memory     uint32 `json:"memory,omitempty"`
+		CPUs       uint32 `json:"cpus,omitempty"`
+		Salt       []byte `json:"salt"`
+	}
+	jsonAF struct {
+		Type    string `json:"type"`
+		Stripes int    `json:"stripes"`
+		Hash    string `json:"hash"`
+	}
+	jsonArea struct {
+		Type       string `json:"type"`
+		Offset     int64  `json:"offset,string"`
+		Size       int64  `json:"size,string"`
+		Encryption string `json:"encryption"`
+		KeySize    int    `json:"key_size"`
+	}
+	jsonKeyslot struct {
+		Type    string   `json:"type"`
+		KeySize int      `json:"key_size"`
+		AF      jsonAF   `json:"af"`
+		Area    jsonArea `json:"area"`
+		KDF     jsonKDF  `json:"kdf"`
+	}
+	jsonSegment struct {
+		Type       string `json:"type"`
+		Offset     string `json:"offset"`
+		Size       string `json:"size"`
+		IVTweak    string `json:"iv_tweak"`
+		Encryption string `json:"encryption"`
+		SectorSize int    `json:"sector_size"`
+	}
+	jsonDigest struct {
+		Type       string   `json:"type"`
+		Keyslots   []string `json:"keyslots"`
+		Segments   []string `json:"segments"`
+		Hash       string   `json:"hash"`
+		Iterations uint32   `json:"iterations"`
+		Salt       []byte   `json:"salt"`
+		Digest     []byte   `json:"digest"`
+	}
+	jsonConfig struct {
+		JSONSize     string   `json:"json_size"`
+		KeyslotsSize string   `json:"keyslots_size"`
+		Flags        []string `json:"flags,omitempty"`
+	}
+)
+
+// newKDF returns the parameters for a new keyslot: pbkdf2-sha512 with cryptsetup's
+// minimum of 1000 iterations, which is enough for a key of high entropy, or, slow,
+// argon2id over up to 1 GiB as cryptsetup's default.
+func newKDF(slow bool, lim Limits) kdf {
+	k := kdf{name: "pbkdf2", hash: "sha512", iterations: 1000, salt: make([]byte, saltSize)}
+	if slow {
+		k = kdf{name: "argon2id", time: 4, memory: uint32(min(1<<20, lim.memory()>>10)), cpus: 4, salt: k.salt}
+	}
+	rand.Read(k.salt)
+	return k
+}
+
+// newKeyslot seals key under the passphrase for an area at offset. It returns the
+// JSON and the material, materialSize bytes.
+func newKeyslot(key, passphrase *secret.Bytes, offset int64, slow bool, lim Limits) (js json.RawMessage, material []byte, err error) {
+	k := newKDF(slow, lim)
+	secret.Do(func() {
+		kek := secret.New(formatKey)
+		defer kek.Wipe()
+		if err = k.derive(context.Background(), passphrase, kek.Bytes()); err == nil {
+			material, err = seal(key.Bytes(), kek.Bytes(), newHash("sha256"))
+		}
+	})
+	if err != nil {
+		return nil, nil, err
+	}
+	return encode(jsonKeyslot{
+		Type: "luks2", KeySize: key.Len(),
+		AF:   jsonAF{"luks1", stripes, "sha256"},
+		Area: jsonArea{"raw", offset, roundUp(int64(len(material))), cipherName, formatKey},
+		KDF:  jsonKDF{k.name, k.hash, k.iterations, k.time, k.memory, k.cpus, k.salt},
+	}), material, nil
+}
+
+// newDigest returns the digest of key, which is that of keyslot 0 and segment 0.
+func newDigest(key *secret.Bytes) (json.RawMessage, error) {
+	k := newKDF(false, Limits{})
+	k.hash = "sha256"
+	sum := make([]byte, 32)
+	var err error
+	secret.Do(func() { err = k.derive(context.Background(), key, sum) })
+	return encode(jsonDigest{
+		Type: "pbkdf2", Keyslots: []string{"0"}, Segments: []string{"0"},
+		Hash: k.hash, Iterations: k.iterations, Salt: k.salt, Digest: sum,
+	}), err
+}
+
+// Format writes a new header with one keyslot to a device of size bytes and
+// returns it as read back. It does not ask what is on the device. After a crash
+// there is the old header, whole, or the new one, whole, or none.
+func Format(dev Device, size int64, passphrase *secret.Bytes, o FormatOptions) (*Header, error) {
+	if passphrase.Len() == 0 {
+		return nil, errors.New("empty passphrase")
+	}
+	if len(o.Label) > maxLabel || len(o.Subsystem) > maxLabel {
+		return nil, fmt.Errorf("label %q or subsystem %q is longer than %d bytes", o.Label, o.Subsystem, maxLabel)
+	}
+	if size < formatData+4096 {
+		return nil, fmt.Errorf("device of %d bytes is too small; the header takes %d", size, formatData)
+	}
+	key := secret.New(formatKey)
+	defer key.Wipe()
+	rand.Read(key.Bytes())
+
+	slot, material, err := newKeyslot(key, passphrase, 2*formatHeader, o.Slow, Limits{})
+	if err != nil {
+		return nil, err
+	}
+	digest, err := newDigest(key)
+	if err != nil {
+		return nil, err
+	}
+	tokens := object{}
+	for i, t := range o.Tokens {
+		tokens = append(tokens, member{strconv.Itoa(i), t})
+	}
+	one := func(v json.RawMessage) json.RawMessage { return object{{"0", v}}.encode() }
+	doc := object{
+		{"keyslots", one(slot)},
+		{"tokens", tokens.encode()},
+		{"segments", one(encode(jsonSegment{"crypt", strconv.Itoa(formatData), "dynamic", "0", cipherName, o.SectorSize}))},
+		{"digests", one(digest)},
+		{"config", encode(jsonConfig{strconv.Itoa(formatHeader - binSize), strconv.Itoa(formatData - 2*formatHeader), o.Flags})},
+	}
+	bin := binary{size: formatHeader, seqid: 1, label: o.Label, uuid: o.UUID, subsystem: o.Subsystem}
+	text := doc.encode()
+	if len(text) >= formatHeader-binSize {
+		return nil, fmt.Errorf("metadata of %d bytes do not fit into an area of %d; are the tokens too long?", len(text), formatHeader-binSize)
+	}
+	area := make([]byte, formatHeader-binSize)
+	copy(area, text)
+	h, err := validate(copyState{bin: bin, json: area}, size, Limits{})
+	if err != nil {
+		return nil, fmt.Errorf("refusing to write a header that is not valid: %w", err)
+	}
+
+	unlock, err := lock(dev)
+	if err != nil {
+		return nil, err
+	}
+	defer unlock()
+	if err := erase(dev); err != nil {
+		return nil, fmt.Errorf("erasing old headers: %w", err)
+	}
+	if err := writeAt(dev, material, 2*formatHeader); err != nil {
+		return nil, fmt.Errorf("key material: %w", err)
+	}
+	for _, i := range [2]int{1, 0} {
+		if err := h.writeCopy(dev, i); err != nil {
+			return nil, fmt.Errorf("LUKS2 header: %w", err)
+		}
+	}
+	back, err := Read(dev, size, Limits{})
+	if err != nil {
+		return nil, fmt.Errorf("reading back the new LUKS2 header: %w", err)
+	}
+	if back.Damaged() || back.binary != h.binary || !bytes.Equal(back.doc.encode(), text) || !bytes.Equal(back.materials[0], material) {
+		return nil, errors.New("the device did not keep what was written to it")
+	}
+	return back, nil
+}
+
+// erase makes sure that no older header is found: not where the new one will be
+// and in no place where a secondary header may be. Elsewhere it writes nothing:
+// until the sync has returned, an old header may still be found, and then its key
+// material must be there.
+func erase(dev Device) error {
+	if _, err := dev.WriteAt(make([]byte, 2*formatHeader), 0); err != nil {
+		return err
+	}
+	head := make([]byte, binSize)
+	for _, offset := range headerSizes {
+		if err := readFull(dev, head, offset); err != nil {
+			return err
+		}
+		if !hasMagic(head, offset) {
+			continue
+		}
+		if _, err := dev.WriteAt(make([]byte, binSize), offset); err != nil {
+			return err
+		}
+	}
+	return dev.Sync()
+}

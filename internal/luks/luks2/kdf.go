@@ -1,0 +1,173 @@
+package luks2
+
+import (
+	"context"
+	"crypto/hmac"
+	"crypto/sha1"
+	"crypto/sha256"
+	"crypto/sha512"
+	stdbinary "encoding/binary"
+	"fmt"
+	"hash"
+	"runtime/debug"
+
+	"golang.org/x/crypto/argon2"
+	"golang.org/x/sys/unix"
+
+	"unlock/internal/secret"
+)
+
+// Limits bound what a header may ask of this machine.
+type Limits struct {
+	Memory     int64  // bytes for a KDF; 0: half of RAM, at most 4 GiB
+	Iterations uint32 // of PBKDF2; 0: 10,000,000
+}
+
+// maxWork of Argon2, in KiB times passes: 64 GiB, about a minute.
+const maxWork = 64 << 20
+
+func (l Limits) memory() int64 {
+	if l.Memory > 0 {
+		return l.Memory
+	}
+	const ceiling = 4 << 30
+	var info unix.Sysinfo_t
+	if unix.Sysinfo(&info) != nil {
+		return ceiling / 4
+	}
+	return min(ceiling, int64(info.Totalram)*int64(info.Unit)/2)
+}
+
+// MaxIterations of PBKDF2.
+func (l Limits) MaxIterations() uint32 {
+	if l.Iterations > 0 {
+		return l.Iterations
+	}
+	return 10_000_000
+}
+
+// kdf derives a key from a passphrase.
+type kdf struct {
+	name string // "pbkdf2", "argon2i", "argon2id"
+	salt []byte // 32 bytes
+
+	hash       string // pbkdf2
+	iterations uint32
+
+	time   uint32 // argon2: passes
+	memory uint32 // argon2: KiB
+	cpus   uint32 // argon2: lanes
+}
+
+// parseKDF reads a keyslot's kdf. What cryptsetup would refuse fails s; what it
+// would not, but is beyond us or the limits, is the error.
+func parseKDF(s scope, lim Limits) (kdf, error) {
+	k := kdf{name: s.str("type"), salt: s.base64("salt")}
+	members := 0
+	switch k.name {
+	case "pbkdf2":
+		members = 4
+		k.hash, k.iterations = s.str("hash"), s.uint("iterations")
+	case "argon2i", "argon2id":
+		members = 5
+		k.time, k.memory, k.cpus = s.uint("time"), s.uint("memory"), s.uint("cpus")
+	default:
+		return k, fmt.Errorf("key derivation %.40q is unknown", k.name)
+	}
+	if len(s.object) != members {
+		s.fail("%s has %d members, not %d", k.name, len(s.object), members)
+	}
+	return k, k.check(lim)
+}
+
+// check says why k cannot be computed here.
+func (k kdf) check(lim Limits) error {
+	if len(k.salt) != saltSize {
+		return fmt.Errorf("salt of %d bytes, not %d", len(k.salt), saltSize)
+	}
+	if k.name == "pbkdf2" {
+		if newHash(k.hash) == nil {
+			return fmt.Errorf("hash %.40q is unknown", k.hash)
+		}
+		if k.iterations < 1 || k.iterations > lim.MaxIterations() {
+			return fmt.Errorf("%d iterations, not 1 to %d", k.iterations, lim.MaxIterations())
+		}
+		return nil
+	}
+	if k.time < 1 || k.cpus < 1 || k.cpus > 255 || k.memory < 8*k.cpus {
+		return fmt.Errorf("argon2 with %d passes, %d KiB and %d lanes", k.time, k.memory, k.cpus)
+	}
+	if int64(k.memory) > lim.memory()>>10 || int64(k.memory)*int64(k.time) > maxWork {
+		return fmt.Errorf("argon2 with %d passes over %d KiB is more than this machine allows: %d KiB", k.time, k.memory, lim.memory()>>10)
+	}
+	return nil
+}
+
+// argon2Turn lets one Argon2 run at a time: each may take half of the memory,
+// and several disks are opened in parallel.
+var argon2Turn = make(chan struct{}, 1)
+
+// derive fills key. It wipes what it can; call it within secret.Do.
+func (k kdf) derive(ctx context.Context, passphrase *secret.Bytes, key []byte) error {
+	if k.name == "pbkdf2" {
+		return pbkdf2(ctx, newHash(k.hash), passphrase.Bytes(), k.salt, k.iterations, key)
+	}
+	select {
+	case argon2Turn <- struct{}{}:
+	case <-ctx.Done():
+		return context.Cause(ctx)
+	}
+	defer func() { <-argon2Turn }()
+	f := argon2.IDKey
+	if k.name == "argon2i" {
+		f = argon2.Key
+	}
+	out := f(passphrase.Bytes(), k.salt, k.time, k.memory, uint8(k.cpus), uint32(len(key)))
+	copy(key, out)
+	clear(out)
+	// Its blocks must be gone before the next run takes as much.
+	debug.FreeOSMemory()
+	return context.Cause(ctx)
+}
+
+// pbkdf2 is RFC 8018, section 5.2. The standard library's takes the passphrase
+// as a string, which could not be wiped.
+func pbkdf2(ctx context.Context, h func() hash.Hash, passphrase, salt []byte, iterations uint32, key []byte) error {
+	mac := hmac.New(h, passphrase)
+	u := make([]byte, 0, mac.Size())
+	t := make([]byte, mac.Size())
+	defer func() { clear(u[:cap(u)]); clear(t) }()
+	for block := uint32(1); len(key) > 0; block++ {
+		mac.Reset()
+		mac.Write(salt)
+		mac.Write(stdbinary.BigEndian.AppendUint32(nil, block))
+		u = mac.Sum(u[:0])
+		copy(t, u)
+		for i := uint32(1); i < iterations; i++ {
+			mac.Reset()
+			mac.Write(u)
+			u = mac.Sum(u[:0])
+			for j, b := range u {
+				t[j] ^= b
+			}
+			if i%4096 == 0 && ctx.Err() != nil {
+				return context.Cause(ctx)
+			}
+		}
+		key = key[copy(key, t):]
+	}
+	return nil
+}
+
+// newHash returns nil for hashes that are not supported.
+func newHash(name string) func() hash.Hash {
+	switch name {
+	case "sha1":
+		return sha1.New
+	case "sha256":
+		return sha256.New
+	case "sha512":
+		return sha512.New
+	}
+	return nil
+}

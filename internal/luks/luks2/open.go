@@ -1,0 +1,107 @@
+package luks2
+
+import (
+	"cmp"
+	"context"
+	"crypto/subtle"
+	"errors"
+	"fmt"
+	"slices"
+
+	"unlock/internal/secret"
+)
+
+// Open tries the passphrase on the keyslots, preferred ones first, those of
+// priority "ignore" not at all, and returns the payload, which the caller wipes.
+// A keyslot that is broken does not stand in the way of the others.
+//
+// ErrPassphrase: keyslots were tried, and none opens. Other errors: there is none
+// to try, or ctx ended.
+func (h *Header) Open(ctx context.Context, passphrase *secret.Bytes) (*Payload, error) {
+	key, _, err := h.open(ctx, passphrase)
+	if err != nil {
+		return nil, err
+	}
+	return &Payload{
+		UUID: h.uuid, Type: "LUKS2", Cipher: cipherName, Key: key, Digest: h.meta.digest.id,
+		Offset: h.meta.segment.offset, Size: h.meta.segment.size,
+		SectorSize: h.meta.segment.sectorSize, IVOffset: h.meta.segment.ivOffset,
+		Flags: slices.Clone(h.meta.flags),
+	}, nil
+}
+
+// open returns the volume key, which the caller wipes, and the keyslot it was in.
+func (h *Header) open(ctx context.Context, passphrase *secret.Bytes) (*secret.Bytes, int, error) {
+	var candidates []keyslot
+	var broken []error
+	for _, k := range h.meta.keyslots {
+		switch {
+		case !k.bound || k.priority == priorityIgnore:
+		case k.broken != nil:
+			broken = append(broken, fmt.Errorf("keyslot %d: %w", k.id, k.broken))
+		default:
+			candidates = append(candidates, k)
+		}
+	}
+	slices.SortStableFunc(candidates, func(a, b keyslot) int { return cmp.Compare(b.priority, a.priority) })
+	tried := false
+	for _, k := range candidates {
+		if ctx.Err() != nil {
+			return nil, 0, fmt.Errorf("trying keyslot %d: %w", k.id, context.Cause(ctx))
+		}
+		var key *secret.Bytes
+		var err error
+		secret.Do(func() { key, err = h.try(ctx, k, passphrase) })
+		switch {
+		case err == nil:
+			return key, k.id, nil
+		case errors.Is(err, ErrPassphrase):
+			tried = true
+		default:
+			broken = append(broken, fmt.Errorf("keyslot %d: %w", k.id, err))
+		}
+	}
+	switch {
+	case ctx.Err() != nil:
+		return nil, 0, fmt.Errorf("trying keyslots: %w", context.Cause(ctx))
+	case tried && len(broken) == 0:
+		return nil, 0, ErrPassphrase
+	case tried:
+		return nil, 0, fmt.Errorf("%w; not tried: %w", ErrPassphrase, errors.Join(broken...))
+	case len(broken) > 0:
+		return nil, 0, fmt.Errorf("no keyslot can be used: %w", errors.Join(broken...))
+	}
+	return nil, 0, errors.New("no keyslot to try")
+}
+
+// try opens one keyslot. The caller wipes the key.
+func (h *Header) try(ctx context.Context, k keyslot, passphrase *secret.Bytes) (*secret.Bytes, error) {
+	kek := secret.New(k.areaKey)
+	defer kek.Wipe()
+	if err := k.kdf.derive(ctx, passphrase, kek.Bytes()); err != nil {
+		return nil, err
+	}
+	key := secret.New(k.keySize)
+	err := unseal(key.Bytes(), h.materials[k.id], kek.Bytes(), newHash(k.afHash))
+	if err == nil {
+		err = h.meta.digest.verify(ctx, key)
+	}
+	if err != nil {
+		key.Wipe()
+		return nil, err
+	}
+	return key, nil
+}
+
+// verify returns ErrPassphrase unless key is the volume key.
+func (d digest) verify(ctx context.Context, key *secret.Bytes) error {
+	got := make([]byte, newHash(d.kdf.hash)().Size())
+	if err := d.kdf.derive(ctx, key, got); err != nil {
+		return err
+	}
+	// Lengths that differ compare as unequal; parseMetadata has refused them before.
+	if subtle.ConstantTimeCompare(got, d.want) != 1 {
+		return ErrPassphrase
+	}
+	return nil
+}

@@ -1,0 +1,174 @@
+package luks2
+
+import (
+	"bytes"
+	"encoding/json"
+	"fmt"
+)
+
+// writeAt writes and makes durable.
+func writeAt(dev Device, b []byte, offset int64) error {
+	if _, err := dev.WriteAt(b, offset); err != nil {
+		return fmt.Errorf("writing %d bytes at byte %d: %w", len(b), offset, err)
+	}
+	if err := dev.Sync(); err != nil {
+		return fmt.Errorf("syncing after writing at byte %d: %w", offset, err)
+	}
+	return nil
+}
+
+// writeCopy writes one copy, 0 the primary. A copy that is torn has no valid
+// checksum, so one write and one sync will do.
+func (h *Header) writeCopy(dev Device, i int) error {
+	offset := int64(i) * h.size
+	b, err := h.binary.encode(offset, h.doc.encode())
+	if err != nil {
+		return err
+	}
+	if err := writeAt(dev, b, offset); err != nil {
+		return err
+	}
+	h.good[i] = true
+	return nil
+}
+
+// current returns h as it is on the device now; call it with the lock held.
+func (h *Header) current(dev Device) (*Header, error) {
+	now, err := Read(dev, h.devSize, h.limits)
+	if err != nil {
+		return nil, err
+	}
+	if now.binary != h.binary || !bytes.Equal(now.doc.encode(), h.doc.encode()) {
+		return nil, ErrChanged
+	}
+	return now, nil
+}
+
+// change makes next, a changed document, the header on the device; call it with
+// the lock held and on the Header that current returned. The copy that is damaged
+// or out of date is written first, so that there is a good one at any time.
+func (h *Header) change(dev Device, next object) error {
+	n := *h
+	n.doc = next
+	n.seqid++
+	text := next.encode()
+	// Whatever the change was: what we write, we must be able to read.
+	if int64(len(text)) >= n.size-binSize {
+		return fmt.Errorf("metadata of %d bytes do not fit into an area of %d", len(text), n.size-binSize)
+	}
+	area := make([]byte, n.size-binSize)
+	copy(area, text)
+	checked, err := validate(copyState{bin: n.binary, json: area}, n.devSize, n.limits)
+	if err != nil {
+		return fmt.Errorf("refusing to write a header that is not valid: %w", err)
+	}
+	n.meta = checked.meta
+	order := [2]int{0, 1}
+	if !h.good[1] {
+		order = [2]int{1, 0}
+	}
+	n.good = [2]bool{}
+	for _, i := range order {
+		if err := n.writeCopy(dev, i); err != nil {
+			return err
+		}
+	}
+	n.notes = checked.meta.notes
+	n.readMaterials(dev)
+	*h = n
+	return nil
+}
+
+// update changes the document by f, crash-safely and under the lock.
+func (h *Header) update(dev Device, f func(now *Header) (object, error)) error {
+	unlock, err := lock(dev)
+	if err != nil {
+		return err
+	}
+	defer unlock()
+	now, err := h.current(dev)
+	if err != nil {
+		return err
+	}
+	next, err := f(now)
+	if err != nil {
+		return err
+	}
+	if err := now.change(dev, next); err != nil {
+		return err
+	}
+	*h = *now
+	return nil
+}
+
+// Repair rewrites the copy that is damaged or out of date, if there is one. Call
+// it only after Open has succeeded: then the good copy is known to be true.
+func (h *Header) Repair(dev Device) error {
+	if !h.Damaged() {
+		return nil
+	}
+	unlock, err := lock(dev)
+	if err != nil {
+		return err
+	}
+	defer unlock()
+	now, err := h.current(dev)
+	if err != nil {
+		return err
+	}
+	for i, good := range now.good {
+		if good {
+			continue
+		}
+		if err := now.writeCopy(dev, i); err != nil {
+			return err
+		}
+	}
+	h.good = now.good
+	return nil
+}
+
+// PutToken writes a token, replacing the one that has the id; id -1 takes the
+// first that is free. raw is a JSON object with "type" and "keyslots". It returns
+// the id.
+func (h *Header) PutToken(dev Device, id int, raw json.RawMessage) (int, error) {
+	if err := checkJSON(raw); err != nil {
+		return 0, fmt.Errorf("token: %w", err)
+	}
+	err := h.update(dev, func(now *Header) (object, error) {
+		if id < 0 {
+			var err error
+			if id, err = freeID(maxKeyslots, now.hasToken); err != nil {
+				return nil, fmt.Errorf("token: %w", err)
+			}
+		}
+		return now.doc.edit("tokens", func(o object) (object, error) {
+			return o.with(fmt.Sprint(id), raw), nil
+		})
+	})
+	return id, err
+}
+
+// RemoveToken removes a token; it is no error if there is none.
+func (h *Header) RemoveToken(dev Device, id int) error {
+	if !h.hasToken(id) {
+		return nil
+	}
+	return h.update(dev, func(now *Header) (object, error) {
+		return now.doc.edit("tokens", func(o object) (object, error) {
+			return o.without(fmt.Sprint(id)), nil
+		})
+	})
+}
+
+// Tokens returns all tokens by id.
+func (h *Header) Tokens() []Token { return h.meta.tokens }
+
+func (h *Header) hasToken(id int) bool {
+	for _, t := range h.meta.tokens {
+		if t.ID == id {
+			return true
+		}
+	}
+	return false
+}
