@@ -1,16 +1,15 @@
 // Package initramfs builds the standalone image: a cpio archive (newc, as
 // Documentation/driver-api/early-userspace/buffer-format.rst of the kernel has it)
-// with unlock as /init, kernel modules in load order, certificate authorities,
-// the configuration with the files that it names, and the mkfs programs that it
-// calls for with their libraries. It runs on the system whose kernel the image is for.
+// with unlock as /init, kernel modules in load order, the configuration with the
+// files that it names, and the mkfs programs that it calls for with their
+// libraries. The certificate authorities of AWS are part of unlock itself. It
+// runs on the system whose kernel the image is for.
 package initramfs
 
 import (
 	"errors"
 	"fmt"
 	"io"
-	"os"
-	"slices"
 	"strings"
 
 	"unlock/internal/config"
@@ -22,20 +21,12 @@ const (
 	releaseFile = "/etc/unlock/release" // the version of unlock that made the image
 )
 
-// hostCAs are bundles of certificate authorities as distributions place them;
-// the first that exists goes into the image. Debian, Fedora, Amazon Linux, SUSE and Arch.
-var hostCAs = []string{
-	"/etc/ssl/certs/ca-certificates.crt",
-	"/etc/pki/tls/certs/ca-bundle.crt",
-	"/etc/ssl/ca-bundle.pem",
-}
-
 // Options of Build.
 type Options struct {
 	Unlock  string       // the unlock binary
 	Config  string       // unlock.toml
 	Modules string       // /lib/modules/VERSION; empty: no modules
-	Files   []string     // further files, HOST:IMAGE; they stand in for files of the host that the configuration names
+	Files   []string     // further files, HOST:IMAGE; they come before what Build would put there itself
 	Version string       // of unlock, for /etc/unlock/release
 	Note    func(string) // is told of what the image lacks and may do without; nil: nobody is
 }
@@ -58,9 +49,9 @@ func Build(w io.Writer, o Options) error {
 	t.device("/dev/null", 0o666, 1, 3)
 	t.content(releaseFile, 0o644, []byte(o.Version+"\n"))
 	if err := errors.Join(
+		o.addFiles(t, cfg),
 		t.file(o.Unlock, "/init", 0o755),
 		t.file(o.Config, config.DefaultFile, 0o644),
-		o.addFiles(t, cfg),
 		o.addMkfs(t, cfg),
 		o.addModules(t, cfg),
 	); err != nil {
@@ -70,7 +61,7 @@ func Build(w io.Writer, o Options) error {
 }
 
 // addFiles adds what the caller lists, then what the configuration names and the
-// caller did not, then the host's certificate authorities.
+// caller did not.
 func (o *Options) addFiles(t *tree, cfg *config.Config) error {
 	var errs []error
 	for _, f := range o.Files {
@@ -98,10 +89,5 @@ func (o *Options) addFiles(t *tree, cfg *config.Config) error {
 			errs = append(errs, fmt.Errorf("%s names a file: %w", o.Config, err))
 		}
 	}
-	i := slices.IndexFunc(hostCAs, func(f string) bool { _, err := os.Stat(f); return err == nil })
-	if i < 0 {
-		o.Note("this system has no certificate authorities (package ca-certificates): AWS can be reached only with aws.ca_bundle")
-		return errors.Join(errs...)
-	}
-	return errors.Join(append(errs, t.file(hostCAs[i], hostCAs[0], 0o644))...)
+	return errors.Join(errs...)
 }

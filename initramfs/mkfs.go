@@ -9,15 +9,8 @@ import (
 	"github.com/u-root/u-root/pkg/ldd"
 
 	"unlock/internal/config"
+	"unlock/internal/fsys"
 )
-
-// mkfsPrograms maps the filesystem setting to the program that makes it.
-var mkfsPrograms = map[string]string{
-	"ext4":  "mke2fs",
-	"xfs":   "mkfs.xfs",
-	"btrfs": "mkfs.btrfs",
-	"swap":  "mkswap",
-}
 
 // addMkfs adds the programs for volumes that may be formatted, in /sbin.
 func (o *Options) addMkfs(t *tree, cfg *config.Config) error {
@@ -25,15 +18,11 @@ func (o *Options) addMkfs(t *tree, cfg *config.Config) error {
 		if v.Format == config.FormatNever || v.Filesystem == "" {
 			continue
 		}
-		name := mkfsPrograms[v.Filesystem]
-		if name == "" {
-			return fmt.Errorf("volume %q: no program is known that makes %s", v.Name, v.Filesystem)
-		}
+		name := fsys.Tool(v.Filesystem)
 		if err := t.program(name); err != nil {
 			return fmt.Errorf("volume %q needs %s to make %s: %w", v.Name, name, v.Filesystem, err)
 		}
 		if name == "mke2fs" {
-			t.symlink("/sbin/mkfs.ext4", "mke2fs") // the name selects the features of mke2fs.conf
 			if err := t.file("/etc/mke2fs.conf", "/etc/mke2fs.conf", 0o644); err != nil {
 				o.Note("mke2fs.conf is not on this system: " + err.Error())
 			}
