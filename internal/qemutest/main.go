@@ -1,0 +1,117 @@
+// Qemutest boots the standalone image in QEMU against a simulated EC2, one
+// scenario after the other, and judges what the console, the disks and the
+// simulated cloud saw. scripts/qemu-test builds what it needs and runs it.
+package main
+
+import (
+	"context"
+	"fmt"
+	"os"
+	"os/signal"
+	"sync"
+	"syscall"
+	"time"
+
+	"github.com/alecthomas/kong"
+
+	"unlock/internal/vm"
+)
+
+// parallel is how many machines run at a time.
+const parallel = 2
+
+type options struct {
+	List    bool     `help:"Print the names of the scenarios."`
+	Verbose bool     `short:"v" help:"Print every console, not only those of failures."`
+	Unlock  string   `default:"bin/unlock" placeholder:"FILE" help:"The unlock binary."`
+	Names   []string `arg:"" optional:"" name:"name" help:"Scenarios to run; all by default."`
+}
+
+func main() {
+	var o options
+	kong.Parse(&o, kong.Name("qemu-test"), kong.Description("Boot scenarios in QEMU."))
+	ctx, stop := signal.NotifyContext(context.Background(), os.Interrupt, syscall.SIGTERM)
+	defer stop()
+	ok, err := run(ctx, o)
+	if err != nil {
+		fmt.Fprintln(os.Stderr, "qemu-test:", err)
+	}
+	if !ok {
+		os.Exit(1)
+	}
+}
+
+// run reports whether every scenario passed; an error means that none could run.
+func run(ctx context.Context, o options) (bool, error) {
+	if o.List {
+		for _, s := range scenarios {
+			fmt.Println(s.name)
+		}
+		return true, nil
+	}
+	chosen, err := choose(o.Names)
+	if err != nil {
+		return false, err
+	}
+	kernel, err := vm.Kernel(ctx)
+	if err != nil {
+		return false, err
+	}
+	root, err := vm.RealRoot(ctx)
+	if err != nil {
+		return false, err
+	}
+	queue := make(chan scenario)
+	var wg sync.WaitGroup
+	var mu sync.Mutex
+	passed, failed := 0, 0
+	for range parallel {
+		wg.Go(func() {
+			for s := range queue {
+				start := time.Now()
+				l := &lab{scenario: s, kernel: kernel, root: root, unlock: o.Unlock}
+				err := l.run(ctx)
+				mu.Lock()
+				if err != nil {
+					failed++
+					fmt.Printf("FAIL  %-20s %5.1f s  %v\n", s.name, time.Since(start).Seconds(), err)
+				} else {
+					passed++
+					fmt.Printf("ok    %-20s %5.1f s  %s\n", s.name, time.Since(start).Seconds(), l.summary())
+				}
+				if err != nil {
+					fmt.Print(l.console.Tail(40))
+				} else if o.Verbose {
+					fmt.Print(l.console)
+				}
+				mu.Unlock()
+			}
+		})
+	}
+	for _, s := range chosen {
+		queue <- s
+	}
+	close(queue)
+	wg.Wait()
+	fmt.Printf("%d passed, %d failed\n", passed, failed)
+	return failed == 0, nil
+}
+
+func choose(names []string) ([]scenario, error) {
+	if len(names) == 0 {
+		return scenarios, nil
+	}
+	var chosen []scenario
+	for _, name := range names {
+		n := len(chosen)
+		for _, s := range scenarios {
+			if s.name == name {
+				chosen = append(chosen, s)
+			}
+		}
+		if len(chosen) == n {
+			return nil, fmt.Errorf("no scenario is named %q; --list prints the names", name)
+		}
+	}
+	return chosen, nil
+}

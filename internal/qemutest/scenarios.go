@@ -1,0 +1,180 @@
+package main
+
+// Parts of configurations.
+const (
+	s3Key = `
+[key]
+source  = "s3://an-internalstoragekeybucket/LuksInternalStorageKey"
+kms_key = "$KEY"
+[key.context]
+purpose = "secretfs"
+[aws]
+ca_bundle = "/etc/unlock/test-ca.pem"
+`
+	fileKey = `
+[key]
+source  = "file:/etc/unlock/key.bin"
+kms_key = "$KEY"
+[key.context]
+purpose = "secretfs"
+[aws]
+ca_bundle = "/etc/unlock/test-ca.pem"
+`
+	headerKey = `
+[key]
+source  = "header"
+kms_key = "$KEY"
+[aws]
+ca_bundle = "/etc/unlock/test-ca.pem"
+`
+	secretfs = `
+[[volume]]
+name       = "secretfs"
+device     = "instance-store"
+format     = "blank"
+filesystem = "ext4"
+mount      = "/mnt/secretfs"
+`
+)
+
+// prelude comes before each script: what holds for every volume that was opened.
+const prelude = `
+# crypt NAME: an active LUKS volume whose key the kernel does not give away
+crypt() {
+	cryptsetup status "$1" | grep -q 'is active'
+	cryptsetup status "$1" | grep -q 'type: *LUKS'
+	test -b "/dev/mapper/$1"
+	dmsetup table --showkeys "$1"
+	dmsetup table --showkeys "$1" | grep -q ':[0-9]*:logon:cryptsetup:'
+}
+mounted() { grep -q "^/dev/[^ ]* /mnt/$1 ext4 " /proc/mounts; }
+stays_locked() { ! test -e "/dev/mapper/$1"; }
+if test -f /run/unlock/status.json; then grep -E '"(result|peak_rss_bytes|duration_ms)"' /run/unlock/status.json; fi
+`
+
+// Scripts that run after the pivot.
+const (
+	writeFile = `
+crypt secretfs
+mounted secretfs
+echo "kept across boots" >/mnt/secretfs/file
+umount /mnt/secretfs
+`
+	readFile = `
+crypt secretfs
+mounted secretfs
+cat /mnt/secretfs/file
+`
+)
+
+// scenarios in the order in which they run.
+var scenarios = []scenario{
+	{
+		name: "first-boot", config: s3Key + secretfs, disks: []string{"blank"},
+		boots: []boot{{script: writeFile, check: formatted(1)}},
+	},
+	{
+		name: "second-boot", config: s3Key + secretfs, disks: []string{"blank"},
+		boots: []boot{
+			{script: writeFile, check: formatted(1)},
+			{script: readFile + stockOpen, want: []string{"kept across boots"}},
+		},
+	},
+	{
+		name: "blog-s3", plain: true, disks: []string{"luks1", "luks2"},
+		config: `
+[key]
+source  = "s3://an-internalstoragekeybucket/LuksInternalStorageKey"
+kms_key = "$KEY"
+[aws]
+ca_bundle = "/etc/unlock/test-ca.pem"
+[[volume]]
+name   = "one"
+device = "serial=AWS0123456789ABCDEF0"
+[[volume]]
+name   = "two"
+device = "serial=AWS0123456789ABCDEF1"
+`,
+		boots: []boot{
+			{script: "for v in one two; do crypt $v; mke2fs -q -t ext4 /dev/mapper/$v; mount /dev/mapper/$v /mnt; echo \"in $v\" >/mnt/file; umount /mnt; done"},
+			{script: "for v in one two; do mount -o ro /dev/mapper/$v /mnt; cat /mnt/file; umount /mnt; done", want: []string{"in one", "in two"}},
+		},
+	},
+	{
+		name: "file-source", config: fileKey + secretfs, disks: []string{"blank"},
+		boots: []boot{
+			{script: writeFile, check: noRequest("s3")},
+			{script: readFile, want: []string{"kept across boots"}},
+		},
+	},
+	{
+		name: "header-source", config: headerKey + secretfs, disks: []string{"blank"},
+		boots: []boot{
+			{script: writeFile, check: both(formatted(1), peakBelow(40e6))},
+			{script: readFile, want: []string{"kept across boots"}, check: both(noRequest("s3"), peakBelow(40e6))},
+		},
+	},
+	{
+		name: "foreign-disk", config: s3Key + secretfs, disks: []string{"ext4"},
+		boots: []boot{{want: []string{"ext4", "exit status 1"}, check: noFrames}},
+	},
+	{
+		name: "kms-denied", config: s3Key + secretfs, disks: []string{"blank"}, faults: []string{"kms-denied"},
+		boots: []boot{{want: []string{"AccessDenied", "$KEY", "exit status 1"}}},
+	},
+	{
+		name: "no-role", config: s3Key + secretfs, disks: []string{"blank"}, faults: []string{"no-role"}, append: "rd.unlock.timeout=10s",
+		boots: []boot{{want: []string{"role", "exit status 1"}}},
+	},
+	{
+		name: "role-late", config: s3Key + secretfs, disks: []string{"blank"}, faults: []string{"role-late:5s"},
+		boots: []boot{{script: writeFile}},
+	},
+	{
+		name: "wrong-key-pinned", disks: []string{"blank"},
+		config: "[key]\nsource = \"s3://" + bucket + "/" + object + "\"\nkms_key = \"$OTHER\"\ncontext = { purpose = \"secretfs\" }\n[aws]\nca_bundle = \"" + caFile + "\"\n" + secretfs,
+		boots:  []boot{{want: []string{"$OTHER", "exit status 1"}}},
+	},
+	{
+		name: "no-disks", config: s3Key + secretfs,
+		boots: []boot{{script: "grep '\"result\": \"nothing\"' /run/unlock/status.json; stays_locked secretfs", check: noFrames}},
+	},
+	{
+		name: "two-disks", disks: []string{"blank", "blank"},
+		config: s3Key + `
+[[volume]]
+name       = "secretfs"
+device     = "instance-store"
+format     = "blank"
+filesystem = "ext4"
+layout     = "separate"
+count      = 2
+`,
+		boots: []boot{
+			{script: "for v in secretfs0 secretfs1; do crypt $v; mount /dev/mapper/$v /mnt; echo \"in $v\" >/mnt/file; umount /mnt; done", check: both(formatted(2), oneDecrypt)},
+			{script: "for v in secretfs0 secretfs1; do crypt $v; mount -o ro /dev/mapper/$v /mnt; cat /mnt/file; umount /mnt; done", want: []string{"in secretfs0", "in secretfs1"}},
+		},
+	},
+	{
+		name: "udev-ready", config: s3Key + secretfs, disks: []string{"blank"},
+		boots: []boot{{script: `
+crypt secretfs
+/lib/systemd/systemd-udevd --daemon
+udevadm trigger --action=add
+udevadm settle
+udevadm info /dev/mapper/secretfs
+if udevadm info /dev/mapper/secretfs | grep SYSTEMD_READY=0; then exit 1; fi
+test -L /dev/disk/by-id/dm-name-secretfs
+test "$(readlink -f /dev/mapper/secretfs)" = "$(readlink -f /dev/disk/by-id/dm-name-secretfs)"
+`, want: []string{"DM_NAME=secretfs", "ID_FS_TYPE=ext4"}}},
+	},
+	{
+		name: "bad-config", config: s3Key + secretfs + "colour = \"red\"\n", disks: []string{"blank"}, broken: true,
+		boots: []boot{{want: []string{"/etc/unlock.toml:16", "colour", "exit status 2"}, check: noFrames}},
+	},
+}
+
+// stockOpen opens the disk with nothing but cryptsetup and the passphrase.
+const stockOpen = `
+printf '%s' "$PASSPHRASE" | cryptsetup open --test-passphrase --key-file - /dev/nvme0n1
+`
