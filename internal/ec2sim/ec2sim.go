@@ -11,9 +11,43 @@ package ec2sim
 
 import (
 	"context"
+	"errors"
+	"fmt"
 	"net"
+	"net/http"
 	"net/netip"
+	"sync"
 	"time"
+
+	"gvisor.dev/gvisor/pkg/tcpip/link/channel"
+	"gvisor.dev/gvisor/pkg/tcpip/stack"
+)
+
+// NoRole as Config.Role stands for an instance without an instance profile.
+const NoRole = "-"
+
+// AccessKey and SecretKey are the credentials of an administrator of the
+// simulated account. They never expire and need no session token.
+const (
+	AccessKey = "AKIDEXAMPLE"
+	SecretKey = "secret-key-of-the-simulated-administrator-EXAMPLE"
+)
+
+// Addresses of the simulated VPC. Real endpoints have changing public
+// addresses; these are from TEST-NET-1 (RFC 5737), one for each service.
+var (
+	subnet       = netip.MustParsePrefix("172.31.0.0/20")
+	routerAddr   = netip.MustParseAddr("172.31.0.1")
+	resolverAddr = netip.MustParseAddr("172.31.0.2")
+	localDNSAddr = netip.MustParseAddr("169.254.169.253")
+	imdsAddr     = netip.MustParseAddr("169.254.169.254")
+	firstAddr    = netip.MustParseAddr("172.31.5.10")
+
+	serviceAddrs = map[string]netip.Addr{
+		"s3":  netip.MustParseAddr("192.0.2.10"),
+		"kms": netip.MustParseAddr("192.0.2.20"),
+		"ssm": netip.MustParseAddr("192.0.2.30"),
+	}
 )
 
 // Config of a Cloud. The zero value is a healthy us-east-1.
@@ -25,71 +59,183 @@ type Config struct {
 	Faults  []string      // names from Faults(), with an argument after a colon: "role-late:5s"
 }
 
-// Cloud is a running simulation.
-type Cloud struct{}
+// Cloud is a running simulation. It is safe for concurrent use.
+type Cloud struct {
+	cfg   Config
+	ca    *authority
+	rogue *authority // signs for the fault tls-unknown-ca
+
+	ctx    context.Context // ends with Close
+	cancel context.CancelFunc
+	wg     sync.WaitGroup
+
+	stack *stack.Stack
+	link  *channel.Endpoint
+
+	close []func() // stops servers and listeners
+
+	mu         sync.Mutex
+	faults     map[string]*fault
+	ports      map[*port]bool
+	instances  []*instance
+	hosts      map[string]bool
+	frames     int
+	requests   []Request
+	tokens     map[string]imdsToken
+	identities map[string]*identity // by access key
+	keys       map[string]*key      // by key id
+	aliases    map[string]string    // region/alias/name to key id
+	buckets    map[string]*bucket
+	parameters map[string]*parameter
+}
 
 // New starts a Cloud; Close ends it.
-func New(c Config) (*Cloud, error) { panic("stub") }
+func New(cfg Config) (*Cloud, error) {
+	if cfg.Region == "" {
+		cfg.Region = "us-east-1"
+	}
+	if cfg.Account == "" {
+		cfg.Account = "111122223333"
+	}
+	if cfg.Role == "" {
+		cfg.Role = "unlock-demo"
+	}
+	if partitions[cfg.Region] == "" {
+		return nil, fmt.Errorf("no AWS region %q", cfg.Region)
+	}
+	c := &Cloud{
+		cfg:        cfg,
+		ports:      map[*port]bool{},
+		hosts:      map[string]bool{},
+		tokens:     map[string]imdsToken{},
+		identities: map[string]*identity{},
+		keys:       map[string]*key{},
+		aliases:    map[string]string{},
+		buckets:    map[string]*bucket{},
+		parameters: map[string]*parameter{},
+	}
+	if err := c.SetFaults(cfg.Faults...); err != nil {
+		return nil, err
+	}
+	var err error
+	if c.ca, err = newAuthority("Simulated EC2 test CA"); err != nil {
+		return nil, err
+	}
+	if c.rogue, err = newAuthority("A CA that nobody trusts"); err != nil {
+		return nil, err
+	}
+	c.identities[AccessKey] = &identity{
+		accessKey: AccessKey,
+		secretKey: SecretKey,
+		arn:       fmt.Sprintf("arn:%s:iam::%s:user/admin", partitions[cfg.Region], cfg.Account),
+	}
+	c.ctx, c.cancel = context.WithCancel(context.Background())
+	if err := c.start(); err != nil {
+		return nil, errors.Join(err, c.Close())
+	}
+	return c, nil
+}
 
-func (c *Cloud) Close() error { panic("stub") }
+// start brings up the network and the servers on it.
+func (c *Cloud) start() error {
+	addrs := []netip.Addr{routerAddr, resolverAddr, localDNSAddr, imdsAddr}
+	for _, a := range serviceAddrs {
+		addrs = append(addrs, a)
+	}
+	var err error
+	if c.stack, c.link, err = newStack(routerMAC); err != nil {
+		return err
+	}
+	for _, a := range addrs {
+		if err := addAddress(c.stack, netip.PrefixFrom(a, 32)); err != nil {
+			return err
+		}
+	}
+	setRoutes(c.stack, subnet, netip.Addr{})
+	c.wg.Go(c.switchFrames)
+
+	for _, a := range []netip.Addr{resolverAddr, localDNSAddr} {
+		if err := c.serveDNS(a); err != nil {
+			return err
+		}
+	}
+	l, err := listen(c.stack, netip.AddrPortFrom(imdsAddr, 80), imdsHopLimit)
+	if err != nil {
+		return err
+	}
+	c.serveHTTP(l, http.HandlerFunc(c.imds))
+	for service, a := range serviceAddrs {
+		l, err := listen(c.stack, netip.AddrPortFrom(a, 443), 0)
+		if err != nil {
+			return err
+		}
+		c.serveHTTP(c.tlsListener(l), c.api(service))
+	}
+	return nil
+}
+
+// Close ends the simulation: servers, guests' links and QEMU's connections.
+func (c *Cloud) Close() error {
+	c.cancel()
+	c.mu.Lock()
+	stop := c.close
+	c.close = nil
+	for p := range c.ports {
+		p.close()
+	}
+	c.mu.Unlock()
+	for _, f := range stop {
+		f()
+	}
+	if c.stack != nil {
+		c.stack.Destroy()
+		c.link.Close()
+	}
+	c.wg.Wait()
+	return nil
+}
+
+// onClose has f called by Close.
+func (c *Cloud) onClose(f func()) {
+	c.mu.Lock()
+	defer c.mu.Unlock()
+	c.close = append(c.close, f)
+}
 
 // CA returns the certificate authority of the endpoints in PEM.
-func (c *Cloud) CA() []byte { panic("stub") }
-
-// CreateKey makes a symmetric KMS key and returns its ARN.
-func (c *Cloud) CreateKey() string { panic("stub") }
-
-// DisableKey disables a key, as an operator would.
-func (c *Cloud) DisableKey(arn string, disabled bool) { panic("stub") }
-
-// Encrypt is KMS Encrypt without a request: raw ciphertext, as `aws kms encrypt` yields.
-func (c *Cloud) Encrypt(keyARN string, plaintext []byte, context map[string]string) []byte {
-	panic("stub")
-}
-
-// PutObject stores an S3 object.
-func (c *Cloud) PutObject(bucket, key string, data []byte) { panic("stub") }
-
-// PutParameter stores an SSM parameter.
-func (c *Cloud) PutParameter(name, value string) { panic("stub") }
-
-// SetFaults replaces the faults of a running Cloud.
-func (c *Cloud) SetFaults(names ...string) error { panic("stub") }
-
-// Plug connects a machine's network card: conn carries QEMU's stream framing
-// (32-bit big-endian length, Ethernet frame). It returns when conn ends.
-func (c *Cloud) Plug(conn net.Conn) error { panic("stub") }
-
-// Guest is an in-process host on the simulated network, without DHCP's help.
-func (c *Cloud) Guest() (*Guest, error) { panic("stub") }
-
-// Guest stands for an instance's kernel.
-type Guest struct{}
-
-func (g *Guest) DialContext(ctx context.Context, network, addr string) (net.Conn, error) {
-	panic("stub")
-}
+func (c *Cloud) CA() []byte { return c.ca.pem }
 
 // DNS is the address of the resolver.
-func (c *Cloud) DNS() netip.Addr { panic("stub") }
+func (c *Cloud) DNS() netip.Addr { return resolverAddr }
 
-// Loopback serves KMS, S3 and SSM over TLS on 127.0.0.1 for command-line tools,
-// with the static credentials AccessKey and SecretKey; it returns the URL.
-func (c *Cloud) Loopback() (url string, err error) { panic("stub") }
-
-// Request is one request that the Cloud saw.
-type Request struct {
-	Time      time.Time
-	Service   string // "dhcp", "dns", "imds", "s3", "kms", "ssm"
-	Operation string // "DISCOVER", "A kms.us-east-1.amazonaws.com", "GET /latest/…", "Decrypt"
-	Host      string
-	Status    int
-	ErrorType string // "AccessDeniedException"
-	RequestID string
+// now is the time that AWS's side believes it is.
+func (c *Cloud) now() time.Time {
+	skew, _ := c.faultDuration("clock-skew")
+	return time.Now().Add(skew).UTC()
 }
 
-// Requests returns all requests so far.
-func (c *Cloud) Requests() []Request { panic("stub") }
+// wait returns after d, or false when ctx or the Cloud ends.
+func (c *Cloud) wait(ctx context.Context, d time.Duration) bool {
+	t := time.NewTimer(d)
+	defer t.Stop()
+	select {
+	case <-t.C:
+		return true
+	case <-ctx.Done():
+	case <-c.ctx.Done():
+	}
+	return false
+}
 
-// Frames returns how many Ethernet frames the machine has sent.
-func (c *Cloud) Frames() int { panic("stub") }
+// serveHTTP serves h on l until Close. HTTP/1.1 only, as IMDS, S3 and KMS offer
+// to most clients.
+func (c *Cloud) serveHTTP(l net.Listener, h http.Handler) {
+	s := &http.Server{
+		Handler:     h,
+		ConnContext: withConn,
+		BaseContext: func(net.Listener) context.Context { return c.ctx },
+		ErrorLog:    quiet,
+	}
+	c.onClose(func() { s.Close() })
+	c.wg.Go(func() { s.Serve(l) })
+}

@@ -1,0 +1,219 @@
+package ec2sim
+
+import (
+	"fmt"
+	"slices"
+	"strconv"
+	"strings"
+	"time"
+)
+
+// argument says what may follow a fault's name.
+type argument int
+
+const (
+	argNone     argument = iota
+	argCount             // optional: only the first n requests
+	argWindow            // optional: only for this long after the first time that it matters
+	argDuration          // required
+	argPercent           // required
+	argText              // required
+)
+
+// Fault describes something that can go wrong.
+type Fault struct {
+	Name  string
+	Usage string // the name with its argument: "kms-throttled[:n]"
+	Help  string // one line
+
+	arg argument
+}
+
+// faultTable lists the faults. A window counts from the first packet or request
+// that meets the fault, not from when it was set.
+var faultTable = []Fault{
+	{Name: "link-down", arg: argWindow, Help: "every frame is lost, in both directions"},
+	{Name: "loss", arg: argPercent, Help: "frames are lost at random, in both directions"},
+
+	{Name: "dhcp-silent", arg: argWindow, Help: "DHCP does not answer"},
+	{Name: "dhcp-nak", arg: argCount, Help: "DHCP refuses requests with a NAK"},
+	{Name: "dhcp-slow", arg: argDuration, Help: "DHCP answers late"},
+	{Name: "dhcp-no-router", Help: "the lease has no router"},
+	{Name: "dhcp-no-dns", Help: "the lease has no name server"},
+
+	{Name: "dns-late", arg: argWindow, Help: "DNS does not answer"},
+	{Name: "dns-slow", arg: argDuration, Help: "each DNS answer is late"},
+	{Name: "dns-nxdomain", arg: argCount, Help: "no name exists"},
+	{Name: "dns-servfail", arg: argCount, Help: "DNS answers SERVFAIL"},
+	{Name: "dns-wrong", Help: "names resolve to an address where nobody answers"},
+	{Name: "dns-aaaa", Help: "names also have IPv6 addresses, which nobody can reach"},
+	{Name: "dns-truncated", Help: "answers over UDP are truncated: ask again over TCP"},
+
+	{Name: "imds-off", Help: "IMDS is disabled: 403"},
+	{Name: "imds-v1-only", Help: "an IMDS that knows no tokens: PUT is 404, GET needs none"},
+	{Name: "imds-slow", arg: argDuration, Help: "each IMDS answer is late"},
+	{Name: "imds-500", arg: argCount, Help: "IMDS answers 500"},
+	{Name: "imds-503", arg: argCount, Help: "IMDS answers 503"},
+	{Name: "imds-401-once", Help: "the first GET finds its token revoked"},
+	{Name: "imds-truncated", arg: argCount, Help: "IMDS answers to GET end in the middle"},
+	{Name: "no-role", Help: "the instance has no role: 404"},
+	{Name: "role-late", arg: argWindow, Help: "the role appears late: 404 until then"},
+	{Name: "creds-expired", Help: "the role credentials of IMDS have expired"},
+
+	{Name: "clock-skew", arg: argDuration, Help: "the clock of AWS is ahead of the machine's (negative: behind)"},
+	{Name: "tls-expired", Help: "certificates have expired"},
+	{Name: "tls-wrong-host", Help: "certificates are for another host"},
+	{Name: "tls-unknown-ca", Help: "certificates are from a CA that nobody trusts"},
+
+	{Name: "s3-404", arg: argCount, Help: "S3: NoSuchKey"},
+	{Name: "s3-403", arg: argCount, Help: "S3: AccessDenied"},
+	{Name: "s3-slowdown", arg: argCount, Help: "S3: 503 SlowDown"},
+	{Name: "s3-500", arg: argCount, Help: "S3: 500 InternalError"},
+	{Name: "s3-redirect", arg: argText, Help: "S3: the buckets are in that region: 301"},
+	{Name: "s3-truncated", arg: argCount, Help: "S3: the object ends in the middle"},
+	{Name: "s3-empty", arg: argCount, Help: "S3: the object is empty"},
+	{Name: "s3-oversized", arg: argCount, Help: "S3: the object is 64 MiB long"},
+	{Name: "s3-slow-body", arg: argDuration, Help: "S3: that long between the bytes of the object"},
+
+	{Name: "kms-denied", arg: argCount, Help: "KMS: AccessDeniedException"},
+	{Name: "kms-throttled", arg: argCount, Help: "KMS: ThrottlingException"},
+	{Name: "kms-500", arg: argCount, Help: "KMS: KMSInternalException"},
+	{Name: "kms-timeout", arg: argCount, Help: "KMS: DependencyTimeoutException"},
+	{Name: "kms-unavailable", arg: argCount, Help: "KMS: KeyUnavailableException"},
+	{Name: "kms-disabled", Help: "KMS: every key is disabled"},
+	{Name: "kms-pending-deletion", Help: "KMS: every key is pending deletion"},
+	{Name: "kms-reset", arg: argCount, Help: "KMS: the connection is reset in the middle of the answer"},
+	{Name: "kms-slow", arg: argDuration, Help: "KMS: each answer is late"},
+
+	{Name: "ssm-404", arg: argCount, Help: "SSM: ParameterNotFound"},
+	{Name: "ssm-denied", arg: argCount, Help: "SSM: AccessDeniedException"},
+	{Name: "ssm-throttled", arg: argCount, Help: "SSM: ThrottlingException"},
+	{Name: "ssm-500", arg: argCount, Help: "SSM: InternalServerError"},
+	{Name: "ssm-slow", arg: argDuration, Help: "SSM: each answer is late"},
+}
+
+// Faults lists all faults.
+func Faults() []Fault {
+	suffix := map[argument]string{argCount: "[:n]", argWindow: "[:duration]", argDuration: ":duration", argPercent: ":percent", argText: ":region"}
+	all := slices.Clone(faultTable)
+	for i := range all {
+		all[i].Usage = all[i].Name + suffix[all[i].arg]
+	}
+	return all
+}
+
+// fault is a fault that is set.
+type fault struct {
+	always  bool // no argument was given
+	left    int  // argCount
+	window  time.Duration
+	since   time.Time // when the window began
+	percent float64
+	text    string
+}
+
+// SetFaults replaces the faults of a running Cloud: names of Faults, with an
+// argument after a colon. On an error nothing changes.
+func (c *Cloud) SetFaults(names ...string) error {
+	faults := map[string]*fault{}
+	for _, n := range names {
+		name, arg, given := strings.Cut(n, ":")
+		i := slices.IndexFunc(faultTable, func(f Fault) bool { return f.Name == name })
+		if i < 0 {
+			return fmt.Errorf("no fault is named %q", name)
+		}
+		f, err := parseFault(faultTable[i].arg, arg, given)
+		if err != nil {
+			return fmt.Errorf("fault %q: %w", n, err)
+		}
+		faults[name] = f
+	}
+	c.mu.Lock()
+	defer c.mu.Unlock()
+	c.faults = faults
+	return nil
+}
+
+func parseFault(kind argument, arg string, given bool) (*fault, error) {
+	if !given {
+		if kind == argDuration || kind == argPercent || kind == argText {
+			return nil, fmt.Errorf("needs an argument")
+		}
+		return &fault{always: true}, nil
+	}
+	var err error
+	f := &fault{}
+	switch kind {
+	case argNone:
+		err = fmt.Errorf("takes no argument")
+	case argCount:
+		f.left, err = strconv.Atoi(arg)
+	case argWindow, argDuration:
+		f.window, err = time.ParseDuration(arg)
+	case argPercent:
+		f.percent, err = strconv.ParseFloat(strings.TrimSuffix(arg, "%"), 64)
+	case argText:
+		f.text = arg
+	}
+	return f, err
+}
+
+// fault reports whether a fault strikes now, and counts it down.
+func (c *Cloud) fault(name string) bool {
+	c.mu.Lock()
+	defer c.mu.Unlock()
+	f := c.faults[name]
+	switch {
+	case f == nil:
+		return false
+	case f.always:
+		return true
+	case f.window > 0:
+		if f.since.IsZero() {
+			f.since = time.Now()
+		}
+		return time.Since(f.since) < f.window
+	case f.left > 0:
+		f.left--
+		return true
+	}
+	return false
+}
+
+// faultOnce is fault for faults that strike once.
+func (c *Cloud) faultOnce(name string) bool {
+	c.mu.Lock()
+	defer c.mu.Unlock()
+	_, set := c.faults[name]
+	delete(c.faults, name)
+	return set
+}
+
+func (c *Cloud) faultDuration(name string) (time.Duration, bool) {
+	c.mu.Lock()
+	defer c.mu.Unlock()
+	f := c.faults[name]
+	if f == nil {
+		return 0, false
+	}
+	return f.window, true
+}
+
+func (c *Cloud) faultPercent(name string) (float64, bool) {
+	c.mu.Lock()
+	defer c.mu.Unlock()
+	f := c.faults[name]
+	if f == nil {
+		return 0, false
+	}
+	return f.percent, true
+}
+
+func (c *Cloud) faultText(name string) string {
+	c.mu.Lock()
+	defer c.mu.Unlock()
+	if f := c.faults[name]; f != nil {
+		return f.text
+	}
+	return ""
+}

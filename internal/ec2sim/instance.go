@@ -1,0 +1,58 @@
+package ec2sim
+
+import (
+	"bytes"
+	"fmt"
+	"net"
+	"net/netip"
+	"strings"
+)
+
+// instance is a machine as EC2 knows it. It is made when its MAC address is first
+// seen, and stays: a machine that boots again is the same instance.
+type instance struct {
+	id   string
+	mac  net.HardwareAddr
+	addr netip.Addr
+}
+
+// instanceOf returns the instance with a MAC address.
+func (c *Cloud) instanceOf(mac net.HardwareAddr) *instance {
+	c.mu.Lock()
+	defer c.mu.Unlock()
+	addr, n := firstAddr, 0
+	for _, i := range c.instances {
+		if bytes.Equal(i.mac, mac) {
+			return i
+		}
+		addr, n = i.addr.Next(), n+1
+	}
+	i := &instance{id: fmt.Sprintf("i-0123456789abcde%02x", n), mac: bytes.Clone(mac), addr: addr}
+	c.instances = append(c.instances, i)
+	return i
+}
+
+// instanceAt returns the instance with an address, nil if there is none.
+func (c *Cloud) instanceAt(addr netip.Addr) *instance {
+	c.mu.Lock()
+	defer c.mu.Unlock()
+	for _, i := range c.instances {
+		if i.addr == addr {
+			return i
+		}
+	}
+	return nil
+}
+
+// hostName is the name of the instance's address, without the domain.
+func (i *instance) hostName() string {
+	return "ip-" + strings.ReplaceAll(i.addr.String(), ".", "-")
+}
+
+// domain is the region's domain for private names.
+func (c *Cloud) domain() string {
+	if c.cfg.Region == "us-east-1" {
+		return "ec2.internal"
+	}
+	return c.cfg.Region + ".compute.internal"
+}

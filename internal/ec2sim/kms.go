@@ -1,0 +1,382 @@
+package ec2sim
+
+import (
+	"crypto/rand"
+	"fmt"
+	"net/http"
+	"strings"
+	"time"
+)
+
+// key is a symmetric KMS key, or a multi-Region key with its replicas.
+type key struct {
+	id       string
+	regions  []string // the first is the primary's
+	material [32]byte
+	created  time.Time
+	disabled bool
+	deletion time.Time // pending deletion, if set
+}
+
+// CreateKey makes a symmetric KMS key and returns its ARN.
+func (c *Cloud) CreateKey() string {
+	return c.addKey(uuid(), c.cfg.Region)[0]
+}
+
+// CreateMultiRegionKey makes a multi-Region key: a primary in the first region and
+// replicas in the others. It returns their ARNs.
+func (c *Cloud) CreateMultiRegionKey(regions ...string) []string {
+	return c.addKey("mrk-"+strings.ReplaceAll(uuid(), "-", ""), regions...)
+}
+
+func (c *Cloud) addKey(id string, regions ...string) []string {
+	k := &key{id: id, regions: regions, created: time.Now()}
+	rand.Read(k.material[:])
+	c.mu.Lock()
+	c.keys[id] = k
+	c.mu.Unlock()
+	var arns []string
+	for _, r := range regions {
+		arns = append(arns, c.keyARN(k, r))
+	}
+	return arns
+}
+
+// CreateAlias gives the key an alias, such as "alias/unlock", in the key's region.
+func (c *Cloud) CreateAlias(alias, arn string) {
+	k := c.mustKey(arn)
+	c.mu.Lock()
+	defer c.mu.Unlock()
+	c.aliases[strings.Split(arn, ":")[3]+"/"+alias] = k.id
+}
+
+// DisableKey disables a key, as an operator would, or enables it again.
+func (c *Cloud) DisableKey(arn string, disabled bool) {
+	k := c.mustKey(arn)
+	c.mu.Lock()
+	defer c.mu.Unlock()
+	k.disabled = disabled
+}
+
+// ScheduleKeyDeletion makes a key pending deletion, or cancels that, which leaves
+// it disabled.
+func (c *Cloud) ScheduleKeyDeletion(arn string, pending bool) {
+	k := c.mustKey(arn)
+	c.mu.Lock()
+	defer c.mu.Unlock()
+	k.deletion, k.disabled = time.Time{}, true
+	if pending {
+		k.deletion = time.Now().AddDate(0, 0, 30)
+	}
+}
+
+// Encrypt is KMS Encrypt without a request: raw ciphertext, as `aws kms encrypt` yields.
+func (c *Cloud) Encrypt(keyARN string, plaintext []byte, context map[string]string) []byte {
+	return c.mustKey(keyARN).seal(plaintext, context)
+}
+
+// mustKey panics if there is no such key: the caller is the test, not the program.
+func (c *Cloud) mustKey(arn string) *key {
+	parts := strings.Split(arn, ":")
+	if len(parts) == 6 {
+		if k, _, err := c.findKey(arn, parts[3]); err == nil {
+			return k
+		}
+	}
+	panic("the simulated KMS has no key " + arn)
+}
+
+func (c *Cloud) keyARN(k *key, region string) string {
+	return fmt.Sprintf("arn:%s:kms:%s:%s:key/%s", partitions[region], region, c.cfg.Account, k.id)
+}
+
+// findKey finds a key by id, ARN, alias or alias ARN in a region, and returns its ARN.
+func (c *Cloud) findKey(name, region string) (*key, string, error) {
+	local := name
+	prefix := fmt.Sprintf("arn:%s:kms:%s:%s:", partitions[region], region, c.cfg.Account)
+	if strings.HasPrefix(name, "arn:") {
+		parts := strings.SplitN(name, ":", 6)
+		switch {
+		case len(parts) != 6 || parts[2] != "kms":
+			return nil, "", refuse("NotFoundException", "Invalid arn %s", name)
+		case parts[3] != region:
+			return nil, "", refuse("NotFoundException", "Invalid arn %s", parts[3])
+		}
+		local = strings.TrimPrefix(parts[5], "key/")
+		if !strings.HasPrefix(name, prefix) {
+			local = "" // of another account
+		}
+	}
+	c.mu.Lock()
+	defer c.mu.Unlock()
+	id := local
+	if strings.HasPrefix(local, "alias/") {
+		if id = c.aliases[region+"/"+local]; id == "" {
+			return nil, "", refuse("NotFoundException", "Alias %s%s is not found.", prefix, local)
+		}
+	}
+	k := c.keys[id]
+	if k == nil || !k.in(region) {
+		if !strings.HasPrefix(name, "arn:") {
+			name = prefix + "key/" + name
+		}
+		return nil, "", refuse("NotFoundException", "Key '%s' does not exist", name)
+	}
+	return k, c.keyARN(k, region), nil
+}
+
+func (k *key) in(region string) bool {
+	for _, r := range k.regions {
+		if r == region {
+			return true
+		}
+	}
+	return false
+}
+
+// state is the KeyState.
+func (c *Cloud) state(k *key) string {
+	disabled, deleted := c.fault("kms-disabled"), c.fault("kms-pending-deletion")
+	c.mu.Lock()
+	defer c.mu.Unlock()
+	switch {
+	case deleted || !k.deletion.IsZero():
+		return "PendingDeletion"
+	case disabled || k.disabled:
+		return "Disabled"
+	}
+	return "Enabled"
+}
+
+// usable returns an error unless k can be used now.
+func (c *Cloud) usable(k *key, arn string) error {
+	switch c.state(k) {
+	case "Disabled":
+		return refuse("DisabledException", "%s is disabled.", arn)
+	case "PendingDeletion":
+		return refuse("KMSInvalidStateException", "%s is pending deletion.", arn)
+	}
+	return nil
+}
+
+// kms answers one request.
+func (c *Cloud) kms(rq *call) (any, error) {
+	internal := func(kind, message string) error {
+		return &apiError{http.StatusInternalServerError, kind, message}
+	}
+	switch {
+	case c.fault("kms-throttled"):
+		return nil, refuse("ThrottlingException", "You have exceeded the rate at which you may call KMS. Reduce the frequency of your calls.")
+	case c.fault("kms-500"):
+		return nil, internal("KMSInternalException", "The request was rejected because an internal exception occurred. The request can be retried.")
+	case c.fault("kms-timeout"):
+		return nil, internal("DependencyTimeoutException", "The system timed out while trying to fulfill the request. The request can be retried.")
+	case c.fault("kms-unavailable"):
+		return nil, internal("KeyUnavailableException", "The request was rejected because the specified KMS key was not available. You can retry the request.")
+	}
+	switch rq.operation {
+	case "Encrypt":
+		return c.kmsEncrypt(rq)
+	case "Decrypt":
+		return c.kmsDecrypt(rq)
+	case "ReEncrypt":
+		return c.kmsReEncrypt(rq)
+	case "GenerateDataKey":
+		return c.kmsGenerateDataKey(rq, true)
+	case "GenerateDataKeyWithoutPlaintext":
+		return c.kmsGenerateDataKey(rq, false)
+	case "DescribeKey":
+		return c.kmsDescribeKey(rq)
+	}
+	return nil, refuse("UnknownOperationException", "")
+}
+
+// keyFor finds the key of an action, and checks that it may be used for it now.
+func (c *Cloud) keyFor(rq *call, action, name string) (*key, string, error) {
+	k, arn, err := c.findKey(name, rq.region)
+	if err != nil {
+		return nil, "", err
+	}
+	rq.resource = arn
+	if c.fault("kms-denied") {
+		return nil, "", denied(rq.who, "kms:"+action, arn)
+	}
+	return k, arn, c.usable(k, arn)
+}
+
+const algorithm = "SYMMETRIC_DEFAULT"
+
+type kmsCiphertext struct {
+	CiphertextBlob      []byte `json:",omitempty"`
+	KeyId               string
+	EncryptionAlgorithm string `json:",omitempty"`
+	Plaintext           []byte `json:",omitempty"`
+}
+
+func (c *Cloud) kmsEncrypt(rq *call) (any, error) {
+	var in struct {
+		KeyId             string
+		Plaintext         []byte
+		EncryptionContext map[string]string
+	}
+	if err := rq.read(&in); err != nil {
+		return nil, err
+	}
+	if n := len(in.Plaintext); n < 1 || n > 4096 {
+		return nil, refuse("ValidationException", "1 validation error detected: Value at 'plaintext' failed to satisfy constraint: Member must have length between 1 and 4096")
+	}
+	k, arn, err := c.keyFor(rq, "Encrypt", in.KeyId)
+	if err != nil {
+		return nil, err
+	}
+	return kmsCiphertext{CiphertextBlob: k.seal(in.Plaintext, in.EncryptionContext), KeyId: arn, EncryptionAlgorithm: algorithm}, nil
+}
+
+func (c *Cloud) kmsDecrypt(rq *call) (any, error) {
+	var in struct {
+		KeyId             string
+		CiphertextBlob    []byte
+		EncryptionContext map[string]string
+		Recipient         any
+	}
+	if err := rq.read(&in); err != nil {
+		return nil, err
+	}
+	if in.Recipient != nil {
+		return nil, refuse("UnsupportedOperationException", "Recipient is not simulated.")
+	}
+	plaintext, arn, err := c.decrypt(rq, "Decrypt", in.KeyId, in.CiphertextBlob, in.EncryptionContext)
+	if err != nil {
+		return nil, err
+	}
+	return kmsCiphertext{KeyId: arn, Plaintext: plaintext, EncryptionAlgorithm: algorithm}, nil
+}
+
+// decrypt opens a ciphertext with the key that made it, which must be the one
+// named, if one is.
+func (c *Cloud) decrypt(rq *call, action, name string, blob []byte, context map[string]string) ([]byte, string, error) {
+	var named string
+	if name != "" {
+		k, arn, err := c.keyFor(rq, action, name)
+		if err != nil {
+			return nil, "", err
+		}
+		named, name = k.id, arn
+	}
+	id, ok := blobKeyID(blob)
+	switch {
+	case !ok:
+		return nil, "", refuse("InvalidCiphertextException", "")
+	case named != "" && named != id:
+		return nil, "", refuse("IncorrectKeyException", "The key ID in the request does not identify a CMK that can perform this operation.")
+	case named == "":
+		if _, _, err := c.findKey(id, rq.region); err != nil {
+			return nil, "", refuse("AccessDeniedException", "The ciphertext refers to a customer master key that does not exist, does not exist in this region, or you are not allowed to access.")
+		}
+	}
+	k, arn, err := c.keyFor(rq, action, id)
+	if err != nil {
+		return nil, "", err
+	}
+	plaintext, err := k.open(blob, context)
+	if err != nil {
+		return nil, "", refuse("InvalidCiphertextException", "")
+	}
+	return plaintext, arn, nil
+}
+
+func (c *Cloud) kmsReEncrypt(rq *call) (any, error) {
+	var in struct {
+		CiphertextBlob               []byte
+		SourceKeyId                  string
+		SourceEncryptionContext      map[string]string
+		DestinationKeyId             string
+		DestinationEncryptionContext map[string]string
+	}
+	if err := rq.read(&in); err != nil {
+		return nil, err
+	}
+	plaintext, source, err := c.decrypt(rq, "ReEncryptFrom", in.SourceKeyId, in.CiphertextBlob, in.SourceEncryptionContext)
+	if err != nil {
+		return nil, err
+	}
+	k, arn, err := c.keyFor(rq, "ReEncryptTo", in.DestinationKeyId)
+	if err != nil {
+		return nil, err
+	}
+	return struct {
+		kmsCiphertext
+		SourceKeyId                    string
+		SourceEncryptionAlgorithm      string
+		DestinationEncryptionAlgorithm string
+	}{
+		kmsCiphertext{CiphertextBlob: k.seal(plaintext, in.DestinationEncryptionContext), KeyId: arn},
+		source, algorithm, algorithm,
+	}, nil
+}
+
+func (c *Cloud) kmsGenerateDataKey(rq *call, withPlaintext bool) (any, error) {
+	var in struct {
+		KeyId             string
+		KeySpec           string
+		NumberOfBytes     int
+		EncryptionContext map[string]string
+		Recipient         any
+	}
+	if err := rq.read(&in); err != nil {
+		return nil, err
+	}
+	size := map[string]int{"AES_128": 16, "AES_256": 32}[in.KeySpec]
+	switch {
+	case in.Recipient != nil:
+		return nil, refuse("UnsupportedOperationException", "Recipient is not simulated.")
+	case (in.KeySpec == "") == (in.NumberOfBytes == 0):
+		return nil, refuse("ValidationException", "Please specify either number of bytes or key spec.")
+	case in.KeySpec == "":
+		size = in.NumberOfBytes
+	}
+	if size < 1 || size > 1024 {
+		return nil, refuse("ValidationException", "1 validation error detected: the data key must be AES_128, AES_256 or 1 to 1024 bytes long")
+	}
+	k, arn, err := c.keyFor(rq, rq.operation, in.KeyId)
+	if err != nil {
+		return nil, err
+	}
+	dataKey := make([]byte, size)
+	rand.Read(dataKey)
+	out := kmsCiphertext{CiphertextBlob: k.seal(dataKey, in.EncryptionContext), KeyId: arn}
+	if withPlaintext {
+		out.Plaintext = dataKey
+	}
+	return out, nil
+}
+
+func (c *Cloud) kmsDescribeKey(rq *call) (any, error) {
+	var in struct{ KeyId string }
+	if err := rq.read(&in); err != nil {
+		return nil, err
+	}
+	k, arn, err := c.findKey(in.KeyId, rq.region)
+	if err != nil {
+		return nil, err
+	}
+	rq.resource = arn
+	if c.fault("kms-denied") {
+		return nil, denied(rq.who, "kms:DescribeKey", arn)
+	}
+	state := c.state(k)
+	meta := map[string]any{
+		"AWSAccountId": c.cfg.Account, "Arn": arn, "KeyId": k.id,
+		"CreationDate": float64(k.created.UnixMilli()) / 1000,
+		"Description":  "", "Enabled": state == "Enabled", "KeyState": state,
+		"KeyManager": "CUSTOMER", "KeySpec": algorithm, "CustomerMasterKeySpec": algorithm,
+		"KeyUsage": "ENCRYPT_DECRYPT", "Origin": "AWS_KMS",
+		"EncryptionAlgorithms": []string{algorithm}, "MultiRegion": strings.HasPrefix(k.id, "mrk-"),
+	}
+	c.mu.Lock()
+	defer c.mu.Unlock()
+	if !k.deletion.IsZero() {
+		meta["DeletionDate"] = float64(k.deletion.UnixMilli()) / 1000
+	}
+	return map[string]any{"KeyMetadata": meta}, nil
+}

@@ -1,0 +1,307 @@
+package ec2sim
+
+import (
+	"bytes"
+	"crypto/md5"
+	"encoding/base64"
+	"encoding/hex"
+	"encoding/xml"
+	"fmt"
+	"net/http"
+	"net/url"
+	"strings"
+	"time"
+)
+
+// bucket of S3. Versioning is enabled in all.
+type bucket struct {
+	region  string
+	objects map[string][]*object // the last is the current version
+}
+
+// object is one version of an S3 object.
+type object struct {
+	version  string
+	data     []byte
+	etag     string
+	kind     string // Content-Type
+	modified time.Time
+}
+
+// CreateBucket makes a bucket in a region.
+func (c *Cloud) CreateBucket(name, region string) {
+	c.mu.Lock()
+	defer c.mu.Unlock()
+	c.buckets[name] = &bucket{region: region, objects: map[string][]*object{}}
+}
+
+// PutObject stores an S3 object. A bucket that is missing is made, in the Cloud's region.
+func (c *Cloud) PutObject(bucket, key string, data []byte) {
+	c.mu.Lock()
+	_, ok := c.buckets[bucket]
+	c.mu.Unlock()
+	if !ok {
+		c.CreateBucket(bucket, c.cfg.Region)
+	}
+	c.putObject(bucket, key, "binary/octet-stream", data)
+}
+
+// Versions returns the version ids of an object, oldest first.
+func (c *Cloud) Versions(bucket, key string) []string {
+	c.mu.Lock()
+	defer c.mu.Unlock()
+	var ids []string
+	if b := c.buckets[bucket]; b != nil {
+		for _, o := range b.objects[key] {
+			ids = append(ids, o.version)
+		}
+	}
+	return ids
+}
+
+func (c *Cloud) putObject(bucket, key, kind string, data []byte) *object {
+	sum := md5.Sum(data)
+	o := &object{
+		version:  randomHex(16),
+		data:     bytes.Clone(data),
+		etag:     `"` + hex.EncodeToString(sum[:]) + `"`,
+		kind:     kind,
+		modified: c.now(),
+	}
+	c.mu.Lock()
+	defer c.mu.Unlock()
+	objects := c.buckets[bucket].objects
+	objects[key] = append(objects[key], o)
+	return o
+}
+
+// s3Error is a refusal by S3.
+type s3Error struct {
+	status  int
+	code    string
+	message string
+	detail  []string // pairs of XML element and text
+	region  string   // for x-amz-bucket-region
+}
+
+func (e *s3Error) Error() string { return e.code + ": " + e.message }
+
+// s3 answers one request.
+func (c *Cloud) s3(r *http.Request, e endpoint, body []byte) reply {
+	rawPath, query, _ := strings.Cut(r.RequestURI, "?")
+	path, err := url.PathUnescape(strings.TrimPrefix(rawPath, "/"))
+	params, qerr := url.ParseQuery(query)
+	bucket, key := e.bucket, path
+	if bucket == "" {
+		bucket, key, _ = strings.Cut(path, "/")
+	}
+	rep := reply{
+		requestID: strings.ToUpper(randomHex(8)),
+		operation: s3Operation(r.Method, key),
+		resource:  bucket + "/" + key,
+		head:      r.Method == http.MethodHead,
+		header:    map[string]string{},
+	}
+	var refused *s3Error
+	if err != nil || qerr != nil {
+		refused = &s3Error{status: http.StatusBadRequest, code: "InvalidURI", message: "Couldn't parse the specified URI."}
+	} else {
+		refused = c.s3Do(r, e, bucket, key, params, body, &rep)
+	}
+	if refused != nil {
+		rep.status, rep.errorType = refused.status, refused.code
+		rep.body = refused.xml(rep.requestID, rep.header)
+		if rep.head {
+			rep.body = nil // and so the client learns the status only
+		}
+	}
+	rep.header["Server"] = "AmazonS3"
+	rep.header["x-amz-request-id"] = rep.requestID
+	rep.header["x-amz-id-2"] = base64.StdEncoding.EncodeToString([]byte(randomHex(28)))
+	return rep
+}
+
+func s3Operation(method, key string) string {
+	kind := "Object"
+	if key == "" {
+		kind = "Bucket"
+	}
+	return method[:1] + strings.ToLower(method[1:]) + kind
+}
+
+// s3Do does what is asked, or returns why not.
+func (c *Cloud) s3Do(r *http.Request, e endpoint, name, key string, params url.Values, body []byte, rep *reply) *s3Error {
+	c.mu.Lock()
+	b := c.buckets[name]
+	c.mu.Unlock()
+	region := e.region
+	if b != nil {
+		region = b.region
+	}
+	if to := c.faultText("s3-redirect"); to != "" {
+		region = to
+	}
+	if e.region != "" && region != e.region { // before the signature is looked at
+		return &s3Error{
+			status:  http.StatusMovedPermanently,
+			code:    "PermanentRedirect",
+			message: "The bucket you are attempting to access must be addressed using the specified endpoint. Please send all future requests to this endpoint.",
+			detail:  []string{"Endpoint", name + ".s3." + region + "." + suffixes[partitions[region]][0], "Bucket", name},
+			region:  region,
+		}
+	}
+	who, aerr := c.verify(r, body, "s3", e.region)
+	if aerr != nil {
+		return c.s3AuthError(aerr)
+	}
+	action := map[string]string{http.MethodGet: "s3:GetObject", http.MethodHead: "s3:GetObject", http.MethodPut: "s3:PutObject"}[r.Method]
+	switch {
+	case c.fault("s3-slowdown"):
+		return &s3Error{status: http.StatusServiceUnavailable, code: "SlowDown", message: "Please reduce your request rate."}
+	case c.fault("s3-500"):
+		return &s3Error{status: http.StatusInternalServerError, code: "InternalError", message: "We encountered an internal error. Please try again."}
+	case action == "":
+		return &s3Error{status: http.StatusMethodNotAllowed, code: "MethodNotAllowed", message: "The specified method is not allowed against this resource.", detail: []string{"Method", r.Method}}
+	case c.fault("s3-403"):
+		return &s3Error{status: http.StatusForbidden, code: "AccessDenied", message: fmt.Sprintf(
+			"User: %s is not authorized to perform: %s on resource: \"arn:%s:s3:::%s/%s\" because no identity-based policy allows the %s action",
+			who.arn, action, partitions[c.cfg.Region], name, key, action)}
+	case b == nil:
+		return &s3Error{status: http.StatusNotFound, code: "NoSuchBucket", message: "The specified bucket does not exist", detail: []string{"BucketName", name}}
+	case key == "" && r.Method == http.MethodHead:
+		rep.status = http.StatusOK
+		rep.header["x-amz-bucket-region"] = region
+		return nil
+	case key == "":
+		return &s3Error{status: http.StatusNotImplemented, code: "NotImplemented", message: "The simulation has no operations on buckets."}
+	case r.Method == http.MethodPut:
+		return c.s3Put(r, name, key, body, rep)
+	}
+	return c.s3Get(b, key, params.Get("versionId"), rep)
+}
+
+func (c *Cloud) s3Put(r *http.Request, bucket, key string, body []byte, rep *reply) *s3Error {
+	if sse := r.Header.Get("X-Amz-Server-Side-Encryption"); sse != "" && sse != "AES256" {
+		return &s3Error{status: http.StatusNotImplemented, code: "NotImplemented", message: "The simulation encrypts with SSE-S3 only."}
+	}
+	checksum := r.Header
+	if r.Header.Get("X-Amz-Content-Sha256") == trailerPayload {
+		var err error
+		if body, checksum, err = decodeChunks(body); err != nil {
+			return &s3Error{status: http.StatusBadRequest, code: "IncompleteBody", message: err.Error()}
+		}
+	}
+	name, err := verifyChecksum(checksum, body)
+	if err != nil {
+		return &s3Error{status: http.StatusBadRequest, code: "BadDigest", message: err.Error()}
+	}
+	if name != "" {
+		rep.header[name] = checksum.Get(name)
+	}
+	kind := r.Header.Get("Content-Type")
+	if kind == "" {
+		kind = "binary/octet-stream"
+	}
+	o := c.putObject(bucket, key, kind, body)
+	rep.status = http.StatusOK
+	rep.header["ETag"] = o.etag
+	rep.header["x-amz-version-id"] = o.version
+	rep.header["x-amz-server-side-encryption"] = "AES256"
+	return nil
+}
+
+func (c *Cloud) s3Get(b *bucket, key, version string, rep *reply) *s3Error {
+	c.mu.Lock()
+	versions := b.objects[key]
+	c.mu.Unlock()
+	if len(versions) == 0 || c.fault("s3-404") {
+		return &s3Error{status: http.StatusNotFound, code: "NoSuchKey", message: "The specified key does not exist.", detail: []string{"Key", key}}
+	}
+	o := versions[len(versions)-1]
+	if version != "" {
+		o = nil
+		for _, v := range versions {
+			if v.version == version {
+				o = v
+			}
+		}
+		if o == nil {
+			return &s3Error{status: http.StatusNotFound, code: "NoSuchVersion", message: "The specified version does not exist.", detail: []string{"Key", key, "VersionId", version}}
+		}
+	}
+	rep.status = http.StatusOK
+	rep.body = o.data
+	for k, v := range map[string]string{
+		"Content-Type": o.kind, "ETag": o.etag, "Accept-Ranges": "bytes",
+		"Last-Modified":    o.modified.UTC().Format(http.TimeFormat),
+		"x-amz-version-id": o.version, "x-amz-server-side-encryption": "AES256",
+	} {
+		rep.header[k] = v
+	}
+	if rep.head {
+		rep.header["Content-Length"] = fmt.Sprint(len(o.data))
+		return nil
+	}
+	if c.fault("s3-empty") {
+		rep.body = nil
+	}
+	if c.fault("s3-oversized") {
+		rep.padding = 64<<20 - len(rep.body)
+	}
+	rep.truncate = c.fault("s3-truncated")
+	rep.pause, _ = c.faultDuration("s3-slow-body")
+	return nil
+}
+
+func (c *Cloud) s3AuthError(e *authError) *s3Error {
+	forbidden := func(code, message string, detail ...string) *s3Error {
+		return &s3Error{status: http.StatusForbidden, code: code, message: message, detail: detail}
+	}
+	bad := func(code, message string, detail ...string) *s3Error {
+		return &s3Error{status: http.StatusBadRequest, code: code, message: message, detail: detail}
+	}
+	switch e.problem {
+	case authMissing:
+		return forbidden("AccessDenied", "Access Denied")
+	case authIncomplete:
+		return bad("AuthorizationHeaderMalformed", "The authorization header is malformed; "+e.message)
+	case authUnknownKey:
+		return forbidden("InvalidAccessKeyId", "The AWS Access Key Id you provided does not exist in our records.", "AWSAccessKeyId", e.accessKey)
+	case authBadToken:
+		return bad("InvalidToken", "The provided token is malformed or otherwise invalid.")
+	case authExpired:
+		return bad("ExpiredToken", "The provided token has expired.")
+	case authWrongScope:
+		return bad("AuthorizationHeaderMalformed", "The authorization header is malformed; "+e.message, "Region", e.region)
+	case authSkew:
+		return forbidden("RequestTimeTooSkewed", "The difference between the request time and the current time is too large.",
+			"RequestTime", e.signedAt.Format(sigTime), "ServerTime", c.now().Format(time.RFC3339), "MaxAllowedSkewMilliseconds", "900000")
+	case authPayloadHash:
+		return bad("XAmzContentSHA256Mismatch", "The provided 'x-amz-content-sha256' header does not match what was computed.")
+	case authNoContentSHA:
+		return bad("InvalidRequest", "Missing required header for this request: x-amz-content-sha256")
+	case authUnsigned:
+		return forbidden("AccessDenied", "There were headers present in the request which were not signed", "HeadersNotSigned", e.message)
+	}
+	return forbidden("SignatureDoesNotMatch", "The request signature we calculated does not match the signature you provided. Check your key and signing method.",
+		"AWSAccessKeyId", e.accessKey, "StringToSign", e.stringToSign, "SignatureProvided", e.signature, "CanonicalRequest", e.canonical)
+}
+
+// xml is the body of the refusal; it sets the headers that go with it.
+func (e *s3Error) xml(requestID string, header map[string]string) []byte {
+	header["Content-Type"] = "application/xml"
+	if e.region != "" {
+		header["x-amz-bucket-region"] = e.region
+	}
+	var b bytes.Buffer
+	b.WriteString("<?xml version=\"1.0\" encoding=\"UTF-8\"?>\n<Error>")
+	pairs := append([]string{"Code", e.code, "Message", e.message}, e.detail...)
+	pairs = append(pairs, "RequestId", requestID, "HostId", base64.StdEncoding.EncodeToString([]byte(requestID)))
+	for i := 0; i < len(pairs); i += 2 {
+		fmt.Fprintf(&b, "<%s>", pairs[i])
+		xml.EscapeText(&b, []byte(pairs[i+1]))
+		fmt.Fprintf(&b, "</%s>", pairs[i])
+	}
+	b.WriteString("</Error>")
+	return b.Bytes()
+}
