@@ -92,7 +92,7 @@ func readImage(r io.ReaderAt, size int64) (*image, error) {
 			numbers = append(numbers, off/chunkSize)
 		}
 	}
-	for n := tail / chunkSize; n*chunkSize < size; n++ {
+	for n := tail / chunkSize; n <= (size-1)/chunkSize; n++ {
 		numbers = append(numbers, n)
 	}
 	slices.Sort(numbers)
@@ -101,7 +101,7 @@ func readImage(r io.ReaderAt, size int64) (*image, error) {
 	buf := make([]byte, chunkSize)
 	for _, n := range slices.Compact(numbers) {
 		start := n * chunkSize
-		end := min(start+chunkSize, size)
+		end := start + min(chunkSize, size-start)
 		chunk := buf[:end-start]
 		if got, err := r.ReadAt(chunk, start); got < len(chunk) {
 			if err == nil || err == io.EOF {

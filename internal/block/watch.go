@@ -112,12 +112,12 @@ func (f *Finder) probing() probeState {
 	}
 	for _, dir := range f.devices("virtio") {
 		if id, _ := attr(dir, "device"); id == "0x0002" { // virtio-blk
-			note(has(dir, "driver") && len(children(dir, "block")) > 0)
+			note(slices.ContainsFunc(children(dir, "block"), f.isComplete))
 		}
 	}
 	for _, dir := range f.devices("xen") {
 		if strings.HasPrefix(filepath.Base(dir), "vbd-") {
-			note(has(dir, "driver") && len(children(dir, "block")) > 0)
+			note(slices.ContainsFunc(children(dir, "block"), f.isComplete))
 		}
 	}
 	return state
@@ -156,7 +156,14 @@ func (f *Finder) isNamespace(name string) bool {
 	if path, ok := strings.CutPrefix(namespace, "c"); ok {
 		namespace = path[digits(path):]
 	}
-	return strings.HasPrefix(namespace, "n") && has(f.sys(), "class/block/nvme"+subsystem+namespace)
+	return strings.HasPrefix(namespace, "n") && f.isComplete("nvme"+subsystem+namespace)
+}
+
+// isComplete tells whether a block device has everything that List reads: the
+// kernel adds its attributes one by one.
+func (f *Finder) isComplete(name string) bool {
+	dir := filepath.Join(f.sys(), "class/block", name)
+	return has(dir, "dev") && has(dir, "holders") && has(dir, "queue/logical_block_size")
 }
 
 // devices returns the directories of a bus's devices; none if there is no such bus.
