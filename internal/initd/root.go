@@ -63,6 +63,7 @@ func parseRoot(spec string) (func([]block.Disk) string, error) {
 	switch {
 	case spec == "":
 		return nil, errors.New("the kernel command line has no root=")
+	case value == "" && tag != spec: // would match what has no label
 	case strings.HasPrefix(spec, "/dev/"):
 		return func([]block.Disk) string {
 			if st, err := os.Stat(spec); err == nil && st.Mode().Type() == os.ModeDevice {
