@@ -26,6 +26,9 @@ var makers = map[string][]string{
 	"swap":  {"mkswap", "-q"},
 }
 
+// ErrNoTool: the image lacks the program that makes this file system.
+var ErrNoTool = errors.New("not in the image")
+
 // Tool returns the program that makes a file system of that type, which the
 // image has to contain.
 func Tool(fstype string) string {
@@ -63,7 +66,7 @@ func lookPath(tool string) (string, error) {
 			return file, nil
 		}
 	}
-	return "", fmt.Errorf("%s is not in the image", tool)
+	return "", fmt.Errorf("%s: %w", tool, ErrNoTool)
 }
 
 func lastLine(out []byte) string {

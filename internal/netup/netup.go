@@ -30,6 +30,12 @@ const headStart = 3 * time.Second
 // fallbackDNS is the resolver that EC2 offers in every VPC.
 var fallbackDNS = netip.MustParseAddr("169.254.169.253")
 
+// Failures of Up that an operator can do something about.
+var (
+	ErrNoCard  = errors.New("no network card: the kernel shows none, or its driver is missing")
+	ErrNoLease = errors.New("no lease")
+)
+
 // Options of Up.
 type Options struct {
 	// Log, if not nil, is told of retries.
@@ -200,7 +206,7 @@ func (r *race) run(ctx context.Context, link netlink.Link, delay time.Duration) 
 
 func (r *race) failure(tried int) error {
 	if tried == 0 {
-		return errors.New("no network card: the kernel shows none, or its driver is missing from the initramfs")
+		return ErrNoCard
 	}
 	r.mu.Lock()
 	defer r.mu.Unlock()
@@ -232,7 +238,7 @@ func configure(ctx context.Context, link netlink.Link, log func(string, ...any))
 	}
 	lease, err := requestLease(ctx, name, link.Attrs().HardwareAddr, log)
 	if err != nil {
-		return nil, fmt.Errorf("DHCP on %s: %w", name, err)
+		return nil, fmt.Errorf("DHCP on %s: %w: %w", name, ErrNoLease, err)
 	}
 	n.Address, n.Router, n.DNS = lease.Address, lease.Router, lease.DNS
 	if err := n.apply(link); err != nil {

@@ -39,9 +39,9 @@ type Boot struct {
 // Volume is one configured volume and what became of it.
 type Volume struct {
 	Name    string   `json:"name"`
-	Action  string   `json:"action"` // "opened", "formatted", "already open", "refused", "failed"
+	Action  string   `json:"action"` // "open", "format", "finish formatting", "already open", "refused", "failed"
 	Devices []string `json:"devices"`
-	Mapping []string `json:"mappings"` // /dev/mapper/…
+	Mapping string   `json:"mapping,omitempty"` // /dev/mapper/NAME
 	UUIDs   []string `json:"luks_uuids"`
 	KMSKey  string   `json:"kms_key,omitempty"` // ARN that AWS says it used
 	Mount   string   `json:"mount,omitempty"`

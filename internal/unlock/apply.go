@@ -1,0 +1,295 @@
+package unlock
+
+import (
+	"context"
+	"errors"
+	"fmt"
+	"os"
+	"sync"
+
+	"unlock/internal/block"
+	"unlock/internal/config"
+	"unlock/internal/dm"
+	"unlock/internal/fsys"
+	"unlock/internal/luks"
+	"unlock/internal/status"
+)
+
+// Apply carries out plans.
+type Apply struct {
+	Keys   Keys
+	Limits luks.Limits
+	Rec    *status.Recorder
+	Log    func(format string, args ...any)
+}
+
+// Result is what became of a step.
+type Result struct {
+	Step   *Step
+	Device dm.Device // zero if Err is not nil
+	KMSKey string    // ARN that AWS says it used
+	Err    error
+}
+
+// Run carries out all steps side by side and returns their results in the order
+// of the plan. Steps that need the same key share one request for it. Where a
+// step fails, its mappings are removed; headers that it has written stay, marked
+// as unfinished, for the next boot to complete.
+func (a *Apply) Run(ctx context.Context, p *Plan) []Result {
+	ring := &keyring{keys: a.Keys, rec: a.Rec, log: a.Log}
+	defer ring.wipe()
+	results := make([]Result, len(p.Steps))
+	_ = parallel(len(p.Steps), func(i int) error {
+		results[i] = a.step(ctx, &p.Steps[i], ring)
+		return nil
+	})
+	return results
+}
+
+func (a *Apply) step(ctx context.Context, s *Step, ring *keyring) Result {
+	if s.Active {
+		d, _, err := dm.Lookup(s.Name)
+		return Result{Step: s, Device: d, Err: err}
+	}
+	key, err := ring.get(ctx, s)
+	if err != nil {
+		return Result{Step: s, Err: fmt.Errorf("volume %q: %w", s.Name, err)}
+	}
+	d, err := a.unlock(ctx, s, key)
+	if err != nil {
+		err = fmt.Errorf("volume %q: %w", s.Name, err)
+	}
+	return Result{Step: s, Device: d, KMSKey: key.kmsKey, Err: err}
+}
+
+// unlock formats if need be, opens, maps, makes the file system and marks the
+// set as ready.
+func (a *Apply) unlock(ctx context.Context, s *Step, key *key) (_ dm.Device, err error) {
+	headers := make([]*luks.Header, len(s.Members))
+	for i, m := range s.Members {
+		if m.LUKS != nil {
+			headers[i] = m.LUKS.Header
+		}
+	}
+	if s.Format {
+		if err := a.format(s, key, headers); err != nil {
+			return dm.Device{}, err
+		}
+	}
+	var mapped []string
+	defer func() {
+		for i := len(mapped) - 1; err != nil && i >= 0; i-- {
+			err = errors.Join(err, dm.Remove(mapped[i]))
+		}
+	}()
+	devices, sectors, err := a.open(ctx, s, key, headers)
+	for _, d := range devices {
+		if d.Name != "" {
+			mapped = append(mapped, d.Name)
+		}
+	}
+	if err != nil {
+		return dm.Device{}, err
+	}
+	top := devices[0]
+	if s.Striped() {
+		if top, err = stripe(s, devices, sectors); err != nil {
+			return dm.Device{}, err
+		}
+		mapped = append(mapped, top.Name)
+	}
+	if s.Mkfs {
+		err = a.Rec.Step("mkfs", s.Name, func() error { return fsys.Make(ctx, top.Node(), s.Volume.Filesystem) })
+		if err != nil {
+			return dm.Device{}, err
+		}
+	}
+	if s.Mark {
+		if err := a.mark(s, headers, luks.StateReady); err != nil {
+			return dm.Device{}, err
+		}
+	}
+	return top, nil
+}
+
+// format writes the headers of all members; only when all are durable is any of
+// them marked as formed.
+func (a *Apply) format(s *Step, key *key, headers []*luks.Header) error {
+	first := luks.StateForming
+	if !s.Striped() {
+		first = luks.StateFormed
+	}
+	err := parallel(len(s.Members), func(i int) error {
+		m := &s.Members[i]
+		return a.Rec.Step("format", m.Disk.Name, func() error {
+			h, err := a.formatMember(s, m, key, first)
+			headers[i] = h
+			return err
+		})
+	})
+	if err != nil || !s.Striped() {
+		return err
+	}
+	return a.mark(s, headers, luks.StateFormed)
+}
+
+func (a *Apply) formatMember(s *Step, m *Member, key *key, state luks.State) (*luks.Header, error) {
+	// O_EXCL: the kernel refuses a device that is mounted or mapped.
+	f, err := os.OpenFile(m.Disk.Path, os.O_RDWR|os.O_EXCL, 0)
+	if err != nil {
+		return nil, fmt.Errorf("formatting: %w", err)
+	}
+	defer f.Close()
+	if err := a.unchanged(f, m); err != nil {
+		return nil, fmt.Errorf("formatting %s: %w", m.Disk.Path, err)
+	}
+	o := luks.FormatOptions{
+		UUID: m.UUID, Label: s.Volume.Name, SectorSize: sectorSize(m.Disk),
+		Flags: []string{"no-read-workqueue", "no-write-workqueue"}, // flash gains from crypto in the submitter's context
+		Set:   new(s.token(m, state)),
+	}
+	if s.Volume.Discard {
+		o.Flags = append(o.Flags, "allow-discards")
+	}
+	if key.blob != nil {
+		o.KMS = kmsToken(key.blob)
+	}
+	h, err := luks.Format(f, m.Disk.Size, key.passphrase, o)
+	if err != nil {
+		return nil, fmt.Errorf("formatting %s: %w", m.Disk.Path, err)
+	}
+	return h, nil
+}
+
+// unchanged looks at the disk once more, now that nobody else can have it.
+func (a *Apply) unchanged(f *os.File, m *Member) error {
+	now := block.Probe(f, m.Disk.Size)
+	if now.Kind != m.Content.Kind || now.Kind != block.Blank && now.Kind != block.LUKS {
+		return fmt.Errorf("it was %s before, but now it is %s", m.Content.What, now.What)
+	}
+	if now.Kind == block.Blank {
+		return nil
+	}
+	h, err := luks.Read(f, m.Disk.Size, a.Limits)
+	if err != nil {
+		return err
+	}
+	t, ok, err := h.Set()
+	if err != nil {
+		return err
+	}
+	if !ok || h.UUID() != m.LUKS.UUID || !t.Ephemeral && t.State != luks.StateForming {
+		return errors.New("its LUKS header has changed since it was planned for")
+	}
+	return nil
+}
+
+// sectorSize is 4096 bytes, eight times fewer initialisation vectors than with
+// 512, where the disk's size allows.
+func sectorSize(d block.Disk) int {
+	if d.Size%4096 == 0 {
+		return 4096
+	}
+	return 512
+}
+
+// token is the unlock-set token of a member.
+func (s *Step) token(m *Member, state luks.State) luks.SetToken {
+	t := luks.SetToken{Version: 1, UUID: s.Set, Index: m.Index, Count: s.Count, State: state,
+		Ephemeral: s.Volume.Format == config.FormatEphemeral}
+	if s.Striped() {
+		t.Chunk = Chunk
+	}
+	return t
+}
+
+// mark writes a state into the tokens of all members.
+func (a *Apply) mark(s *Step, headers []*luks.Header, state luks.State) error {
+	return parallel(len(s.Members), func(i int) error {
+		m := &s.Members[i]
+		f, err := os.OpenFile(m.Disk.Path, os.O_RDWR, 0)
+		if err != nil {
+			return fmt.Errorf("marking %s as %s: %w", m.Disk.Path, state, err)
+		}
+		defer f.Close()
+		if err := headers[i].PutSet(f, s.token(m, state)); err != nil {
+			return fmt.Errorf("marking %s as %s: %w", m.Disk.Path, state, err)
+		}
+		return nil
+	})
+}
+
+// open unlocks and maps all members; sectors is the size of the smallest. On
+// failure devices holds those that were mapped.
+func (a *Apply) open(ctx context.Context, s *Step, key *key, headers []*luks.Header) (devices []dm.Device, sectors uint64, err error) {
+	devices = make([]dm.Device, len(s.Members))
+	sizes := make([]uint64, len(s.Members))
+	err = parallel(len(s.Members), func(i int) error {
+		m := &s.Members[i]
+		return a.Rec.Step("open", m.Disk.Name, func() error {
+			p, err := headers[i].Open(ctx, key.passphrase)
+			if err != nil {
+				return fmt.Errorf("opening %s: %w", m.Disk.Path, err)
+			}
+			defer p.Wipe()
+			a.repair(m, headers[i])
+			sizes[i] = uint64(p.Size) >> dm.SectorShift
+			devices[i], err = mapPayload(s, m, p)
+			return err
+		})
+	})
+	sectors = sizes[0]
+	for _, n := range sizes {
+		sectors = min(sectors, n)
+	}
+	return devices, sectors, err
+}
+
+// repair mends a damaged copy of a header whose key has just verified. The volume
+// is usable either way.
+func (a *Apply) repair(m *Member, h *luks.Header) {
+	if len(h.Notes()) == 0 {
+		return
+	}
+	for _, n := range h.Notes() {
+		a.Log("%s: %s", m.Disk.Path, n)
+	}
+	f, err := os.OpenFile(m.Disk.Path, os.O_RDWR, 0)
+	if err == nil {
+		defer f.Close()
+		err = h.Repair(f)
+	}
+	if err != nil {
+		a.Log("%s: repairing the header: %v", m.Disk.Path, err)
+	}
+}
+
+func mapPayload(s *Step, m *Member, p *luks.Payload) (dm.Device, error) {
+	return dm.Create(m.Mapping, cryptUUID(p.Type, p.UUID, m.Mapping), dm.Crypt{
+		Device: fmt.Sprintf("%d:%d", m.Disk.Major, m.Disk.Minor),
+		Offset: uint64(p.Offset) >> dm.SectorShift, Sectors: uint64(p.Size) >> dm.SectorShift,
+		IVOffset: p.IVOffset, SectorSize: p.SectorSize, Key: p.Key,
+		KeyName: fmt.Sprintf("cryptsetup:%s-d%d", p.UUID, p.Digest), Flags: p.Flags,
+	}, dm.Options{ReadOnly: m.Disk.ReadOnly, Internal: s.Striped()})
+}
+
+// stripe joins members of at least the given size.
+func stripe(s *Step, members []dm.Device, sectors uint64) (dm.Device, error) {
+	const chunk = Chunk >> dm.SectorShift
+	t := dm.Striped{Chunk: chunk, Sectors: sectors / chunk * chunk * uint64(len(members))}
+	for _, d := range members {
+		t.Devices = append(t.Devices, d.Number())
+	}
+	return dm.Create(s.Name, stripeUUID(s.Set), t, dm.Options{})
+}
+
+// parallel calls f for 0..n-1 side by side and waits for all.
+func parallel(n int, f func(i int) error) error {
+	errs := make([]error, n)
+	var wait sync.WaitGroup
+	for i := range n {
+		wait.Go(func() { errs[i] = f(i) })
+	}
+	wait.Wait()
+	return errors.Join(errs...)
+}

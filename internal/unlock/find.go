@@ -1,0 +1,163 @@
+package unlock
+
+import (
+	"context"
+	"crypto/rand"
+	"errors"
+	"fmt"
+	"os"
+	"strings"
+
+	"unlock/internal/block"
+	"unlock/internal/config"
+	"unlock/internal/luks"
+)
+
+// Search finds the disks of a configuration and plans for them.
+type Search struct {
+	Config *config.Config
+	Finder *block.Finder
+	Limits luks.Limits
+	Active map[string]string // as in Situation
+	// Promising, if not nil, is called once while disks are still awaited, when
+	// those found so far will need a key and none of them is to be refused: the
+	// network may start.
+	Promising func()
+
+	seen map[string]*Candidate
+}
+
+// Run waits until every volume has its disks, or none of those missing can be
+// expected any more, or ctx ends, and returns the plan. A required device that
+// did not appear in time is a refusal in it.
+func (s *Search) Run(ctx context.Context) (*Plan, error) {
+	s.seen = map[string]*Candidate{}
+	var found []*Candidate
+	err := s.Finder.Watch(ctx, func(disks []block.Disk, settled bool) bool {
+		found = found[:0]
+		for _, d := range disks {
+			if Relevant(s.Config, d) {
+				found = append(found, s.inspect(d))
+			}
+		}
+		if s.complete(found, settled) {
+			return true
+		}
+		if s.Promising != nil && promising(s.Config, found) {
+			s.Promising()
+			s.Promising = nil
+		}
+		return false
+	})
+	if err != nil && !errors.Is(err, context.DeadlineExceeded) {
+		return nil, fmt.Errorf("waiting for disks: %w", err)
+	}
+	p := MakePlan(Situation{Config: s.Config, Candidates: found, Active: s.Active, NewUUID: newUUID})
+	for _, v := range p.Absent {
+		// An instance type without instance store is no failure unless the volume
+		// says how many disks it must have.
+		if v.Required && (v.Device.Kind != config.SelectInstanceStore || v.Count > 0 || len(p.Steps)+len(p.Refusals) > 0) {
+			p.Refusals = append(p.Refusals, &Refusal{Volume: v, Reason: fmt.Sprintf("no device %s", v.Device),
+				Hint: "attach it, or correct the device selector; lsblk -o NAME,MODEL,SERIAL,UUID,PARTUUID shows what is there"})
+		}
+	}
+	return p, nil
+}
+
+// inspect reads a disk once.
+func (s *Search) inspect(d block.Disk) *Candidate {
+	key := fmt.Sprintf("%s %d:%d %d", d.Name, d.Major, d.Minor, d.Size)
+	c, ok := s.seen[key]
+	if !ok {
+		c = Inspect(s.Finder, s.Limits, d)
+		s.seen[key] = c
+	}
+	c.Disk = d // InUse may have changed
+	return c
+}
+
+// Inspect reads what is on a disk.
+func Inspect(f *block.Finder, lim luks.Limits, d block.Disk) *Candidate {
+	c := &Candidate{Disk: d, Content: f.Content(d)}
+	if c.Content.Kind != block.LUKS {
+		return c
+	}
+	c.LUKS, c.Err = readLUKS(d, lim)
+	return c
+}
+
+func readLUKS(d block.Disk, lim luks.Limits) (*LUKS, error) {
+	f, err := os.Open(d.Path)
+	if err != nil {
+		return nil, fmt.Errorf("reading LUKS header: %w", err)
+	}
+	defer f.Close()
+	h, err := luks.Read(f, d.Size, lim)
+	if err != nil {
+		return nil, fmt.Errorf("reading LUKS header: %w", err)
+	}
+	l := &LUKS{Version: h.Version(), UUID: h.UUID(), Header: h}
+	if t, ok, err := h.Set(); err != nil {
+		return nil, err
+	} else if ok {
+		l.Set = &t
+	}
+	if t, ok, err := h.KMS(); err != nil {
+		return nil, err
+	} else if ok {
+		l.KMS = &t
+	}
+	return l, nil
+}
+
+// complete reports whether no volume has reason to wait any longer.
+func (s *Search) complete(found []*Candidate, settled bool) bool {
+	for i := range s.Config.Volumes {
+		v := &s.Config.Volumes[i]
+		n := len(Select(v, found))
+		switch {
+		case v.Count > 0 && n < v.Count:
+			return false
+		case v.Count > 0 || n > 0 && v.Device.Single():
+		case !settled:
+			return false
+		case n == 0 && v.Required && v.Device.Kind != config.SelectInstanceStore:
+			return false // it was named; it may yet be attached
+		}
+	}
+	return true
+}
+
+func promising(c *config.Config, found []*Candidate) bool {
+	any := false
+	for i := range c.Volumes {
+		v := &c.Volumes[i]
+		members := Select(v, found)
+		if unusable(v, members) != nil {
+			return false
+		}
+		any = any || len(members) > 0
+	}
+	return any
+}
+
+// newUUID returns a random UUID (RFC 9562, version 4).
+func newUUID() string {
+	b := make([]byte, 16)
+	rand.Read(b) // never fails
+	b[6], b[8] = b[6]&0x0f|0x40, b[8]&0x3f|0x80
+	return fmt.Sprintf("%x-%x-%x-%x-%x", b[:4], b[4:6], b[6:8], b[8:10], b[10:])
+}
+
+// DiskList names the disks of a step for the log: "nvme1n1 (blank)".
+func (s *Step) DiskList() string {
+	var list []string
+	for _, m := range s.Members {
+		what := m.Content.What
+		if m.Content.Kind == block.Blank {
+			what = "blank"
+		}
+		list = append(list, fmt.Sprintf("%s (%s)", m.Disk.Name, what))
+	}
+	return strings.Join(list, ", ")
+}

@@ -1,0 +1,132 @@
+package unlock
+
+import (
+	"context"
+	"crypto/rand"
+	"encoding/base64"
+	"fmt"
+	"strings"
+	"sync"
+
+	"unlock/internal/config"
+	"unlock/internal/keys"
+	"unlock/internal/luks"
+	"unlock/internal/secret"
+	"unlock/internal/status"
+)
+
+// Keys is what Apply needs of a *keys.Client.
+type Keys interface {
+	Open(ctx context.Context, k config.Key) (*secret.Bytes, []keys.Call, error)
+	OpenBlob(ctx context.Context, k config.Key, set string, b keys.Blob) (*secret.Bytes, []keys.Call, error)
+	Generate(ctx context.Context, k config.Key, set string) (*secret.Bytes, keys.Blob, []keys.Call, error)
+}
+
+// key is a passphrase and where it came from.
+type key struct {
+	passphrase *secret.Bytes
+	blob       *keys.Blob // of a new data key
+	kmsKey     string
+	err        error
+}
+
+// keyring gets each key once, however many steps need it, and wipes them all in
+// the end.
+type keyring struct {
+	keys Keys
+	rec  *status.Recorder
+	log  func(format string, args ...any)
+
+	mu  sync.Mutex
+	got map[string]func() *key
+}
+
+// get returns the key of a step, which stays the keyring's.
+func (r *keyring) get(ctx context.Context, s *Step) (*key, error) {
+	id := keyID(s)
+	r.mu.Lock()
+	once := r.got[id]
+	if once == nil {
+		once = sync.OnceValue(func() *key { return r.fetch(ctx, s) })
+		if r.got == nil {
+			r.got = map[string]func() *key{}
+		}
+		r.got[id] = once
+	}
+	r.mu.Unlock()
+	k := once()
+	return k, k.err
+}
+
+// keyID is equal for steps that share a key.
+func keyID(s *Step) string {
+	k := s.Volume.Key
+	switch {
+	case k.Source == config.SourceEphemeral:
+		return "ephemeral " + s.Name
+	case k.Source != config.SourceHeader:
+		return fmt.Sprintf("%s %s %q %q", k.Source, k.VersionID, k.KMSKeys, k.Context)
+	case s.Format:
+		return "new " + s.Set
+	}
+	return fmt.Sprintf("header %s %x %q %q", s.Set, s.Members[0].LUKS.KMS.Ciphertext, k.KMSKeys, k.Context)
+}
+
+func (r *keyring) fetch(ctx context.Context, s *Step) *key {
+	k := &key{}
+	if s.Volume.Key.Source == config.SourceEphemeral {
+		k.passphrase = randomPassphrase()
+		return k
+	}
+	var calls []keys.Call
+	_ = r.rec.Step("key", string(s.Volume.Key.Source), func() error {
+		switch {
+		case s.Volume.Key.Source != config.SourceHeader:
+			k.passphrase, calls, k.err = r.keys.Open(ctx, s.Volume.Key)
+		case s.Format:
+			var b keys.Blob
+			k.passphrase, b, calls, k.err = r.keys.Generate(ctx, s.Volume.Key, s.Set)
+			k.blob = &b
+		default:
+			t := s.Members[0].LUKS.KMS
+			k.passphrase, calls, k.err = r.keys.OpenBlob(ctx, s.Volume.Key, s.Set, keys.Blob{Ciphertext: t.Ciphertext, KeyARN: t.Key, Context: t.Context})
+		}
+		return k.err
+	})
+	for _, c := range calls {
+		r.rec.Called(status.Call{Service: c.Service, Operation: c.Operation, KeyARN: c.KeyARN, RequestID: c.RequestID, Attempts: c.Attempts})
+		if c.KeyARN != "" {
+			k.kmsKey = c.KeyARN
+			r.log("key %s: KMS %s under %s, request %s", s.Volume.Key.Source, c.Operation, c.KeyARN, c.RequestID)
+		}
+	}
+	return k
+}
+
+func (r *keyring) wipe() {
+	r.mu.Lock()
+	defer r.mu.Unlock()
+	for _, once := range r.got {
+		once().passphrase.Wipe()
+	}
+}
+
+// randomPassphrase is 256 random bits, as the base64 text that KMS data keys
+// become too.
+func randomPassphrase() *secret.Bytes {
+	raw := secret.New(32)
+	defer raw.Wipe()
+	rand.Read(raw.Bytes()) // never fails
+	text := secret.New(base64.StdEncoding.EncodedLen(raw.Len()))
+	base64.StdEncoding.Encode(text.Bytes(), raw.Bytes())
+	return text
+}
+
+// kmsToken stores a blob in a header.
+func kmsToken(b *keys.Blob) *luks.KMSToken {
+	t := &luks.KMSToken{Version: 1, Ciphertext: b.Ciphertext, Key: b.KeyARN, Context: b.Context}
+	if p := strings.SplitN(b.KeyARN, ":", 6); len(p) == 6 {
+		t.Region = p[3]
+	}
+	return t
+}

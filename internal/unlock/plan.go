@@ -1,0 +1,194 @@
+// Package unlock decides and does: Plan turns the configuration and what is on
+// the disks into steps or refusals, without touching anything; Apply carries the
+// steps out. The decision table of the README is decide.go.
+package unlock
+
+import (
+	"fmt"
+	"slices"
+	"strings"
+
+	"unlock/internal/block"
+	"unlock/internal/config"
+	"unlock/internal/luks"
+)
+
+// Chunk is how much of a stripe lies on one disk before the next, in bytes.
+const Chunk = 256 << 10
+
+// LUKS is what Plan needs to know of a valid header.
+type LUKS struct {
+	Version int
+	UUID    string
+	Set     *luks.SetToken // nil: not made by unlock
+	KMS     *luks.KMSToken // nil: no key in the header
+	Header  *luks.Header
+}
+
+// Candidate is a disk and what is on it.
+type Candidate struct {
+	Disk    block.Disk
+	Content block.Content
+	LUKS    *LUKS // nil unless Content is LUKS and the header is valid
+	Err     error // why the header is not valid
+}
+
+// Situation is all that Plan looks at.
+type Situation struct {
+	Config     *config.Config
+	Candidates []*Candidate
+	Active     map[string]string // device-mapper name → UUID of what is mapped already
+	NewUUID    func() string
+}
+
+// Member is a disk of a step.
+type Member struct {
+	*Candidate
+	Index   int    // place in the set
+	UUID    string // of the header that is there or will be written
+	Mapping string // device-mapper name of its decrypted payload
+}
+
+// Step makes one /dev/mapper device out of one disk, or a stripe out of several.
+type Step struct {
+	Volume  *config.Volume
+	Name    string // /dev/mapper/NAME
+	Members []Member
+	Set     string // UUID of the set of disks that share a key
+	Count   int    // of disks in that set
+	Format  bool   // write headers first
+	Mkfs    bool   // make the file system after mapping
+	Mark    bool   // the members' tokens do not all say "ready" yet
+	Active  bool   // mapped already: nothing to do
+}
+
+// Striped reports whether the step joins its members.
+func (s *Step) Striped() bool { return len(s.Members) > 1 }
+
+// Action says in a word or two what the step does.
+func (s *Step) Action() string {
+	switch {
+	case s.Active:
+		return "already open"
+	case s.Format:
+		return "format"
+	case s.Mkfs:
+		return "finish formatting"
+	}
+	return "open"
+}
+
+// Refusal is a disk, or several, that a volume must not have.
+type Refusal struct {
+	Volume  *config.Volume
+	Devices []string // paths; empty: it is about the volume as a whole
+	Reason  string
+	Hint    string
+}
+
+func (r *Refusal) Error() string {
+	if len(r.Devices) == 0 {
+		return fmt.Sprintf("volume %q: %s", r.Volume.Name, r.Reason)
+	}
+	return fmt.Sprintf("refusing %s for volume %q: %s", strings.Join(r.Devices, ", "), r.Volume.Name, r.Reason)
+}
+
+// Plan is what is to be done.
+type Plan struct {
+	Steps    []Step
+	Refusals []*Refusal
+	Absent   []*config.Volume // no disk of theirs is there
+}
+
+// MakePlan decides what to do with each volume. It touches nothing, and equal
+// situations give equal plans.
+func MakePlan(s Situation) *Plan {
+	p := &Plan{}
+	claimed := map[string]*config.Volume{}
+	for i := range s.Config.Volumes {
+		v := &s.Config.Volumes[i]
+		members := Select(v, s.Candidates)
+		if len(members) == 0 {
+			p.Absent = append(p.Absent, v)
+			continue
+		}
+		if r := claim(v, members, claimed); r != nil {
+			p.Refusals = append(p.Refusals, r)
+			continue
+		}
+		p.volume(s, v, members)
+	}
+	return p
+}
+
+// claim refuses a disk that another volume has already.
+func claim(v *config.Volume, members []*Candidate, claimed map[string]*config.Volume) *Refusal {
+	for _, m := range members {
+		if other := claimed[m.Disk.Path]; other != nil {
+			return &Refusal{v, []string{m.Disk.Path}, fmt.Sprintf("volume %q has it already", other.Name),
+				"let the device selectors of the two volumes name different disks"}
+		}
+		claimed[m.Disk.Path] = v
+	}
+	return nil
+}
+
+// volume plans one step for a single disk or a stripe, or one for each disk.
+func (p *Plan) volume(s Situation, v *config.Volume, members []*Candidate) {
+	if v.Layout != config.LayoutSeparate {
+		p.add(decide(s, v, v.Name, members))
+		return
+	}
+	set, indexes := "", separateIndexes(members)
+	for i, m := range members {
+		step, refusal := decide(s, v, fmt.Sprintf("%s%d", v.Name, indexes[i]), []*Candidate{m})
+		if refusal == nil && step.Format { // one data key for all that are formatted in this boot
+			if set == "" {
+				set = s.NewUUID()
+			}
+			step.Set, step.Count, step.Members[0].Index = set, len(members), indexes[i]
+		}
+		p.add(step, refusal)
+	}
+}
+
+func (p *Plan) add(step Step, refusal *Refusal) {
+	if refusal != nil {
+		p.Refusals = append(p.Refusals, refusal)
+		return
+	}
+	p.Steps = append(p.Steps, step)
+}
+
+// separateIndexes numbers separate disks: as their tokens say, so that NAME0
+// stays NAME0 whatever order the disks appear in, and the others by the numbers
+// that are left.
+func separateIndexes(members []*Candidate) []int {
+	indexes := make([]int, len(members))
+	taken := map[int]bool{}
+	for i, m := range members {
+		indexes[i] = -1
+		if m.LUKS == nil || m.LUKS.Set == nil || m.LUKS.Set.Chunk != 0 {
+			continue
+		}
+		if n := m.LUKS.Set.Index; !taken[n] {
+			indexes[i], taken[n] = n, true
+		}
+	}
+	next := 0
+	for i := range members {
+		if indexes[i] >= 0 {
+			continue
+		}
+		for taken[next] {
+			next++
+		}
+		indexes[i], taken[next] = next, true
+	}
+	return indexes
+}
+
+// Required returns the refusals that stop the boot.
+func (p *Plan) Required() []*Refusal {
+	return slices.DeleteFunc(slices.Clone(p.Refusals), func(r *Refusal) bool { return !r.Volume.Required })
+}
