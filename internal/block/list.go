@@ -141,8 +141,7 @@ func has(dir, name string) bool {
 	return err == nil
 }
 
-// naturalCompare orders names so that nvme2n1 comes before nvme10n1, and sdz
-// before sdaa.
+// naturalCompare orders names so that nvme2n1 comes before nvme10n1.
 func naturalCompare(a, b string) int {
 	for a != "" && b != "" {
 		na, nb := digits(a), digits(b)
