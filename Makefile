@@ -1,0 +1,66 @@
+# make          builds bin/unlock and bin/unlockctl
+# make demo     boots a simulated EC2 instance twice and shows what happens
+# make test     everything that CI runs
+# make size     the sizes of unlock, against their budget
+
+SHELL = /bin/bash -o pipefail
+VERSION := $(shell git describe --always --dirty 2>/dev/null || echo devel)
+
+# unlock is static, without paths of the build machine and without symbols; HTTP/2
+# would be 400 kB that S3, KMS and IMDS never use. runtime/secret erases what code
+# that handles keys leaves on stacks and heap.
+UNLOCK_ENV   = CGO_ENABLED=0 GOEXPERIMENT=runtimesecret
+UNLOCK_FLAGS = -trimpath -buildvcs=false -tags nethttpomithttp2 -ldflags "-s -w -X main.version=$(VERSION)"
+
+SIZE_MAX      = 9000000
+SIZE_ZSTD_MAX = 3000000
+
+# What the tests and the demonstration need besides Go, git and make.
+VM_PACKAGES   = qemu-system-x86 mmdebstrap kmod e2fsprogs cryptsetup-bin awscli zstd
+TEST_PACKAGES = $(VM_PACKAGES) shellcheck
+
+all: bin/unlock bin/unlockctl
+
+bin/unlock: FORCE
+	$(UNLOCK_ENV) go build $(UNLOCK_FLAGS) -o $@ ./cmd/unlock
+
+bin/unlockctl: FORCE
+	CGO_ENABLED=0 go build -trimpath -buildvcs=false -ldflags "-s -w -X main.version=$(VERSION)" -o $@ ./cmd/unlockctl
+
+demo: vm-packages
+	scripts/demo
+
+test: test-packages lint unit size fuzz
+	scripts/qemu-test
+
+unit:
+	GOEXPERIMENT=runtimesecret go test ./...
+
+size: bin/unlock
+	@raw=$$(stat -c %s bin/unlock) && zst=$$(zstd -19 -c -q bin/unlock | wc -c) && \
+	echo "unlock: $$raw bytes (at most $(SIZE_MAX)); zstd -19: $$zst bytes (at most $(SIZE_ZSTD_MAX))" && \
+	! readelf -d bin/unlock | grep -q NEEDED && test $$raw -le $(SIZE_MAX) -a $$zst -le $(SIZE_ZSTD_MAX)
+
+# Each fuzz target briefly; the corpora in testdata run with the unit tests too.
+FUZZ_TIME = 10s
+fuzz:
+	go test -run '^$$' -fuzz FuzzParse -fuzztime $(FUZZ_TIME) ./internal/config
+	go test -run '^$$' -fuzz FuzzProbe -fuzztime $(FUZZ_TIME) ./internal/block
+	go test -run '^$$' -fuzz FuzzRead -fuzztime 60s ./internal/luks/luks2
+
+lint:
+	@test -z "$$(gofmt -l . | tee /dev/stderr)"
+	go vet ./...
+	shellcheck scripts/packages scripts/qemu-test scripts/demo
+
+vm-packages:
+	@scripts/packages $(VM_PACKAGES)
+
+test-packages:
+	@scripts/packages $(TEST_PACKAGES)
+
+clean:
+	rm -rf bin
+
+FORCE:
+.PHONY: all demo test unit size fuzz lint vm-packages test-packages clean FORCE
