@@ -22,6 +22,9 @@ import (
 var (
 	// ErrNotLUKS: no LUKS magic in any place where one may be.
 	ErrNotLUKS = errors.New("not a LUKS device")
+	// ErrInterrupted, which is an ErrNotLUKS: a Format was cut short here and
+	// nothing was written since, so that it may be repeated as on a blank device.
+	ErrInterrupted = fmt.Errorf("%w: formatting was interrupted before the volume was complete", ErrNotLUKS)
 	// ErrPassphrase: keyslots were tried, and none opens with the passphrase.
 	ErrPassphrase = luks2.ErrPassphrase
 	// ErrChanged: the header on the device is no longer the one that was read;
@@ -49,8 +52,9 @@ type Header struct {
 }
 
 // Read reads and validates the header of a device of size bytes. ErrNotLUKS: no
-// LUKS magic in any place where one may be. Any other error: it is LUKS, or cannot
-// be read, and must not be touched.
+// LUKS magic in any place where one may be; it is ErrInterrupted as well if Format
+// was cut short. Any other error: it is LUKS, or cannot be read, and must not be
+// touched.
 func Read(r io.ReaderAt, size int64, lim Limits) (*Header, error) {
 	v1, err := read1(r, size, lim)
 	if err != nil {
@@ -60,6 +64,9 @@ func Read(r io.ReaderAt, size int64, lim Limits) (*Header, error) {
 		return &Header{v1: v1}, nil
 	}
 	v2, err := luks2.Read(r, size, lim)
+	if errors.Is(err, luks2.ErrInterrupted) {
+		return nil, ErrInterrupted
+	}
 	if errors.Is(err, luks2.ErrNotLUKS) {
 		return nil, ErrNotLUKS
 	}

@@ -73,14 +73,8 @@ type header1 struct {
 // read1 returns nil if there is no LUKS1 magic.
 func read1(r io.ReaderAt, size int64, lim Limits) (*header1, error) {
 	head := make([]byte, size1)
-	if n, err := r.ReadAt(head, 0); n < len(head) {
-		if err == nil || err == io.EOF {
-			return nil, nil // too short for any LUKS
-		}
-		return nil, fmt.Errorf("reading its %d bytes: %w", size1, err)
-	}
-	if !bytes.HasPrefix(head, magic1) {
-		return nil, nil
+	if n, _ := r.ReadAt(head, 0); n < len(head) || !bytes.HasPrefix(head, magic1) {
+		return nil, nil // what cannot be read is left to luks2, which has a second header
 	}
 	var raw raw1
 	if _, err := binary.Decode(head, binary.BigEndian, &raw); err != nil {

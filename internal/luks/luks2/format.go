@@ -7,6 +7,8 @@ import (
 	"encoding/json"
 	"errors"
 	"fmt"
+	"io"
+	"slices"
 	"strconv"
 
 	"unlock/internal/secret"
@@ -122,8 +124,7 @@ func newDigest(key *secret.Bytes) (json.RawMessage, error) {
 	k := newKDF(false, Limits{})
 	k.hash = "sha256"
 	sum := make([]byte, 32)
-	var err error
-	secret.Do(func() { err = k.derive(context.Background(), key, sum) })
+	err := k.derive(context.Background(), key, sum)
 	return encode(jsonDigest{
 		Type: "pbkdf2", Keyslots: []string{"0"}, Segments: []string{"0"},
 		Hash: k.hash, Iterations: k.iterations, Salt: k.salt, Digest: sum,
@@ -132,7 +133,8 @@ func newDigest(key *secret.Bytes) (json.RawMessage, error) {
 
 // Format writes a new header with one keyslot to a device of size bytes and
 // returns it as read back. It does not ask what is on the device. After a crash
-// there is the old header, whole, or the new one, whole, or none.
+// there is the old header, whole, or the new one, whole, or none, for which Read
+// says ErrInterrupted.
 func Format(dev Device, size int64, passphrase *secret.Bytes, o FormatOptions) (*Header, error) {
 	if passphrase.Len() == 0 {
 		return nil, errors.New("empty passphrase")
@@ -205,25 +207,59 @@ func Format(dev Device, size int64, passphrase *secret.Bytes, o FormatOptions) (
 	return back, nil
 }
 
-// erase makes sure that no older header is found: not where the new one will be
-// and in no place where a secondary header may be. Elsewhere it writes nothing:
-// until the sync has returned, an old header may still be found, and then its key
-// material must be there.
+// marker fills the first sector while Format is at work. A sector is written as a
+// whole or not at all, so that after a crash there is a complete header or this.
+func marker() []byte {
+	b := make([]byte, sector)
+	copy(b, "unlock was formatting this disk; no volume has been completed since.\n")
+	return b
+}
+
+// erase puts the marker in place of the primary header, and then takes the magic
+// from all places where a secondary may be. Elsewhere it writes nothing: until that
+// is durable, an old header may still be found, and then its key material must be
+// there. Remains of volumes older than the last lie beyond its own secondary: they
+// go first, so that they are never found in its stead.
 func erase(dev Device) error {
-	if _, err := dev.WriteAt(make([]byte, 2*formatHeader), 0); err != nil {
+	if err := writeAt(dev, marker(), 0); err != nil {
 		return err
 	}
-	head := make([]byte, binSize)
-	for _, offset := range headerSizes {
+	head := make([]byte, sector)
+	for _, offset := range slices.Backward(headerSizes[:]) {
 		if err := readFull(dev, head, offset); err != nil {
 			return err
 		}
 		if !hasMagic(head, offset) {
 			continue
 		}
-		if _, err := dev.WriteAt(make([]byte, binSize), offset); err != nil {
+		if err := writeAt(dev, make([]byte, sector), offset); err != nil {
 			return err
 		}
 	}
-	return dev.Sync()
+	return nil
+}
+
+// interrupted reports whether a Format was cut short on a device of size bytes
+// and nothing else was written since: outside the places that Format fills before
+// it is done there are zeros up to where data would begin and in the last MiB.
+func interrupted(r io.ReaderAt, size int64) bool {
+	const material = 2*formatHeader + formatKey*stripes
+	first := make([]byte, sector)
+	if readFull(r, first, 0) != nil || !bytes.Equal(first, marker()) {
+		return false
+	}
+	return zero(r, sector, binSize) && zero(r, formatHeader+sector, formatHeader+binSize) &&
+		zero(r, material, min(formatData, size)) && zero(r, max(formatData, size-1<<20), size)
+}
+
+// zero reports whether the bytes from start to end can be read and are zero.
+func zero(r io.ReaderAt, start, end int64) bool {
+	b := make([]byte, 1<<20)
+	for ; start < end; start += int64(len(b)) {
+		b = b[:min(int64(len(b)), end-start)]
+		if readFull(r, b, start) != nil || len(bytes.TrimLeft(b, "\x00")) > 0 {
+			return false
+		}
+	}
+	return true
 }

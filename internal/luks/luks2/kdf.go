@@ -107,10 +107,11 @@ func (k kdf) check(lim Limits) error {
 // and several disks are opened in parallel.
 var argon2Turn = make(chan struct{}, 1)
 
-// derive fills key. It wipes what it can; call it within secret.Do.
-func (k kdf) derive(ctx context.Context, passphrase *secret.Bytes, key []byte) error {
+// derive fills key.
+func (k kdf) derive(ctx context.Context, passphrase *secret.Bytes, key []byte) (err error) {
 	if k.name == "pbkdf2" {
-		return pbkdf2(ctx, newHash(k.hash), passphrase.Bytes(), k.salt, k.iterations, key)
+		secret.Do(func() { err = pbkdf2(ctx, newHash(k.hash), passphrase.Bytes(), k.salt, k.iterations, key) })
+		return err
 	}
 	select {
 	case argon2Turn <- struct{}{}:
@@ -122,9 +123,11 @@ func (k kdf) derive(ctx context.Context, passphrase *secret.Bytes, key []byte) e
 	if k.name == "argon2i" {
 		f = argon2.Key
 	}
-	out := f(passphrase.Bytes(), k.salt, k.time, k.memory, uint8(k.cpus), uint32(len(key)))
-	copy(key, out)
-	clear(out)
+	secret.Do(func() {
+		out := f(passphrase.Bytes(), k.salt, k.time, k.memory, uint8(k.cpus), uint32(len(key)))
+		copy(key, out)
+		clear(out)
+	})
 	// Its blocks must be gone before the next run takes as much.
 	debug.FreeOSMemory()
 	return context.Cause(ctx)

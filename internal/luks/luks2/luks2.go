@@ -20,6 +20,7 @@ package luks2
 
 import (
 	"errors"
+	"fmt"
 	"io"
 	"slices"
 
@@ -29,6 +30,9 @@ import (
 var (
 	// ErrNotLUKS: no LUKS2 magic in any place where one may be.
 	ErrNotLUKS = errors.New("not a LUKS2 device")
+	// ErrInterrupted, which is an ErrNotLUKS: Format was cut short here and nothing
+	// was written since, so that it may be repeated without asking further.
+	ErrInterrupted = fmt.Errorf("%w: formatting was interrupted before the volume was complete", ErrNotLUKS)
 	// ErrPassphrase: keyslots were tried, and none opens with the passphrase.
 	ErrPassphrase = errors.New("no keyslot opens with this passphrase")
 	// ErrChanged: the header on the device is no longer the one that was read.

@@ -6,7 +6,7 @@ import (
 	"errors"
 	"fmt"
 	"slices"
-	"strconv"
+	"strings"
 )
 
 // metadata is the validated copy of the JSON area.
@@ -200,8 +200,15 @@ func (m *metadata) keyslotIDs(s scope) []int {
 
 func (m *metadata) token(id int, s scope) Token {
 	t := Token{ID: id, Type: s.str("type"), Keyslots: m.keyslotIDs(s), Raw: s.encode()}
-	if t.Type == "" {
+	switch {
+	case t.Type == "":
 		s.fail("type is empty")
+	case t.Type == "luks2-keyring":
+		if s.str("key_description"); len(s.object) != 3 {
+			s.fail("luks2-keyring token with %d members, not 3", len(s.object))
+		}
+	case strings.HasPrefix(t.Type, "luks2-"):
+		s.fail("type %.40q is reserved", t.Type)
 	}
 	return t
 }
@@ -340,5 +347,5 @@ func freeID(limit int, taken func(id int) bool) (int, error) {
 			return id, nil
 		}
 	}
-	return 0, fmt.Errorf("all %s ids are in use", strconv.Itoa(limit))
+	return 0, fmt.Errorf("all %d ids are in use", limit)
 }

@@ -21,8 +21,9 @@ type copyState struct {
 // cryptsetup, but for one thing: a copy that was written as it is (its checksum is
 // right) and makes no sense is never replaced by an older one.
 //
-// ErrNotLUKS: no LUKS2 magic in any place where one may be. Any other error: it
-// is LUKS2, or cannot be read, and must not be touched.
+// ErrNotLUKS: no LUKS2 magic in any place where one may be; it is ErrInterrupted
+// as well if Format was cut short. Any other error: it is LUKS2, or cannot be
+// read, and must not be touched.
 func Read(r io.ReaderAt, size int64, lim Limits) (*Header, error) {
 	primary := readCopy(r, size, 0)
 	at := headerSizes[:]
@@ -42,6 +43,9 @@ func Read(r io.ReaderAt, size int64, lim Limits) (*Header, error) {
 		}
 	}
 	if primary.json == nil && secondary.json == nil {
+		if interrupted(r, size) {
+			return nil, ErrInterrupted
+		}
 		return nil, noHeader(primary, secondary)
 	}
 	if !primary.magic {

@@ -3,7 +3,9 @@ package luks2
 import (
 	"bytes"
 	"encoding/json"
+	"errors"
 	"fmt"
+	"math"
 )
 
 // writeAt writes and makes durable.
@@ -48,6 +50,9 @@ func (h *Header) current(dev Device) (*Header, error) {
 // the lock held and on the Header that current returned. The copy that is damaged
 // or out of date is written first, so that there is a good one at any time.
 func (h *Header) change(dev Device, next object) error {
+	if h.seqid == math.MaxUint64 {
+		return errors.New("sequence id cannot grow any more")
+	}
 	n := *h
 	n.doc = next
 	n.seqid++
