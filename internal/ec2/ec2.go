@@ -198,9 +198,13 @@ func (c *Client) BlockDevices(ctx context.Context) (map[string]string, error) {
 
 // get returns what lies at a path below /latest/meta-data/.
 func get(ctx context.Context, md *imds.Client, path string) ([]byte, error) {
-	out, err := md.GetMetadata(ctx, &imds.GetMetadataInput{Path: path})
+	var last last
+	out, err := md.GetMetadata(context.WithValue(ctx, lastKey{}, &last), &imds.GetMetadataInput{Path: path})
+	if last.err != nil {
+		err = last.err
+	}
 	if err != nil {
-		return nil, fmt.Errorf("GET /latest/meta-data/%s: %w", path, plain(err))
+		return nil, fmt.Errorf("%s: %w", last.request, err)
 	}
 	defer out.Content.Close()
 	return io.ReadAll(out.Content)

@@ -6,10 +6,7 @@ import (
 	"fmt"
 	"math/rand/v2"
 	"net/http"
-	"net/url"
 	"time"
-
-	smithyhttp "github.com/aws/smithy-go/transport/http"
 
 	"github.com/aws/aws-sdk-go-v2/feature/ec2/imds"
 )
@@ -36,6 +33,7 @@ func (e *Error) Unwrap() error { return e.Err }
 // are *Error.
 func (c *Client) retry(ctx context.Context, op string, attempt func(context.Context, *imds.Client) error) error {
 	start, said := time.Now(), ""
+	var last error
 	for try := 1; ; try++ {
 		i := c.current.Load()
 		err := func() error {
@@ -47,9 +45,12 @@ func (c *Client) retry(ctx context.Context, op string, attempt func(context.Cont
 			c.answered.Store(true)
 			return nil
 		}
-		if ctx.Err() == nil && final(err, try) {
+		if ctx.Err() != nil && last != nil {
+			err = last // this try was cut short: what came before says more
+		} else if ctx.Err() == nil && final(err, try) {
 			return &Error{op, err, hint(err)}
 		}
+		last = err
 		if status(err) != 0 {
 			c.answered.Store(true)
 		} else if !c.answered.Load() {
@@ -63,7 +64,7 @@ func (c *Client) retry(ctx context.Context, op string, attempt func(context.Cont
 		window := min(max(time.Since(start)/2, 200*time.Millisecond), maxWindow)
 		select {
 		case <-ctx.Done():
-			return &Error{op, fmt.Errorf("%w after %d tries: %w", context.Cause(ctx), try, err), hint(err)}
+			return &Error{op, fmt.Errorf("%w (gave up after %d tries: %w)", err, try, context.Cause(ctx)), hint(err)}
 		case <-time.After(rand.N(window)):
 		}
 	}
@@ -99,7 +100,7 @@ func hint(err error) string {
 	}
 	switch status(err) {
 	case 0:
-		return "no answer from the metadata service: check that the network is up and the instance's metadata options say http-endpoint enabled"
+		return "no usable answer from the metadata service: check that the network is up and the instance's metadata options say http-endpoint enabled"
 	case http.StatusForbidden:
 		return "the metadata service is disabled: aws ec2 modify-instance-metadata-options --http-endpoint enabled --instance-id INSTANCE"
 	case http.StatusNotFound:
@@ -131,17 +132,4 @@ func status(err error) int {
 	var s statusError
 	errors.As(err, &s)
 	return int(s)
-}
-
-// plain takes from the SDK's nested errors what an operator needs.
-func plain(err error) error {
-	var resp *smithyhttp.ResponseError
-	if errors.As(err, &resp) && resp.Response != nil {
-		return statusError(resp.HTTPStatusCode())
-	}
-	var u *url.Error
-	if errors.As(err, &u) {
-		return u.Err
-	}
-	return err
 }

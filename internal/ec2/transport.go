@@ -6,6 +6,7 @@ import (
 	"io"
 	"net"
 	"net/http"
+	"net/url"
 	"sync/atomic"
 	"syscall"
 	"time"
@@ -47,7 +48,8 @@ func setMark(_, _ string, c syscall.RawConn) error {
 	return c.Control(func(fd uintptr) { _ = unix.SetsockoptInt(int(fd), unix.SOL_SOCKET, unix.SO_MARK, mark) })
 }
 
-// doer sends the SDK's requests: it bounds what is read and notes IMDS' clock.
+// doer sends the SDK's requests: it bounds what is read, and notes IMDS' clock
+// and what became of each request.
 type doer struct {
 	client *http.Client
 	skew   *atomic.Int64
@@ -55,6 +57,9 @@ type doer struct {
 
 func (d *doer) Do(req *http.Request) (*http.Response, error) {
 	resp, err := d.client.Do(req)
+	if last, ok := req.Context().Value(lastKey{}).(*last); ok {
+		*last = outcome(req, resp, err)
+	}
 	if err != nil {
 		return nil, err
 	}
@@ -63,6 +68,27 @@ func (d *doer) Do(req *http.Request) (*http.Response, error) {
 	}
 	resp.Body = &bounded{resp.Body, maxBody}
 	return resp, nil
+}
+
+// last is what became of the last request under a context. The SDK's errors
+// hide the status of a refused token request.
+type last struct {
+	request string // "PUT /latest/api/token"
+	err     error  // nil if it was answered with 200
+}
+
+type lastKey struct{}
+
+func outcome(req *http.Request, resp *http.Response, err error) last {
+	l := last{request: req.Method + " " + req.URL.Path, err: err}
+	var u *url.Error
+	if errors.As(err, &u) {
+		l.err = u.Err // without the URL again
+	}
+	if err == nil && resp.StatusCode != http.StatusOK {
+		l.err = statusError(resp.StatusCode)
+	}
+	return l
 }
 
 // bounded is a body that may not be longer than left bytes.

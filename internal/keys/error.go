@@ -28,6 +28,12 @@ type Error struct {
 
 func (e *Error) Error() string { return e.Op + ": " + e.Err.Error() }
 
+// late adds that there is no time for another try.
+func (e *Error) late(ctx context.Context, tries int) *Error {
+	e.Err = fmt.Errorf("%w (gave up after %d tries: %w)", e.Err, tries, context.Cause(ctx))
+	return e
+}
+
 func (e *Error) Unwrap() error { return e.Err }
 
 // refusal is AWS' answer to a request that it did not fulfil.
@@ -121,7 +127,8 @@ type request struct {
 	host     string
 	version  string // of the object
 	context  map[string]string
-	why      string // why a ciphertext may be refused, and what to do
+
+	otherKey, otherContext string // why KMS may refuse a ciphertext, and what to do
 }
 
 // hint fills the pattern of a hint, which ends in what to do.
@@ -135,7 +142,7 @@ func (r *request) hint(pattern string, role ec2.Role) string {
 	}
 	return strings.NewReplacer(
 		"{service}", strings.ToUpper(r.Service), "{action}", r.action, "{resource}", r.resource, "{region}", r.region,
-		"{host}", r.host, "{version}", r.version, "{role}", role.Name, "{context}", with, "{orMissing}", missing, "{why}", r.why,
+		"{host}", r.host, "{version}", r.version, "{role}", role.Name, "{context}", with, "{orMissing}", missing, "{otherKey}", r.otherKey, "{otherContext}", r.otherContext,
 	).Replace(pattern)
 }
 

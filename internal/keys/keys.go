@@ -16,8 +16,8 @@
 //
 // What cannot be wiped: the string into which the SDK copies the base64 text of
 // a plaintext before decoding it, and the credentials, which it wants as
-// strings. The buffers of TLS, HTTP and the SDK through which a plaintext came
-// are overwritten when its connection closes; the decoded slice at once.
+// strings. The decoded slice and the SDK's buffer are overwritten at once, the
+// buffers of TLS and HTTP through which a plaintext came by Close.
 package keys
 
 import (
@@ -81,8 +81,8 @@ func New(o Options) (*Client, error) {
 	return c, nil
 }
 
-// Close wipes the passphrases that are kept and closes all connections. The
-// Client is not to be used any more.
+// Close wipes the passphrases that are kept, closes all connections and wipes
+// their buffers. No request may be under way, and none may follow.
 func (c *Client) Close() {
 	c.mu.Lock()
 	for _, f := range c.flights {
@@ -90,8 +90,8 @@ func (c *Client) Close() {
 	}
 	clear(c.flights)
 	c.mu.Unlock()
-	c.warm.close()
 	c.transport.CloseIdleConnections()
+	c.warm.close()
 }
 
 // Call is one request that AWS answered, for the log and status.json.

@@ -9,6 +9,8 @@ import (
 	"net"
 	"net/http"
 	"net/http/httptest"
+	"os"
+	"path/filepath"
 	"strings"
 	"testing"
 	"time"
@@ -19,8 +21,6 @@ import (
 	"unlock/internal/ec2"
 	"unlock/internal/keys"
 )
-
-const arn = "arn:aws:kms:us-east-1:111122223333:key/1234abcd-12ab-34cd-56ef-1234567890ab"
 
 func role(context.Context) (ec2.Role, error) {
 	return ec2.Role{Name: "demo", Credentials: aws.Credentials{
@@ -97,4 +97,14 @@ func TestHealthy(t *testing.T) {
 	if got := string(s.Bytes()); got != want {
 		t.Errorf("opened passphrase = %q, want %q", got, want)
 	}
+}
+
+// file returns a source whose ciphertext is in a file.
+func file(t *testing.T) config.Source {
+	t.Helper()
+	path := filepath.Join(t.TempDir(), "ciphertext")
+	if err := os.WriteFile(path, []byte(encrypted), 0o600); err != nil {
+		t.Fatal(err)
+	}
+	return config.Source("file:" + path)
 }

@@ -4,7 +4,6 @@ import (
 	"context"
 	"errors"
 	"fmt"
-	"io"
 	"maps"
 	"slices"
 	"strings"
@@ -29,7 +28,8 @@ func (c *Client) decrypt(ctx context.Context, keys []string, ec map[string]strin
 	var plaintext *secret.Bytes
 	r := request{
 		Call: Call{Service: "kms", Operation: "Decrypt"},
-		op:   "decrypting with KMS", action: "kms:Decrypt", context: ec, why: substituted(keys, ec, b),
+		op:   "decrypting with KMS", action: "kms:Decrypt", context: ec,
+		otherKey: otherKey(keys, b), otherContext: otherContext(keys, ec, b),
 	}
 	calls, err := c.kms(ctx, keys, r, func(ctx context.Context, client *kms.Client, arn string) (string, middleware.Metadata, error) {
 		out, err := client.Decrypt(ctx, &kms.DecryptInput{
@@ -143,7 +143,8 @@ func (c *Client) kms(ctx context.Context, keys []string, r request, do func(cont
 // kmsError takes AWS' answer out of the SDK's nested errors.
 func kmsError(err error) error {
 	var resp *awshttp.ResponseError
-	if !errors.As(err, &resp) || resp.HTTPStatusCode() == 0 || errors.Is(err, io.ErrUnexpectedEOF) {
+	var half *readError
+	if !errors.As(err, &resp) || resp.HTTPStatusCode() == 0 || errors.As(err, &half) {
 		return err // no answer, or half of one
 	}
 	answer := answerOf(resp.Response.Response)
@@ -157,20 +158,30 @@ func kmsError(err error) error {
 	return answer
 }
 
-// substituted says why KMS would refuse a ciphertext, as far as it can be told
-// from what the ciphertext's blob says of itself.
-func substituted(keys []string, ec map[string]string, b Blob) string {
+// otherKey says why KMS may find a ciphertext to be under another key, as far as
+// its blob tells.
+func otherKey(keys []string, b Blob) string {
 	pinned := strings.Join(keys, " or ")
-	with := contextText(ec)
-	switch set, claimed := ec[ContextSet], b.Context[ContextSet]; {
-	case claimed != "" && claimed != set:
-		return fmt.Sprintf("this disk's token was made for set %s, not for this set %s: it was copied from another disk; restore this disk's own header", claimed, set)
-	case len(b.Context) > 0 && !maps.Equal(b.Context, ec):
-		return fmt.Sprintf("this disk's data key was made with context %s, but the configuration gives %s: correct key.context", contextText(b.Context), with)
-	case b.KeyARN != "" && !slices.Contains(keys, b.KeyARN):
+	switch {
+	case b.KeyARN == "":
+		return "the ciphertext is under another key than " + pinned + ": someone replaced it, or kms_key is wrong"
+	case !slices.Contains(keys, b.KeyARN):
 		return fmt.Sprintf("this disk's data key is under %s, not under %s: add that key to kms_key if it is yours", b.KeyARN, pinned)
-	case b.KeyARN != "":
-		return fmt.Sprintf("this disk's token is damaged or forged: it is not a data key under %s with context %s; restore the header from a backup", pinned, with)
 	}
-	return fmt.Sprintf("the ciphertext is damaged, or not encrypted under %s with context %s: someone replaced it, or kms_key or key.context is wrong", pinned, with)
+	return "this disk's token is forged, its data key is not under " + pinned + ": restore the header from a backup"
+}
+
+// otherContext says why KMS may find that a ciphertext is not one with this
+// encryption context, as far as its blob tells.
+func otherContext(keys []string, ec map[string]string, b Blob) string {
+	pinned, with := strings.Join(keys, " or "), contextText(ec)
+	switch set, claimed := ec[ContextSet], b.Context[ContextSet]; {
+	case claimed != set:
+		return fmt.Sprintf("this disk's token was made for set %s, not for this set %s, and copied here: restore this disk's own header", claimed, set)
+	case set == "":
+		return fmt.Sprintf("the ciphertext is damaged, or not encrypted under %s with context %s: someone replaced it, or key.context is wrong", pinned, with)
+	case !maps.Equal(b.Context, ec):
+		return fmt.Sprintf("this disk's data key was made with context %s, but the configuration gives %s: correct key.context", contextText(b.Context), with)
+	}
+	return fmt.Sprintf("this disk's token is damaged or forged, its data key was not made under %s with context %s: restore the header from a backup", pinned, with)
 }

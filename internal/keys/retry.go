@@ -3,7 +3,6 @@ package keys
 import (
 	"context"
 	"errors"
-	"fmt"
 	"math/rand/v2"
 	"slices"
 	"strings"
@@ -73,8 +72,8 @@ var rules = []struct {
 
 	{"RequestTimeTooSkewed RequestExpired (skew)", skewed, "set the instance's clock: it differs too much from that of AWS"},
 
-	{"InvalidCiphertextException", final, "{why}"},
-	{"IncorrectKeyException", final, "{why}"},
+	{"InvalidCiphertextException", final, "{otherContext}"},
+	{"IncorrectKeyException", final, "{otherKey}"},
 	{"DisabledException", final, "enable {resource} (aws kms enable-key), if whoever disabled it agrees"},
 	{"KMSInvalidStateException", final, "{resource} is pending deletion or otherwise unusable: aws kms cancel-key-deletion and enable-key, if that is wanted"},
 	{"InvalidKeyUsageException", final, "{resource} is not for encryption: kms_key must be a symmetric encryption key"},
@@ -113,6 +112,7 @@ func (c *Client) retry(ctx context.Context, r *request, since time.Time, hurry b
 	call.Start = time.Now()
 	defer func() { call.Duration = time.Since(call.Start) }()
 	failures := map[*class]int{}
+	var failed *Error
 	for {
 		role, err := c.identity.get(ctx)
 		if err != nil {
@@ -143,7 +143,10 @@ func (c *Client) retry(ctx context.Context, r *request, since time.Time, hurry b
 		if hurry && class == fast {
 			tries = elsewhere
 		}
-		failed := &Error{Op: r.op, Err: r.explain(err), Hint: r.hint(hint, role), class: class}
+		if ctx.Err() != nil && failed != nil {
+			return *call, failed.late(ctx, call.Attempts) // the last try was cut short: what came before says more
+		}
+		failed = &Error{Op: r.op, Err: r.explain(err), Hint: r.hint(hint, role), class: class}
 		if tries > 0 && failures[class] >= tries {
 			return *call, failed
 		}
@@ -155,8 +158,7 @@ func (c *Client) retry(ctx context.Context, r *request, since time.Time, hurry b
 		window := min(max(time.Since(since)/2, class.window), maxWindow)
 		select {
 		case <-ctx.Done():
-			failed.Err = fmt.Errorf("%w (gave up after %d tries: %w)", failed.Err, call.Attempts, context.Cause(ctx))
-			return *call, failed
+			return *call, failed.late(ctx, call.Attempts)
 		case <-time.After(rand.N(window)):
 		}
 	}

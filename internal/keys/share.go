@@ -9,6 +9,7 @@ import (
 
 // flight is a request under way, or one whose passphrase is kept.
 type flight struct {
+	ctx        context.Context // of who makes the request
 	done       chan struct{}
 	passphrase *secret.Bytes
 	calls      []Call
@@ -23,7 +24,7 @@ func (c *Client) share(ctx context.Context, id string, get func() (*secret.Bytes
 		c.mu.Lock()
 		f, found := c.flights[id]
 		if !found {
-			f = &flight{done: make(chan struct{})}
+			f = &flight{ctx: ctx, done: make(chan struct{})}
 			c.flights[id] = f
 		}
 		c.mu.Unlock()
@@ -40,7 +41,10 @@ func (c *Client) share(ctx context.Context, id string, get func() (*secret.Bytes
 		select {
 		case <-f.done:
 		case <-ctx.Done():
-			return nil, nil, &Error{Op: "waiting for the key", Err: context.Cause(ctx)}
+			if f.ctx.Err() == nil {
+				return nil, nil, &Error{Op: "waiting for the key", Err: context.Cause(ctx)}
+			}
+			<-f.done // its context has ended, too, and it knows why there is no key
 		}
 		ended := errors.Is(f.err, context.Canceled) || errors.Is(f.err, context.DeadlineExceeded)
 		if found && ended && ctx.Err() == nil {

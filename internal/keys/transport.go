@@ -40,6 +40,7 @@ type warm struct {
 
 	mu    *sync.Mutex
 	conns map[string]*warming // by host:port
+	seen  *[]*seen            // the buffers of all connections so far
 }
 
 // warming is a connection being opened ahead.
@@ -55,6 +56,7 @@ func newWarm(tcp dialer, roots *x509.CertPool) warm {
 		tls:   &tls.Config{RootCAs: roots, MinVersion: tls.VersionTLS12, NextProtos: []string{"http/1.1"}},
 		mu:    new(sync.Mutex),
 		conns: map[string]*warming{},
+		seen:  new([]*seen),
 	}
 }
 
@@ -73,12 +75,16 @@ func (w warm) open(ctx context.Context, network, addr string) (net.Conn, error) 
 	}
 	config := w.tls.Clone()
 	config.ServerName = host
-	conn := tls.Client(&wiping{Conn: raw}, config)
+	below, above := new(seen), new(seen)
+	w.mu.Lock()
+	*w.seen = append(*w.seen, below, above)
+	w.mu.Unlock()
+	conn := tls.Client(wiping{raw, below}, config)
 	if err := conn.HandshakeContext(ctx); err != nil {
 		conn.Close()
 		return nil, err
 	}
-	return &wiping{Conn: conn}, nil
+	return wiping{conn, above}, nil
 }
 
 // dial gives away the connection that was opened ahead, or opens one.
@@ -120,7 +126,7 @@ func (w warm) ahead(ctx context.Context, addr string) {
 	}
 }
 
-// close closes what nobody took.
+// close closes what nobody took, and wipes the buffers of all connections.
 func (w warm) close() {
 	w.mu.Lock()
 	defer w.mu.Unlock()
@@ -128,6 +134,9 @@ func (w warm) close() {
 		a.close()
 	}
 	clear(w.conns)
+	for _, s := range *w.seen {
+		s.wipe()
+	}
 }
 
 func (a *warming) close() {

@@ -35,21 +35,22 @@ func (s *seen) wipe() {
 	s.bufs = nil
 }
 
-// wiping is a connection that overwrites what was read from it when it closes.
-// It lies below TLS (so it gets at what was decrypted in place) and above it.
+// wiping is a connection whose buffers seen gets to know. It lies below TLS
+// (and so gets at what was decrypted in place) and above it. Closing it does not
+// wipe: HTTP closes a connection while an answer from it is still being read.
 type wiping struct {
 	net.Conn
-	seen seen
+	seen *seen
 }
 
-func (w *wiping) Read(p []byte) (int, error) { return w.seen.read(w.Conn, p) }
+func (w wiping) Read(p []byte) (int, error) { return w.seen.read(w.Conn, p) }
 
-// Close also ends a Read under way.
-func (w *wiping) Close() error {
-	err := w.Conn.Close()
-	w.seen.wipe()
-	return err
-}
+// readError is an answer that broke off.
+type readError struct{ err error }
+
+func (e *readError) Error() string { return "reading the answer: " + e.err.Error() }
+
+func (e *readError) Unwrap() error { return e.err }
 
 // wipingBody is a response's body that overwrites what was read from it when it
 // is closed. Whoever reads it must be done with the buffers by then.
@@ -63,6 +64,9 @@ func (b *wipingBody) Read(p []byte) (int, error) {
 	n, err := b.seen.read(b.ReadCloser, p)
 	if b.left -= n; b.left < 0 {
 		return 0, errTooLong
+	}
+	if err != nil && err != io.EOF {
+		err = &readError{err}
 	}
 	return n, err
 }
