@@ -68,7 +68,6 @@ func TestAWSCLI(t *testing.T) {
 	c := newCloud(t, ec2sim.Config{})
 	key, other := c.CreateKey(), c.CreateKey()
 	c.CreateAlias("alias/unlock", key)
-	c.PutParameter("/unlock/plain", "value of the parameter")
 	c.PutSecureParameter("/unlock/secure", "secret of the parameter", key)
 	c.CreateBucket("a-bucket", "us-east-1")
 	a := newAWSCLI(t, c)
@@ -89,10 +88,8 @@ func TestAWSCLI(t *testing.T) {
 		args []string
 		want string
 	}{
-		"context missing": {nil, "(InvalidCiphertextException) when calling the Decrypt operation"},
-		"context wrong":   {[]string{"--encryption-context", "purpose=test,set=2"}, "(InvalidCiphertextException) when calling the Decrypt operation"},
-		"other key":       {[]string{"--encryption-context", context, "--key-id", other}, "(IncorrectKeyException) when calling the Decrypt operation: The key ID in the request does not identify a CMK that can perform this operation."},
-		"no such key":     {[]string{"--encryption-context", context, "--key-id", other[:len(other)-1] + "x"}, "(NotFoundException) when calling the Decrypt operation: Key '" + other[:len(other)-1] + "x' does not exist"},
+		"context wrong": {[]string{"--encryption-context", "purpose=test,set=2"}, "(InvalidCiphertextException) when calling the Decrypt operation"},
+		"other key":     {[]string{"--encryption-context", context, "--key-id", other}, "(IncorrectKeyException) when calling the Decrypt operation: The key ID in the request does not identify a CMK that can perform this operation."},
 	} {
 		if out, err := a.run(append(decrypt, tt.args...)...); err == nil || !strings.Contains(out, tt.want) {
 			t.Errorf("decrypt, %s: %v, %s, want %s", name, err, out, tt.want)
@@ -129,30 +126,16 @@ func TestAWSCLI(t *testing.T) {
 	if head != "60000\tAES256" {
 		t.Errorf("head-object of the first version = %s", head)
 	}
-	for bucket, want := range map[string]string{"a-bucket": "NoSuchKey", "no-bucket": "NoSuchBucket"} {
-		if out, err := a.run("s3api", "get-object", "--bucket", bucket, "--key", "absent", "copy"); err == nil || !strings.Contains(out, want) {
-			t.Errorf("get-object of what is not in %s: %v, %s, want %s", bucket, err, out, want)
-		}
+	if out, err := a.run("s3api", "get-object", "--bucket", "a-bucket", "--key", "absent", "copy"); err == nil || !strings.Contains(out, "(NoSuchKey)") {
+		t.Errorf("get-object of what is absent: %v, %s", err, out)
 	}
 
-	for name, want := range map[string]string{
-		"/unlock/plain":  "/unlock/plain\tString\tvalue of the parameter\t1",
-		"/unlock/secure": "/unlock/secure\tSecureString\tsecret of the parameter\t1",
-	} {
-		if got := a.must("ssm", "get-parameter", "--name", name, "--with-decryption", "--query", "Parameter.[Name,Type,Value,Version]"); got != want {
-			t.Errorf("get-parameter %s = %s, want %s", name, got, want)
-		}
-	}
-	if out, err := a.run("ssm", "get-parameter", "--name", "absent"); err == nil || !strings.Contains(out, "(ParameterNotFound)") {
-		t.Errorf("get-parameter of an absent one: %v, %s", err, out)
+	got := a.must("ssm", "get-parameter", "--name", "/unlock/secure", "--with-decryption", "--query", "Parameter.[Name,Type,Value,Version]")
+	if want := "/unlock/secure\tSecureString\tsecret of the parameter\t1"; got != want {
+		t.Errorf("get-parameter = %s, want %s", got, want)
 	}
 	a.env = append(a.env, "AWS_SECRET_ACCESS_KEY=wrong")
-	for _, args := range [][]string{
-		{"kms", "describe-key", "--key-id", key},
-		{"s3api", "get-object", "--bucket", "a-bucket", "--key", "dir/a key", "copy"},
-	} {
-		if out, err := a.run(args...); err == nil || !strings.Contains(out, "request signature we calculated does not match") {
-			t.Errorf("aws %s with the wrong secret key: %v, %s", args[0], err, out)
-		}
+	if out, err := a.run("kms", "describe-key", "--key-id", key); err == nil || !strings.Contains(out, "request signature we calculated does not match") {
+		t.Errorf("describe-key with the wrong secret key: %v, %s", err, out)
 	}
 }

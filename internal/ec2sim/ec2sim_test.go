@@ -40,6 +40,7 @@ type machine struct {
 	*ec2sim.Guest
 	cloud *ec2sim.Cloud
 	http  *http.Client
+	key   string
 }
 
 func newMachine(t *testing.T, cfg ec2sim.Config) *machine {
@@ -49,7 +50,7 @@ func newMachine(t *testing.T, cfg ec2sim.Config) *machine {
 	if err != nil {
 		t.Fatal(err)
 	}
-	return &machine{g, c, newHTTPClient(t, c, g)}
+	return &machine{Guest: g, cloud: c, http: newHTTPClient(t, c, g)}
 }
 
 func newHTTPClient(t *testing.T, c *ec2sim.Cloud, g *ec2sim.Guest) *http.Client {
@@ -181,13 +182,13 @@ func trips(t *testing.T, rtt time.Duration, f func()) int {
 }
 
 func TestRoundTrips(t *testing.T) {
-	const rtt = 250 * time.Millisecond
+	const rtt = 300 * time.Millisecond
 	c := newCloud(t, ec2sim.Config{RTT: rtt})
 	g, err := c.BareGuest()
 	if err != nil {
 		t.Fatal(err)
 	}
-	m := &machine{g, c, newHTTPClient(t, c, g)}
+	m := &machine{Guest: g, cloud: c, http: newHTTPClient(t, c, g)}
 	c.PutObject("bucket", "small", []byte("x"))
 	c.PutObject("bucket", "large", make([]byte, 5000))
 

@@ -59,7 +59,7 @@ func (c *Cloud) send(w http.ResponseWriter, r *http.Request, rep reply, service 
 		w.Write(rep.body[:len(rep.body)/2])
 		flush()
 		if rep.reset {
-			resetOnClose(r)
+			reset(r)
 		}
 		panic(http.ErrAbortHandler)
 	}
@@ -89,15 +89,14 @@ func withConn(ctx context.Context, conn net.Conn) context.Context {
 	return context.WithValue(ctx, connKey{}, conn)
 }
 
-// resetOnClose makes the end of a request's connection a reset.
-func resetOnClose(r *http.Request) {
-	conn := r.Context().Value(connKey{})
+// reset ends a request's TCP connection with a reset, and without the goodbye of TLS.
+func reset(r *http.Request) {
+	conn := r.Context().Value(connKey{}).(net.Conn)
 	if t, ok := conn.(*tls.Conn); ok {
 		conn = t.NetConn()
 	}
-	if l, ok := conn.(interface{ SetLinger(int) error }); ok {
-		l.SetLinger(0)
-	}
+	conn.(interface{ SetLinger(int) error }).SetLinger(0)
+	conn.Close()
 }
 
 // api serves S3, KMS or SSM; service "" (Loopback) tells them apart by the request.

@@ -81,7 +81,11 @@ func (c *Cloud) imdsReply(r *http.Request) reply {
 	case version != "latest" && !slices.Contains(imdsVersions, version):
 		ok = false
 	default:
-		body, ok = lookup(c.metadata(inst), path)
+		hasRole := c.cfg.Role != NoRole && !c.fault("no-role")
+		if strings.HasPrefix(path, "meta-data/iam/") && c.fault("role-late") {
+			hasRole = false
+		}
+		body, ok = lookup(c.metadata(inst, hasRole), path)
 	}
 	if !ok {
 		return reply{status: http.StatusNotFound}
@@ -162,7 +166,7 @@ func lookup(tree map[string]string, path string) (string, bool) {
 }
 
 // metadata is the tree of an instance below its version.
-func (c *Cloud) metadata(inst *instance) map[string]string {
+func (c *Cloud) metadata(inst *instance, hasRole bool) map[string]string {
 	partition := partitions[c.cfg.Region]
 	mac := inst.mac.String()
 	private := inst.hostName() + "." + c.domain()
@@ -201,7 +205,7 @@ func (c *Cloud) metadata(inst *instance) map[string]string {
 		"services/domain":                 suffixes[partition][0],
 		"services/partition":              partition,
 	}
-	if role := c.cfg.Role; role != NoRole && !c.fault("no-role") && !c.fault("role-late") {
+	if role := c.cfg.Role; hasRole {
 		tree["iam/info"] = jsonText(map[string]string{
 			"Code": "Success", "LastUpdated": c.now().Format(time.RFC3339),
 			"InstanceProfileArn": fmt.Sprintf("arn:%s:iam::%s:instance-profile/%s", partition, c.cfg.Account, role),

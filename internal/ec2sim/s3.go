@@ -246,7 +246,7 @@ func (c *Cloud) s3Get(b *bucket, key, version string, rep *reply) *s3Error {
 		rep.body = nil
 	}
 	if c.fault("s3-oversized") {
-		rep.padding = 64<<20 - len(rep.body)
+		rep.padding = 16<<20 - len(rep.body)
 	}
 	rep.truncate = c.fault("s3-truncated")
 	rep.pause, _ = c.faultDuration("s3-slow-body")
