@@ -108,3 +108,5 @@ func file(t *testing.T) config.Source {
 	}
 	return config.Source("file:" + path)
 }
+
+func base64Text(b []byte) string { return base64.StdEncoding.EncodeToString(b) }
