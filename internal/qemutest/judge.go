@@ -1,33 +1,63 @@
 package main
 
 import (
+	"bytes"
 	"context"
+	"errors"
 	"fmt"
+	"os"
 	"regexp"
 	"strconv"
 )
 
+// judge is a further judgement of a boot that ended.
+type judge func(*lab) error
+
 // both applies two judgements.
-func both(a, b func(*lab) error) func(*lab) error {
-	return func(l *lab) error {
-		if err := a(l); err != nil {
-			return err
-		}
-		return b(l)
-	}
+func both(a, b judge) judge {
+	return func(l *lab) error { return errors.Join(a(l), b(l)) }
 }
 
-// formatted asks cryptsetup whether the first n disks now hold LUKS2 with our token.
-func formatted(n int) func(*lab) error {
-	return func(l *lab) error {
-		for _, image := range l.images[:n] {
-			if err := tool(context.Background(), "", "cryptsetup", "isLuks", "--type", "luks2", image); err != nil {
-				return err
-			}
-			if err := tool(context.Background(), "", "cryptsetup", "luksDump", image); err != nil {
-				return err
+// formatted asks cryptsetup whether each disk holds LUKS2 with a token of ours, and
+// looks for plaintext and passphrase among the raw bytes.
+func formatted(l *lab) error {
+	for _, image := range l.images {
+		if err := tool(context.Background(), "", "cryptsetup", "isLuks", "--type", "luks2", image); err != nil {
+			return err
+		}
+		dump, err := output(context.Background(), nil, "", "cryptsetup", "luksDump", image)
+		if err != nil {
+			return err
+		}
+		if !bytes.Contains(dump, []byte("unlock-set")) {
+			return errors.New("cryptsetup luksDump shows no token of ours")
+		}
+		raw, err := os.ReadFile(image)
+		if err != nil {
+			return err
+		}
+		for _, plain := range []string{fileText, passphrase} {
+			if bytes.Contains(raw, []byte(plain)) {
+				return fmt.Errorf("%q lies on the disk in the clear", plain)
 			}
 		}
+	}
+	return nil
+}
+
+// answered checks that a fault was met: that service gave an answer with that status.
+func answered(service string, status int) judge {
+	return func(l *lab) error {
+		n := 0
+		for _, r := range l.cloud.Requests() {
+			if r.Service == service && r.Status == status {
+				n++
+			}
+		}
+		if n == 0 {
+			return fmt.Errorf("%s never answered %d", service, status)
+		}
+		l.note("%s answered %d %d times", service, status, n)
 		return nil
 	}
 }
@@ -42,7 +72,7 @@ func noFrames(l *lab) error {
 }
 
 // noRequest checks that a service was not asked.
-func noRequest(service string) func(*lab) error {
+func noRequest(service string) judge {
 	return func(l *lab) error {
 		for _, r := range l.cloud.Requests() {
 			if r.Service == service {
@@ -70,7 +100,7 @@ func oneDecrypt(l *lab) error {
 var peakLine = regexp.MustCompile(`"peak_rss_bytes": (\d+)`)
 
 // peakBelow holds the peak resident memory that unlock reports against a budget in bytes.
-func peakBelow(budget int) func(*lab) error {
+func peakBelow(budget int) judge {
 	return func(l *lab) error {
 		for _, line := range l.console {
 			m := peakLine.FindStringSubmatch(line.Text)

@@ -33,10 +33,9 @@ type scenario struct {
 
 // boot is one start of the machine.
 type boot struct {
-	script string             // runs after the pivot; "": there must be none, and the disks must stay as they are
-	want   []string           // texts on the console
-	check  func(l *lab) error // further judgement; may be nil
-	faults []string           // set before this boot in place of the scenario's
+	script string   // runs after the pivot; "": there must be none, and the disks must stay as they are
+	want   []string // texts on the console
+	check  judge    // may be nil
 }
 
 // The S3 object with the ciphertext, and where the image has it in file scenarios.
@@ -45,6 +44,7 @@ const (
 	object     = "LuksInternalStorageKey"
 	cipherFile = "/etc/unlock/key.bin"
 	caFile     = "/etc/unlock/test-ca.pem"
+	fileText   = "kept across boots" // what scripts write to the volume
 	passphrase = "correct horse battery staple 0123456789"
 	diskSize   = 64 << 20 // bytes
 )
@@ -56,12 +56,13 @@ type lab struct {
 	root   string // image
 	unlock string // binary
 
-	dir     string
-	cloud   *ec2sim.Cloud
-	expand  *strings.Replacer
-	console vm.Console // of the last boot
-	images  []string
-	notes   []string // for the line that reports success
+	dir      string
+	cloud    *ec2sim.Cloud
+	expand   *strings.Replacer
+	console  vm.Console // of the last boot
+	consoles vm.Console // of all
+	images   []string
+	notes    []string // for the line that reports success
 }
 
 func (l *lab) summary() string { return strings.Join(l.notes, ", ") }
@@ -153,24 +154,21 @@ func (l *lab) image(ciphertext []byte) (string, error) {
 }
 
 func (l *lab) boot(ctx context.Context, initrd string, b boot) error {
-	if b.faults != nil {
-		if err := l.cloud.SetFaults(b.faults...); err != nil {
-			return err
-		}
-	}
 	before, err := l.sums()
 	if err != nil {
 		return err
 	}
 	m := vm.Machine{
 		Kernel: l.kernel.Image, Initrd: initrd, Root: l.root, Plug: l.cloud.Plug,
-		Append: "root=LABEL=" + vm.RootLabel + " rw quiet " + l.append,
+		Append: "root=LABEL=" + vm.RootLabel + " rw loglevel=7 " + l.append,
 		Script: prelude + l.expand.Replace(b.script),
 	}
 	for i, image := range l.images {
 		m.Disks = append(m.Disks, vm.Disk{File: image, Serial: vm.Serial(i)})
 	}
-	if l.console, err = m.Run(ctx); err != nil {
+	l.console, err = m.Run(ctx)
+	l.consoles = append(l.consoles, l.console...)
+	if err != nil {
 		return err
 	}
 	for _, want := range b.want {
@@ -235,7 +233,7 @@ func makeDisk(ctx context.Context, image, content string) error {
 	case "luks1":
 		return tool(ctx, passphrase, append(format, "--type", "luks1", "--pbkdf-force-iterations", "20000", image)...)
 	case "luks2":
-		return tool(ctx, passphrase, append(format, "--type", "luks2", "--pbkdf", "argon2id", "--pbkdf-memory", "65536", "--pbkdf-force-iterations", "4", image)...)
+		return tool(ctx, passphrase, append(format, "--type", "luks2", "--pbkdf", "argon2id", "--pbkdf-memory", "8192", "--pbkdf-force-iterations", "4", image)...)
 	}
 	return fmt.Errorf("no disk content is named %q", content)
 }

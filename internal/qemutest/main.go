@@ -79,10 +79,10 @@ func run(ctx context.Context, o options) (bool, error) {
 					passed++
 					fmt.Printf("ok    %-20s %5.1f s  %s\n", s.name, time.Since(start).Seconds(), l.summary())
 				}
-				if err != nil {
+				if o.Verbose {
+					fmt.Print(l.consoles)
+				} else if err != nil {
 					fmt.Print(l.console.Tail(40))
-				} else if o.Verbose {
-					fmt.Print(l.console)
 				}
 				mu.Unlock()
 			}

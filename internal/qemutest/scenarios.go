@@ -57,7 +57,7 @@ const (
 	writeFile = `
 crypt secretfs
 mounted secretfs
-echo "kept across boots" >/mnt/secretfs/file
+echo "` + fileText + `" >/mnt/secretfs/file
 umount /mnt/secretfs
 `
 	readFile = `
@@ -71,13 +71,13 @@ cat /mnt/secretfs/file
 var scenarios = []scenario{
 	{
 		name: "first-boot", config: s3Key + secretfs, disks: []string{"blank"},
-		boots: []boot{{script: writeFile, check: formatted(1)}},
+		boots: []boot{{script: writeFile, check: formatted}},
 	},
 	{
 		name: "second-boot", config: s3Key + secretfs, disks: []string{"blank"},
 		boots: []boot{
-			{script: writeFile, check: formatted(1)},
-			{script: readFile + stockOpen, want: []string{"kept across boots"}},
+			{script: writeFile, check: formatted},
+			{script: readFile + stockOpen, want: []string{fileText}},
 		},
 	},
 	{
@@ -104,14 +104,14 @@ device = "serial=AWS0123456789ABCDEF1"
 		name: "file-source", config: fileKey + secretfs, disks: []string{"blank"},
 		boots: []boot{
 			{script: writeFile, check: noRequest("s3")},
-			{script: readFile, want: []string{"kept across boots"}},
+			{script: readFile, want: []string{fileText}},
 		},
 	},
 	{
 		name: "header-source", config: headerKey + secretfs, disks: []string{"blank"},
 		boots: []boot{
-			{script: writeFile, check: both(formatted(1), peakBelow(40e6))},
-			{script: readFile, want: []string{"kept across boots"}, check: both(noRequest("s3"), peakBelow(40e6))},
+			{script: writeFile, check: both(formatted, peakBelow(40e6))},
+			{script: readFile, want: []string{fileText}, check: both(noRequest("s3"), peakBelow(40e6))},
 		},
 	},
 	{
@@ -120,15 +120,15 @@ device = "serial=AWS0123456789ABCDEF1"
 	},
 	{
 		name: "kms-denied", config: s3Key + secretfs, disks: []string{"blank"}, faults: []string{"kms-denied"},
-		boots: []boot{{want: []string{"AccessDenied", "$KEY", "exit status 1"}}},
+		boots: []boot{{want: []string{"AccessDenied", "$KEY", "exit status 1"}, check: answered("kms", 400)}},
 	},
 	{
 		name: "no-role", config: s3Key + secretfs, disks: []string{"blank"}, faults: []string{"no-role"}, append: "rd.unlock.timeout=10s",
-		boots: []boot{{want: []string{"role", "exit status 1"}}},
+		boots: []boot{{want: []string{"role", "exit status 1"}, check: answered("imds", 404)}},
 	},
 	{
 		name: "role-late", config: s3Key + secretfs, disks: []string{"blank"}, faults: []string{"role-late:5s"},
-		boots: []boot{{script: writeFile}},
+		boots: []boot{{script: writeFile, check: answered("imds", 404)}},
 	},
 	{
 		name: "wrong-key-pinned", disks: []string{"blank"},
@@ -151,7 +151,7 @@ layout     = "separate"
 count      = 2
 `,
 		boots: []boot{
-			{script: "for v in secretfs0 secretfs1; do crypt $v; mount /dev/mapper/$v /mnt; echo \"in $v\" >/mnt/file; umount /mnt; done", check: both(formatted(2), oneDecrypt)},
+			{script: "for v in secretfs0 secretfs1; do crypt $v; mount /dev/mapper/$v /mnt; echo \"in $v\" >/mnt/file; umount /mnt; done", check: both(formatted, oneDecrypt)},
 			{script: "for v in secretfs0 secretfs1; do crypt $v; mount -o ro /dev/mapper/$v /mnt; cat /mnt/file; umount /mnt; done", want: []string{"in secretfs0", "in secretfs1"}},
 		},
 	},
