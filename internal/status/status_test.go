@@ -1,0 +1,51 @@
+package status_test
+
+import (
+	"errors"
+	"path/filepath"
+	"strings"
+	"testing"
+	"time"
+
+	"unlock/internal/status"
+)
+
+func TestWriteRead(t *testing.T) {
+	r := status.NewRecorder()
+	_ = r.Step("network", "eth0", func() error { return nil })
+	_ = r.Step("key", "header", func() error { return errors.New("denied") })
+	r.Called(status.Call{Service: "kms", Operation: "Decrypt", RequestID: "1-2-3", Attempts: 2})
+	b := &status.Boot{Version: "1", Result: status.ResultFailed}
+	r.Fill(b)
+	file := filepath.Join(t.TempDir(), "run", "status.json")
+	if err := status.Write(file, b); err != nil {
+		t.Fatal(err)
+	}
+	got, err := status.Read(file)
+	if err != nil {
+		t.Fatal(err)
+	}
+	if len(got.Steps) != 2 || got.Steps[1].Error != "denied" || got.Calls[0].RequestID != "1-2-3" {
+		t.Errorf("Read = %+v", got)
+	}
+}
+
+func TestTimeline(t *testing.T) {
+	at := func(ms int) status.Millis { return status.Millis(time.Duration(ms) * time.Millisecond) }
+	b := &status.Boot{Duration: at(100), Steps: []status.Step{
+		{Name: "key", Subject: "header", Start: at(50), Duration: at(50)},
+		{Name: "disks", Start: at(0), Duration: at(10)},
+		{Name: "mkfs", Start: at(100), Duration: at(0)}, // at the very end: still a mark
+	}}
+	want := []string{
+		"disks                              █              0.0 +10.0 ms",
+		"key header                              █████    50.0 +50.0 ms",
+		"mkfs                                        █   100.0 +0.0 ms",
+	}
+	got := strings.Split(b.Timeline(10), "\n")
+	for i, line := range want {
+		if got[i] != line {
+			t.Errorf("line %d = %q, want %q", i, got[i], line)
+		}
+	}
+}
