@@ -5,7 +5,6 @@ import (
 	"crypto/md5"
 	"encoding/base64"
 	"encoding/hex"
-	"encoding/xml"
 	"fmt"
 	"net/http"
 	"net/url"
@@ -287,6 +286,9 @@ func (c *Cloud) s3AuthError(e *authError) *s3Error {
 		"AWSAccessKeyId", e.accessKey, "StringToSign", e.stringToSign, "SignatureProvided", e.signature, "CanonicalRequest", e.canonical)
 }
 
+// xmlEscaper escapes what S3 escapes; encoding/xml would escape more.
+var xmlEscaper = strings.NewReplacer("&", "&amp;", "<", "&lt;", ">", "&gt;", `"`, "&quot;")
+
 // xml is the body of the refusal; it sets the headers that go with it.
 func (e *s3Error) xml(requestID string, header map[string]string) []byte {
 	header["Content-Type"] = "application/xml"
@@ -298,9 +300,7 @@ func (e *s3Error) xml(requestID string, header map[string]string) []byte {
 	pairs := append([]string{"Code", e.code, "Message", e.message}, e.detail...)
 	pairs = append(pairs, "RequestId", requestID, "HostId", base64.StdEncoding.EncodeToString([]byte(requestID)))
 	for i := 0; i < len(pairs); i += 2 {
-		fmt.Fprintf(&b, "<%s>", pairs[i])
-		xml.EscapeText(&b, []byte(pairs[i+1]))
-		fmt.Fprintf(&b, "</%s>", pairs[i])
+		fmt.Fprintf(&b, "<%s>%s</%s>", pairs[i], xmlEscaper.Replace(pairs[i+1]), pairs[i])
 	}
 	b.WriteString("</Error>")
 	return b.Bytes()

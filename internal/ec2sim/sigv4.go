@@ -124,7 +124,11 @@ func (c *Cloud) verify(r *http.Request, body []byte, service, region string) (*i
 	case auth.service != service:
 		return nil, &authError{problem: authWrongScope, message: fmt.Sprintf("Credential should be scoped to correct service: '%s'.", service)}
 	case region == "" && partitions[auth.region] == "", region != "" && auth.region != region:
-		return nil, &authError{problem: authWrongScope, region: region, message: "Credential should be scoped to a valid region."}
+		e := &authError{problem: authWrongScope, region: region, message: "Credential should be scoped to a valid region."}
+		if service == "s3" {
+			e.message = fmt.Sprintf("the region '%s' is wrong; expecting '%s'", auth.region, region)
+		}
+		return nil, e
 	}
 	c.mu.Lock()
 	who := c.identities[auth.accessKey]
@@ -235,7 +239,7 @@ func canonicalRequest(r *http.Request, signed []string, payload string, s3 bool)
 }
 
 // checkSigned checks that the list of signed headers is in order and has all that
-// must be in it: Host, Content-Type's absence is allowed, every X-Amz- header.
+// must be in it: Host and every X-Amz- header.
 func checkSigned(r *http.Request, signed []string) *authError {
 	if !slices.IsSorted(signed) || !slices.Contains(signed, "host") {
 		return &authError{problem: authIncomplete, message: "'Host' or ':authority' must be a 'SignedHeader' in the AWS Authorization."}
