@@ -21,14 +21,14 @@ type initramfsCmd struct {
 
 // Run writes the image beside Output and renames it, so that a failed build
 // leaves the old image whole.
-func (c *initramfsCmd) Run() error {
+func (c *initramfsCmd) Run(con console) error {
 	o := initramfs.Options{
 		Unlock:  c.Unlock,
 		Config:  c.Config,
 		Modules: c.Kernel,
 		Files:   c.File,
 		Version: version,
-		Note:    func(s string) { fmt.Fprintln(os.Stderr, "unlockctl: note:", s) },
+		Note:    func(s string) { fmt.Fprintln(con.err, "unlockctl: note:", s) },
 	}
 	if !strings.Contains(c.Kernel, "/") {
 		o.Modules = filepath.Join("/lib/modules", c.Kernel)

@@ -11,7 +11,6 @@ import (
 	"path/filepath"
 	"strings"
 
-	"unlock/initramfs"
 	"unlock/internal/config"
 	"unlock/internal/ec2sim"
 	"unlock/internal/vm"
@@ -21,14 +20,14 @@ import (
 // must come of booting it. In config, scripts and texts, $KEY stands for the ARN
 // of a KMS key, $OTHER for that of another, $PASSPHRASE for the passphrase.
 type scenario struct {
-	name   string
-	config string
-	faults []string // of ec2sim
-	plain  bool     // the ciphertext is made by the AWS CLI, without an encryption context
-	disks  []string // what is on each NVMe disk: "blank", "ext4", "luks1", "luks2"
-	append string   // to the kernel command line
-	broken bool     // the configuration is one that a build refuses
-	boots  []boot
+	name    string
+	config  string
+	faults  []string // of ec2sim
+	plain   bool     // the ciphertext is made by the AWS CLI, without an encryption context
+	disks   []string // what is on each NVMe disk: "blank", "ext4", "luks1", "luks2"
+	append  string   // to the kernel command line
+	mistake string   // in the configuration, as the build and the boot tell of it; "": none
+	boots   []boot
 }
 
 // boot is one start of the machine.
@@ -54,7 +53,7 @@ type lab struct {
 	scenario
 	kernel vm.KernelFiles
 	root   string // image
-	unlock string // binary
+	bin    string // directory of unlock and unlockctl
 
 	dir      string
 	cloud    *ec2sim.Cloud
@@ -111,46 +110,36 @@ func (l *lab) prepare(ctx context.Context) (initrd string, err error) {
 		}
 		l.images = append(l.images, image)
 	}
-	return l.image(ciphertext)
+	return l.image(ctx, ciphertext)
 }
 
-// image builds the initramfs.
-func (l *lab) image(ciphertext []byte) (string, error) {
-	files := map[string][]byte{
+// image builds the initramfs as an administrator does.
+func (l *lab) image(ctx context.Context, ciphertext []byte) (string, error) {
+	at := func(name string) string { return filepath.Join(l.dir, name) }
+	for name, data := range map[string][]byte{
 		"unlock.toml": []byte(l.expand.Replace(l.config)),
+		"good.toml":   []byte(l.expand.Replace(s3Key + secretfs)),
 		"key.bin":     ciphertext,
 		"ca.pem":      l.cloud.CA(),
-	}
-	for name, data := range files {
-		if err := os.WriteFile(filepath.Join(l.dir, name), data, 0o600); err != nil {
+	} {
+		if err := os.WriteFile(at(name), data, 0o600); err != nil {
 			return "", err
 		}
 	}
-	at := func(name string) string { return filepath.Join(l.dir, name) }
-	o := initramfs.Options{
-		Unlock: l.unlock, Config: at("unlock.toml"), Modules: l.kernel.Modules, Version: "test",
-		Files: []string{at("key.bin") + ":" + cipherFile, at("ca.pem") + ":" + caFile},
+	build := func(conf string, more ...string) error {
+		return tool(ctx, "", append([]string{filepath.Join(l.bin, "unlockctl"), "initramfs",
+			"--kernel", l.kernel.Modules, "--config", at(conf), "-o", at("initrd"),
+			"--file", at("key.bin") + ":" + cipherFile, "--file", at("ca.pem") + ":" + caFile}, more...)...)
 	}
-	initrd := at("initrd")
-	f, err := os.Create(initrd)
-	if err != nil {
-		return "", err
+	if l.mistake == "" {
+		return at("initrd"), build("unlock.toml")
 	}
-	defer f.Close()
-	err = initramfs.Build(f, o)
-	if !l.broken {
-		return initrd, err
+	// The build must refuse what the boot refuses. Put it past the build to see that the boot does.
+	err := build("unlock.toml")
+	if err == nil || !strings.Contains(err.Error(), "exit status 2") || !strings.Contains(err.Error(), l.mistake) {
+		return "", fmt.Errorf("building the image: %w, want exit status 2 and %q", err, l.mistake)
 	}
-	// The build must refuse it; put it past the build to see the boot refuse it too.
-	if bad := new(config.Error); !errors.As(err, &bad) {
-		return "", fmt.Errorf("building the image with a bad configuration: %w, want a *config.Error", err)
-	}
-	o.Files = append(o.Files, o.Config+":"+config.DefaultFile)
-	o.Config = at("good.toml")
-	if err := os.WriteFile(o.Config, []byte(l.expand.Replace(s3Key+secretfs)), 0o600); err != nil {
-		return "", err
-	}
-	return initrd, initramfs.Build(f, o)
+	return at("initrd"), build("good.toml", "--file", at("unlock.toml")+":"+config.DefaultFile)
 }
 
 func (l *lab) boot(ctx context.Context, initrd string, b boot) error {

@@ -23,7 +23,7 @@ const parallel = 2
 type options struct {
 	List    bool     `help:"Print the names of the scenarios."`
 	Verbose bool     `short:"v" help:"Print every console, not only those of failures."`
-	Unlock  string   `default:"bin/unlock" placeholder:"FILE" help:"The unlock binary."`
+	Bin     string   `default:"bin" placeholder:"DIR" help:"Where unlock and unlockctl are."`
 	Names   []string `arg:"" optional:"" name:"name" help:"Scenarios to run; all by default."`
 }
 
@@ -69,7 +69,7 @@ func run(ctx context.Context, o options) (bool, error) {
 		wg.Go(func() {
 			for s := range queue {
 				start := time.Now()
-				l := &lab{scenario: s, kernel: kernel, root: root, unlock: o.Unlock}
+				l := &lab{scenario: s, kernel: kernel, root: root, bin: o.Bin}
 				err := l.run(ctx)
 				mu.Lock()
 				if err != nil {

@@ -169,8 +169,8 @@ test "$(readlink -f /dev/mapper/secretfs)" = "$(readlink -f /dev/disk/by-id/dm-n
 `, want: []string{"DM_NAME=secretfs", "ID_FS_TYPE=ext4"}}},
 	},
 	{
-		name: "bad-config", config: s3Key + secretfs + "colour = \"red\"\n", disks: []string{"blank"}, broken: true,
-		boots: []boot{{want: []string{"/etc/unlock.toml:16", "colour", "exit status 2"}, check: noFrames}},
+		name: "bad-config", config: s3Key + secretfs + "colour = \"red\"\n", disks: []string{"blank"}, mistake: "unlock.toml:16: unknown setting \"volume.colour\"",
+		boots: []boot{{want: []string{"/etc/unlock.toml:16: unknown setting \"volume.colour\"", "exit status 2"}, check: noFrames}},
 	},
 }
 
