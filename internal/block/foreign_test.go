@@ -14,20 +14,19 @@ import (
 	"time"
 )
 
-// luksFormat makes a volume quickly; its passphrase is the configuration of the
-// host's name resolution, because some file is needed.
+// luksFormat makes a volume quickly; the key file comes last.
 const luksFormat = "cryptsetup luksFormat -q --pbkdf pbkdf2 --pbkdf-force-iterations 1000 "
 
 // foreign are contents of disks, most made by the tools people make them with.
 // The tools are in these packages of Debian 12: apfsprogs bcache-tools btrfs-progs
 // cryptsetup-bin dosfstools drbd-utils e2fsprogs erofs-utils exfatprogs f2fs-tools
-// fdisk gdisk genisoimage genromfs gfs2-utils hfsutils jfsutils lvm2 nilfs-tools
-// ntfs-3g ocfs2-tools parted reiser4progs reiserfsprogs squashfs-tools udftools
-// util-linux util-linux-extra xfsprogs.
+// fdisk gdisk genisoimage genromfs gfs2-utils hfsutils jfsutils lvm2 mount
+// nilfs-tools ntfs-3g ocfs2-tools parted reiser4progs reiserfsprogs squashfs-tools
+// udftools util-linux xfsprogs.
 var foreign = []struct {
 	name  string
 	size  int64  // 0: 320 MiB
-	sh    string // makes it on $IMG
+	sh    string // makes it on $IMG; a few files are in $DIR/files
 	put   func(img *os.File, size int64) error
 	want  ContentKind
 	what  string // begins What
@@ -59,11 +58,11 @@ var foreign = []struct {
 	{name: "apfs", sh: "mkapfs $IMG", want: Foreign, what: "APFS container", blkid: "apfs"},
 	{name: "udf", sh: "mkudffs $IMG", want: Foreign, what: "UDF file system", blkid: "udf"},
 	{name: "udf, blocks of 4096", sh: "mkudffs -b 4096 $IMG", want: Foreign, what: "UDF file system", blkid: "udf"},
-	{name: "iso9660", sh: "genisoimage -quiet -o $IMG /etc/apt", want: Foreign, what: "ISO 9660 file system", blkid: "iso9660"},
-	{name: "squashfs", sh: "mksquashfs /etc/apt $IMG -noappend -quiet", want: Foreign, what: "squashfs file system", blkid: "squashfs"},
-	{name: "erofs", sh: "mkfs.erofs $IMG /etc/apt", want: Foreign, what: "EROFS file system", blkid: "erofs"},
-	{name: "cramfs", sh: "mkfs.cramfs /etc/apt $IMG", want: Foreign, what: "cramfs file system", blkid: "cramfs"},
-	{name: "romfs", sh: "genromfs -f $IMG -d /etc/apt", want: Foreign, what: "romfs file system", blkid: "romfs"},
+	{name: "iso9660", sh: "genisoimage -quiet -o $IMG $DIR/files", want: Foreign, what: "ISO 9660 file system", blkid: "iso9660"},
+	{name: "squashfs", sh: "mksquashfs $DIR/files $IMG -noappend -quiet", want: Foreign, what: "squashfs file system", blkid: "squashfs"},
+	{name: "erofs", sh: "mkfs.erofs $IMG $DIR/files", want: Foreign, what: "EROFS file system", blkid: "erofs"},
+	{name: "cramfs", sh: "mkfs.cramfs $DIR/files $IMG", want: Foreign, what: "cramfs file system", blkid: "cramfs"},
+	{name: "romfs", sh: "genromfs -f $IMG -d $DIR/files", want: Foreign, what: "romfs file system", blkid: "romfs"},
 	{name: "minix 1", sh: "mkfs.minix -1 $IMG", want: Foreign, what: "MINIX file system", blkid: "minix"},
 	{name: "minix 2", sh: "mkfs.minix -2 $IMG", want: Foreign, what: "MINIX file system", blkid: "minix"},
 	{name: "minix 3", sh: "mkfs.minix -3 $IMG", want: Foreign, what: "MINIX file system", blkid: "minix"},
@@ -110,31 +109,33 @@ var foreign = []struct {
 	{name: "atari", sh: "parted -s $IMG mklabel atari", want: Foreign, what: "data at byte "},
 
 	// LUKS.
-	{name: "luks1", sh: luksFormat + "--type luks1 $IMG /etc/resolv.conf", want: LUKS, what: "LUKS1 volume", blkid: "crypto_LUKS"},
-	{name: "luks2", sh: luksFormat + "--label vault $IMG /etc/resolv.conf", want: LUKS, what: `LUKS2 volume "vault"`, blkid: "crypto_LUKS", label: "vault"},
-	{name: "luks2 in what was a gpt disk", sh: "sgdisk -n 1:0:0 $IMG && " + luksFormat + "$IMG /etc/resolv.conf", want: LUKS, what: "LUKS2 volume"},
-	{name: "luks2, second header at 16 KiB", sh: secondOnly("16k"), want: LUKS, what: "LUKS2 volume without its first header (second at byte 16384)"},
-	{name: "luks2, second header at 32 KiB", sh: secondOnly("32k"), want: LUKS, what: "LUKS2 volume without its first header (second at byte 32768)"},
-	{name: "luks2, second header at 64 KiB", sh: secondOnly("64k"), want: LUKS, what: "LUKS2 volume without its first header (second at byte 65536)"},
-	{name: "luks2, second header at 128 KiB", sh: secondOnly("128k"), want: LUKS, what: "LUKS2 volume without its first header (second at byte 131072)"},
-	{name: "luks2, second header at 256 KiB", sh: secondOnly("256k"), want: LUKS, what: "LUKS2 volume without its first header (second at byte 262144)"},
-	{name: "luks2, second header at 512 KiB", sh: secondOnly("512k"), want: LUKS, what: "LUKS2 volume without its first header (second at byte 524288)"},
-	{name: "luks2, second header at 1 MiB", sh: secondOnly("1m"), want: LUKS, what: "LUKS2 volume without its first header (second at byte 1048576)"},
-	{name: "luks2, second header at 2 MiB", sh: secondOnly("2m"), want: LUKS, what: "LUKS2 volume without its first header (second at byte 2097152)"},
+	{name: "luks1", sh: luksFormat + "--type luks1 $IMG $DIR/files/key", want: LUKS, what: "LUKS1 volume", blkid: "crypto_LUKS"},
+	{name: "luks2", sh: luksFormat + "--label vault $IMG $DIR/files/key", want: LUKS, what: `LUKS2 volume "vault"`, blkid: "crypto_LUKS", label: "vault"},
+	{name: "luks2 in what was a gpt disk", sh: "sgdisk -n 1:0:0 $IMG && " + luksFormat + "$IMG $DIR/files/key", want: LUKS, what: "LUKS2 volume"},
+	{name: "luks2, second header at 16 KiB", sh: secondOnly("16k"), want: LUKS, what: "LUKS2 volume without its first header (second at byte 16384)", label: "vault"},
+	{name: "luks2, second header at 32 KiB", sh: secondOnly("32k"), want: LUKS, what: "LUKS2 volume without its first header (second at byte 32768)", label: "vault"},
+	{name: "luks2, second header at 64 KiB", sh: secondOnly("64k"), want: LUKS, what: "LUKS2 volume without its first header (second at byte 65536)", label: "vault"},
+	{name: "luks2, second header at 128 KiB", sh: secondOnly("128k"), want: LUKS, what: "LUKS2 volume without its first header (second at byte 131072)", label: "vault"},
+	{name: "luks2, second header at 256 KiB", sh: secondOnly("256k"), want: LUKS, what: "LUKS2 volume without its first header (second at byte 262144)", label: "vault"},
+	{name: "luks2, second header at 512 KiB", sh: secondOnly("512k"), want: LUKS, what: "LUKS2 volume without its first header (second at byte 524288)", label: "vault"},
+	{name: "luks2, second header at 1 MiB", sh: secondOnly("1m"), want: LUKS, what: "LUKS2 volume without its first header (second at byte 1048576)", label: "vault"},
+	{name: "luks2, second header at 2 MiB", sh: secondOnly("2m"), want: LUKS, what: "LUKS2 volume without its first header (second at byte 2097152)", label: "vault"},
 	{name: "luks2, second header at 4 MiB", sh: secondOnly("4m"), want: LUKS, what: "LUKS2 volume without its first header (second at byte 4194304)", label: "vault"},
-	{name: "ext4 made over luks2", sh: luksFormat + "--luks2-metadata-size 4m --luks2-keyslots-size 8m $IMG /etc/resolv.conf && mkfs.ext4 -q -F -E nodiscard $IMG",
+	{name: "luks2, second header, and two bytes of HFS by chance", sh: secondOnly("16k") + " && printf BD | dd of=$IMG bs=1 seek=1024 conv=notrunc",
+		want: LUKS, what: "LUKS2 volume without its first header", label: "vault"},
+	{name: "ext4 made over luks2", sh: luksFormat + "--luks2-metadata-size 4m --luks2-keyslots-size 8m $IMG $DIR/files/key && mkfs.ext4 -q -F -E nodiscard $IMG",
 		want: Foreign, what: "ext4 file system, and a second LUKS2 header"},
-	{name: "xfs made over luks2", sh: luksFormat + "--luks2-metadata-size 4m --luks2-keyslots-size 8m $IMG /etc/resolv.conf && mkfs.xfs -q -f -K $IMG",
+	{name: "xfs made over luks2", sh: luksFormat + "--luks2-metadata-size 4m --luks2-keyslots-size 8m $IMG $DIR/files/key && mkfs.xfs -q -f -K $IMG",
 		want: Foreign, what: "XFS file system, and a second LUKS2 header"},
-	{name: "luks2 wiped by its owner", sh: luksFormat + "$IMG /etc/resolv.conf && dd if=/dev/zero of=$IMG bs=1M count=17 conv=notrunc", want: Blank, what: "blank"},
-	{name: "luks2, both headers lost", sh: luksFormat + "$IMG /etc/resolv.conf && dd if=/dev/zero of=$IMG bs=32k count=1 conv=notrunc", want: Foreign, what: "data at byte 32768"},
+	{name: "luks2 wiped by its owner", sh: luksFormat + "$IMG $DIR/files/key && dd if=/dev/zero of=$IMG bs=1M count=17 conv=notrunc", want: Blank, what: "blank"},
+	{name: "luks2, both headers lost", sh: luksFormat + "$IMG $DIR/files/key && dd if=/dev/zero of=$IMG bs=32k count=1 conv=notrunc", want: Foreign, what: "data at byte 32768"},
 
 	// Anything else.
 	{name: "nothing", sh: "true", want: Blank, what: "blank"},
 	{name: "nothing on 1 MiB", size: mib, sh: "true", want: Blank, what: "blank"},
 	{name: "random", size: 16 * mib, put: random, want: Foreign, what: ""},
 	{name: "text", sh: "seq 1000000 > $IMG", want: Foreign, what: "data at byte 0"},
-	{name: "tar", sh: "tar cf $IMG /etc/apt", want: Foreign, what: "data at byte 0"},
+	{name: "tar", sh: "tar cf $IMG $DIR/files", want: Foreign, what: "data at byte 0"},
 	{name: "last byte of the first MiB", put: at(mib-1, "x"), want: Foreign, what: "data at byte 1048575"},
 	{name: "first byte of the last MiB", put: at(-mib, "x"), want: Foreign, what: "data at byte "},
 	{name: "middle", put: at(100*mib, "by the rule, this is blank"), want: Blank, what: "blank"},
@@ -146,7 +147,7 @@ var foreign = []struct {
 // secondOnly makes a LUKS2 volume with headers of a size and loses the first.
 func secondOnly(size string) string {
 	return luksFormat + "--label vault --luks2-keyslots-size 4m --luks2-metadata-size " + size +
-		" $IMG /etc/resolv.conf && dd if=/dev/zero of=$IMG bs=4096 count=1 conv=notrunc"
+		" $IMG $DIR/files/key && dd if=/dev/zero of=$IMG bs=4096 count=1 conv=notrunc"
 }
 
 // TestForeign compares Probe with what made the content, and with blkid: what
@@ -161,6 +162,9 @@ func TestForeign(t *testing.T) {
 			}
 			must(t, os.WriteFile(img, nil, 0o600))
 			must(t, os.Truncate(img, size))
+			files := filepath.Join(filepath.Dir(img), "files")
+			must(t, os.Mkdir(files, 0o700))
+			must(t, os.WriteFile(filepath.Join(files, "key"), []byte("correct horse battery staple"), 0o600))
 			if test.sh != "" {
 				if out, err := shell(test.sh, img).CombinedOutput(); err != nil {
 					t.Fatalf("%s: %v\n%s", test.sh, err, out)
@@ -179,7 +183,7 @@ func TestForeign(t *testing.T) {
 			must(t, os.Chtimes(img, time.Time{}, time.Unix(1e9, 0)))
 
 			got := (&Finder{}).Content(Disk{Path: img, Size: size})
-			if got.Kind != test.want || !strings.HasPrefix(got.What, test.what) || got.Label != test.label && test.label != "" {
+			if got.Kind != test.want || !strings.HasPrefix(got.What, test.what) || got.Label != test.label {
 				t.Errorf("Content = %+v, want %v (%s…)", got, test.want, test.what)
 			}
 			names, uuid := blkid(t, img)

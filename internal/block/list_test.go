@@ -271,6 +271,7 @@ func TestPartUUID(t *testing.T) {
 		{"none", "", "1", ""},
 	} {
 		t.Run(test.name, func(t *testing.T) {
+			t.Parallel()
 			root := t.TempDir()
 			img, sectorSize := filepath.Join(root, "sda"), "512"
 			must(t, os.WriteFile(img, nil, 0o600))

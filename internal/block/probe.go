@@ -141,8 +141,18 @@ func (img *image) at(off int64, n int) []byte {
 	return chunk[i : i+n]
 }
 
+var zeros [chunkSize]byte
+
+// firstNonZero returns the index of the first byte that is not zero, or -1, of at
+// most chunkSize bytes.
 func firstNonZero(b []byte) int {
-	return slices.IndexFunc(b, func(c byte) bool { return c != 0 })
+	if bytes.Equal(b, zeros[:len(b)]) { // much quicker than looking at each byte
+		return -1
+	}
+	if rest := bytes.TrimLeft(b, "\x00"); len(rest) > 0 {
+		return len(b) - len(rest)
+	}
+	return -1
 }
 
 // reason takes the path off an error, which the caller names.
