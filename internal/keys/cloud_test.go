@@ -48,12 +48,13 @@ type cloud struct {
 	dial   func(n int, host string) error          // before a connection to a service of AWS is made
 	leaf   func(*x509.Certificate)                 // changes the certificate of a host
 	seen   []string                                // "service operation" of each request
+	asked  map[string]int                          // how many by service
 	dials  int
 }
 
 func newCloud(t *testing.T) *cloud {
 	t.Helper()
-	c := &cloud{faults: map[string]func(int) http.HandlerFunc{}, conns: map[string]chan net.Conn{}, serve: map[string]*http.Server{}}
+	c := &cloud{faults: map[string]func(int) http.HandlerFunc{}, conns: map[string]chan net.Conn{}, serve: map[string]*http.Server{}, asked: map[string]int{}}
 	var err error
 	if c.key, err = ecdsa.GenerateKey(elliptic.P256(), rand.Reader); err != nil {
 		t.Fatal(err)
@@ -164,12 +165,8 @@ func (c *cloud) ServeHTTP(w http.ResponseWriter, r *http.Request) {
 	}
 	c.mu.Lock()
 	c.seen = append(c.seen, service+" "+operation)
-	n := 0
-	for _, s := range c.seen {
-		if strings.HasPrefix(s, service+" ") {
-			n++
-		}
-	}
+	c.asked[service]++
+	n := c.asked[service]
 	fault := c.faults[service]
 	c.mu.Unlock()
 	if fault != nil {
@@ -235,13 +232,17 @@ func (c *cloud) count(prefix string) int {
 // client returns a keys.Client on this cloud, whose identity comes from its IMDS.
 func (c *cloud) client(t *testing.T, o config.AWS, log func(string, ...any)) *keys.Client {
 	t.Helper()
-	roots := x509.NewCertPool()
-	roots.AddCert(c.ca)
 	md := ec2.New(ec2.Options{Dial: c.Dial, Endpoint: "http://" + imdsHost})
-	k, err := keys.New(keys.Options{Identity: md.Role, Region: md.Region, Dial: c.Dial, Roots: roots, AWS: o, Log: log})
+	k, err := keys.New(keys.Options{Identity: md.Role, Region: md.Region, Dial: c.Dial, Roots: c.roots(), AWS: o, Log: log})
 	if err != nil {
 		t.Fatal(err)
 	}
 	t.Cleanup(func() { k.Close() })
 	return k
+}
+
+func (c *cloud) roots() *x509.CertPool {
+	roots := x509.NewCertPool()
+	roots.AddCert(c.ca)
+	return roots
 }
