@@ -118,7 +118,7 @@ func checksumValid(copy []byte) bool {
 // encode returns the whole copy for offset, with a fresh salt.
 func (h binary) encode(offset int64, json []byte) ([]byte, error) {
 	if int64(len(json)) >= h.size-binSize {
-		return nil, fmt.Errorf("metadata of %d bytes does not fit into an area of %d", len(json), h.size-binSize)
+		return nil, fmt.Errorf("metadata of %d bytes do not fit into an area of %d", len(json), h.size-binSize)
 	}
 	be := stdbinary.BigEndian
 	b := make([]byte, h.size)

@@ -170,15 +170,12 @@ func Format(dev Device, size int64, passphrase *secret.Bytes, o FormatOptions) (
 		{"config", encode(jsonConfig{strconv.Itoa(formatHeader - binSize), strconv.Itoa(formatData - 2*formatHeader), o.Flags})},
 	}
 	bin := binary{size: formatHeader, seqid: 1, label: o.Label, uuid: o.UUID, subsystem: o.Subsystem}
-	text := doc.encode()
-	if len(text) >= formatHeader-binSize {
-		return nil, fmt.Errorf("metadata of %d bytes do not fit into an area of %d; are the tokens too long?", len(text), formatHeader-binSize)
-	}
-	area := make([]byte, formatHeader-binSize)
-	copy(area, text)
-	h, err := validate(copyState{bin: bin, json: area}, size, Limits{})
+	h, err := rehearse(bin, doc, size, Limits{})
 	if err != nil {
-		return nil, fmt.Errorf("refusing to write a header that is not valid: %w", err)
+		return nil, err
+	}
+	if len(h.notes) > 0 {
+		return nil, fmt.Errorf("refusing to write a LUKS2 header: %s", h.notes[0])
 	}
 
 	unlock, err := lock(dev)
@@ -201,7 +198,7 @@ func Format(dev Device, size int64, passphrase *secret.Bytes, o FormatOptions) (
 	if err != nil {
 		return nil, fmt.Errorf("reading back the new LUKS2 header: %w", err)
 	}
-	if back.Damaged() || back.binary != h.binary || !bytes.Equal(back.doc.encode(), text) || !bytes.Equal(back.materials[0], material) {
+	if back.Damaged() || back.binary != h.binary || !bytes.Equal(back.doc.encode(), doc.encode()) || !bytes.Equal(back.materials[0], material) {
 		return nil, errors.New("the device did not keep what was written to it")
 	}
 	return back, nil

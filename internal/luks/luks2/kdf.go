@@ -23,8 +23,9 @@ type Limits struct {
 	Iterations uint32 // of PBKDF2; 0: 10,000,000
 }
 
-// maxWork of Argon2, in KiB times passes: 64 GiB, about a minute.
-const maxWork = 64 << 20
+// maxWork of Argon2, in KiB times passes: 32 GiB, about half a minute. cryptsetup
+// aims at two seconds.
+const maxWork = 32 << 20
 
 func (l Limits) memory() int64 {
 	if l.Memory > 0 {

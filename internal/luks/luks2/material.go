@@ -18,7 +18,7 @@ import (
 // Both are such that sectors come out even: 4000 is a multiple of 16, keySize of 32.
 func materialSize(keySize int) int { return keySize * stripes }
 
-// seal splits key and encrypts it into a new buffer.
+// seal splits key and encrypts it into a new buffer. Call it within secret.Do.
 func seal(key, kek []byte, newHash func() hash.Hash) ([]byte, error) {
 	c, err := xts.NewCipher(aes.NewCipher, kek)
 	if err != nil {
@@ -27,21 +27,16 @@ func seal(key, kek []byte, newHash func() hash.Hash) ([]byte, error) {
 	n := len(key)
 	b := make([]byte, materialSize(n))
 	rand.Read(b[:len(b)-n])
-	sum := make([]byte, n)
-	defer clear(sum)
-	h := newHash()
-	for i := 0; i < stripes-1; i++ {
-		subtle.XORBytes(sum, sum, b[i*n:(i+1)*n])
-		diffuse(sum, h)
-	}
+	sum := merge(b[:len(b)-n], n, newHash())
 	subtle.XORBytes(b[len(b)-n:], sum, key)
+	clear(sum)
 	for i := 0; i < len(b); i += sector {
 		c.Encrypt(b[i:i+sector], b[i:i+sector], uint64(i/sector))
 	}
 	return b, nil
 }
 
-// unseal reverses seal into key; material stays as it is.
+// unseal reverses seal into key; material stays as it is. Call it within secret.Do.
 func unseal(key, material, kek []byte, newHash func() hash.Hash) error {
 	c, err := xts.NewCipher(aes.NewCipher, kek)
 	if err != nil {
@@ -53,28 +48,28 @@ func unseal(key, material, kek []byte, newHash func() hash.Hash) error {
 	for i := 0; i < len(b); i += sector {
 		c.Decrypt(b[i:i+sector], material[i:i+sector], uint64(i/sector))
 	}
-	clear(key)
-	h := newHash()
-	for i := 0; i < stripes-1; i++ {
-		subtle.XORBytes(key, key, b[i*n:(i+1)*n])
-		diffuse(key, h)
-	}
-	subtle.XORBytes(key, key, b[len(b)-n:])
+	sum := merge(b[:len(b)-n], n, newHash())
+	subtle.XORBytes(key, sum, b[len(b)-n:])
+	clear(sum)
 	return nil
 }
 
-// diffuse replaces each piece of b, as long as a hash, by the hash of its number
-// and itself.
-func diffuse(b []byte, h hash.Hash) {
-	var number [4]byte
-	var sum [64]byte
-	for i := 0; len(b) > 0; i++ {
-		piece := b[:min(len(b), h.Size())]
-		stdbinary.BigEndian.PutUint32(number[:], uint32(i))
-		h.Reset()
-		h.Write(number[:])
-		h.Write(piece)
-		copy(piece, h.Sum(sum[:0]))
-		b = b[len(piece):]
+// merge XORs the stripes of n bytes one by one, and after each replaces the sum's
+// pieces, each as long as a hash, by the hash of their number and themselves.
+func merge(stripes []byte, n int, h hash.Hash) []byte {
+	sum, number, out := make([]byte, n), make([]byte, 4), make([]byte, 0, h.Size())
+	for ; len(stripes) > 0; stripes = stripes[n:] {
+		subtle.XORBytes(sum, sum, stripes)
+		for i, rest := uint32(0), sum; len(rest) > 0; i++ {
+			piece := rest[:min(len(rest), h.Size())]
+			stdbinary.BigEndian.PutUint32(number, i)
+			h.Reset()
+			h.Write(number)
+			h.Write(piece)
+			copy(piece, h.Sum(out))
+			rest = rest[len(piece):]
+		}
 	}
+	clear(out[:cap(out)])
+	return sum
 }

@@ -46,6 +46,27 @@ func (h *Header) current(dev Device) (*Header, error) {
 	return now, nil
 }
 
+// rehearse returns the header that writing bin and doc and reading them back would
+// give, without the key material: what we write, we must be able to read.
+func rehearse(bin binary, doc object, devSize int64, lim Limits) (*Header, error) {
+	b, err := bin.encode(0, doc.encode())
+	if err != nil {
+		return nil, err
+	}
+	read, err := parseBinary(b, 0)
+	if err == nil && read != bin {
+		err = errors.New("label, subsystem or UUID would be cut off")
+	}
+	if err != nil {
+		return nil, fmt.Errorf("refusing to write a LUKS2 header that is not valid: %w", err)
+	}
+	h, err := validate(copyState{bin: read, json: b[binSize:]}, devSize, lim)
+	if err != nil {
+		return nil, fmt.Errorf("refusing to write a LUKS2 header that is not valid: %w", err)
+	}
+	return h, nil
+}
+
 // change makes next, a changed document, the header on the device; call it with
 // the lock held and on the Header that current returned. The copy that is damaged
 // or out of date is written first, so that there is a good one at any time.
@@ -53,34 +74,23 @@ func (h *Header) change(dev Device, next object) error {
 	if h.seqid == math.MaxUint64 {
 		return errors.New("sequence id cannot grow any more")
 	}
-	n := *h
-	n.doc = next
-	n.seqid++
-	text := next.encode()
-	// Whatever the change was: what we write, we must be able to read.
-	if int64(len(text)) >= n.size-binSize {
-		return fmt.Errorf("metadata of %d bytes do not fit into an area of %d", len(text), n.size-binSize)
-	}
-	area := make([]byte, n.size-binSize)
-	copy(area, text)
-	checked, err := validate(copyState{bin: n.binary, json: area}, n.devSize, n.limits)
+	bin := h.binary
+	bin.seqid++
+	n, err := rehearse(bin, next, h.devSize, h.limits)
 	if err != nil {
-		return fmt.Errorf("refusing to write a header that is not valid: %w", err)
+		return err
 	}
-	n.meta = checked.meta
 	order := [2]int{0, 1}
 	if !h.good[1] {
 		order = [2]int{1, 0}
 	}
-	n.good = [2]bool{}
 	for _, i := range order {
 		if err := n.writeCopy(dev, i); err != nil {
 			return err
 		}
 	}
-	n.notes = checked.meta.notes
 	n.readMaterials(dev)
-	*h = n
+	*h = *n
 	return nil
 }
 

@@ -1,0 +1,75 @@
+package luks2
+
+import (
+	"bytes"
+	"context"
+	stdpbkdf2 "crypto/pbkdf2"
+	"crypto/sha1"
+	"encoding/hex"
+	"errors"
+	"testing"
+
+	"unlock/internal/secret"
+)
+
+// TestPBKDF2 holds our loop against the standard library's, whose passphrase is a
+// string, and against RFC 6070.
+func TestPBKDF2(t *testing.T) {
+	for _, name := range []string{"sha1", "sha256", "sha512"} {
+		for _, iterations := range []int{1, 2, 1000, 5000} {
+			for _, n := range []int{1, 20, 32, 64, 65, 200} {
+				passphrase, salt := []byte("passphrase longer than a block of the hash"), []byte("salt")
+				want, err := stdpbkdf2.Key(newHash(name), string(passphrase), salt, iterations, n)
+				if err != nil {
+					t.Fatal(err)
+				}
+				got := make([]byte, n)
+				if err := pbkdf2(t.Context(), newHash(name), passphrase, salt, uint32(iterations), got); err != nil || !bytes.Equal(got, want) {
+					t.Errorf("%s, %d iterations, %d bytes: %x, %v, want %x", name, iterations, n, got, err, want)
+				}
+			}
+		}
+	}
+	got := make([]byte, 20)
+	const want = "4b007901b765489abead49d926f721d065a429c1"
+	if err := pbkdf2(t.Context(), sha1.New, []byte("password"), []byte("salt"), 4096, got); err != nil || hex.EncodeToString(got) != want {
+		t.Errorf("RFC 6070: %x, %v, want %s", got, err, want)
+	}
+}
+
+func TestPBKDF2Stops(t *testing.T) {
+	cause := errors.New("the boot's deadline")
+	ctx, cancel := context.WithCancelCause(t.Context())
+	cancel(cause)
+	if err := pbkdf2(ctx, sha1.New, nil, nil, 1<<31, make([]byte, 20)); !errors.Is(err, cause) {
+		t.Errorf("pbkdf2 = %v, want the cause", err)
+	}
+}
+
+// TestArgon2Waits: only one may use half of the memory at a time.
+func TestArgon2Waits(t *testing.T) {
+	argon2Turn <- struct{}{}
+	defer func() { <-argon2Turn }()
+	ctx, cancel := context.WithCancel(t.Context())
+	cancel()
+	k := kdf{name: "argon2id", salt: make([]byte, saltSize), time: 1, memory: 64, cpus: 1}
+	if err := k.derive(ctx, secret.New(1), make([]byte, 64)); !errors.Is(err, context.Canceled) {
+		t.Errorf("derive while another runs = %v, want context.Canceled", err)
+	}
+}
+
+func TestLimits(t *testing.T) {
+	if n := (Limits{}).memory(); n < 1<<20 || n > 4<<30 {
+		t.Errorf("memory() = %d", n)
+	}
+	if got := (Limits{Memory: 5}).memory(); got != 5 {
+		t.Errorf("memory() = %d, want 5", got)
+	}
+	pb := kdf{name: "pbkdf2", salt: make([]byte, saltSize), hash: "sha256", iterations: 20_000_000}
+	if pb.check(Limits{}) == nil {
+		t.Error("20 M iterations pass")
+	}
+	if err := pb.check(Limits{Iterations: 20_000_000}); err != nil {
+		t.Error(err)
+	}
+}
