@@ -72,9 +72,10 @@ type Cloud struct {
 	stack *stack.Stack
 	link  *channel.Endpoint
 
-	close []func() // stops servers and listeners
+	closeOnce sync.Once
 
 	mu         sync.Mutex
+	close      []func() // stops servers and listeners
 	faults     map[string]*fault
 	ports      map[*port]bool
 	instances  []*instance
@@ -174,8 +175,13 @@ func (c *Cloud) start() error {
 	return nil
 }
 
-// Close ends the simulation: servers, guests' links and QEMU's connections.
+// Close ends the simulation: servers, guests and their links, QEMU's connections.
 func (c *Cloud) Close() error {
+	c.closeOnce.Do(c.stop)
+	return nil
+}
+
+func (c *Cloud) stop() {
 	c.cancel()
 	c.mu.Lock()
 	stop := c.close
@@ -192,7 +198,6 @@ func (c *Cloud) Close() error {
 		c.link.Close()
 	}
 	c.wg.Wait()
-	return nil
 }
 
 // onClose has f called by Close.

@@ -73,6 +73,7 @@ var faultTable = []Fault{
 	{Name: "s3-truncated", arg: argCount, Help: "S3: the object ends in the middle"},
 	{Name: "s3-empty", arg: argCount, Help: "S3: the object is empty"},
 	{Name: "s3-oversized", arg: argCount, Help: "S3: the object is 16 MiB long"},
+	{Name: "s3-slow", arg: argDuration, Help: "S3: each answer is late"},
 	{Name: "s3-slow-body", arg: argDuration, Help: "S3: that long between the bytes of the object"},
 
 	{Name: "kms-denied", arg: argCount, Help: "KMS: AccessDeniedException"},

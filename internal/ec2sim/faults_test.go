@@ -208,6 +208,7 @@ func TestFaults(t *testing.T) {
 		{"s3-truncated:1", doS3, []string{"error unexpected EOF", object}, 0},
 		{"s3-empty:1", doS3, []string{"200 0", object}, 0},
 		{"s3-oversized:1", doS3, []string{"200 16777216", object}, 0},
+		{"s3-slow:150ms", doS3, []string{object}, 150 * ms},
 		{"s3-slow-body:2ms", doS3, []string{object}, 200 * ms},
 
 		{"kms-denied:1", doRoleKMS, []string{"is not authorized to perform: kms:Decrypt on resource: arn:aws:kms:us-east-1:111122223333:key/", plain}, 0},

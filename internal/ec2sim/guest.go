@@ -57,6 +57,7 @@ func (c *Cloud) BareGuest() (*Guest, error) {
 		return nil, err
 	}
 	if g.port, err = c.attach(g.receive, func() {}); err != nil {
+		g.stack.Destroy()
 		return nil, err
 	}
 	c.onClose(func() {
@@ -125,7 +126,8 @@ func (g *Guest) SetDNS(server netip.Addr) {
 
 // DialContext connects to addr, host:port, over tcp or udp. Names are resolved by
 // Go's resolver asking the simulated DNS, A and AAAA at once, without search list
-// and without cache: one round trip.
+// and without cache: one round trip. (Its timeouts are those of this machine's
+// resolv.conf, 5 s unless it says otherwise.) Addresses are tried in turn.
 func (g *Guest) DialContext(ctx context.Context, network, addr string) (net.Conn, error) {
 	host, service, err := net.SplitHostPort(addr)
 	if err != nil {

@@ -69,7 +69,7 @@ func (c *Cloud) send(w http.ResponseWriter, r *http.Request, rep reply, service 
 		for _, b := range rep.body {
 			flush()
 			if !c.wait(r.Context(), rep.pause) {
-				return
+				panic(http.ErrAbortHandler)
 			}
 			w.Write([]byte{b})
 		}
@@ -105,7 +105,7 @@ func (c *Cloud) api(service string) http.Handler {
 		arrived := time.Now()
 		body, err := io.ReadAll(http.MaxBytesReader(w, r.Body, maxBody))
 		if err != nil {
-			return // the client gave up
+			panic(http.ErrAbortHandler) // too long, or the client gave up
 		}
 		host, _, err := net.SplitHostPort(r.Host)
 		if err != nil {
@@ -122,6 +122,7 @@ func (c *Cloud) api(service string) http.Handler {
 				e.service = "ssm"
 			}
 		case !known || e.service != service:
+			c.record(Request{Time: arrived, Service: service, Operation: r.Method + " " + r.URL.Path, Host: r.Host, Status: http.StatusBadRequest})
 			http.Error(w, "this is the endpoint of "+service, http.StatusBadRequest)
 			return
 		}
@@ -130,12 +131,13 @@ func (c *Cloud) api(service string) http.Handler {
 		case "s3":
 			rep = c.s3(r, e, body)
 		case "kms":
-			rep = c.json(r, e, target, body, c.kms)
+			rep = c.json(r, e, "TrentService.", body, c.kms)
+			rep.reset = c.fault("kms-reset")
 		case "ssm":
-			rep = c.json(r, e, target, body, c.ssm)
+			rep = c.json(r, e, "AmazonSSM.", body, c.ssm)
 		}
 		if slow, set := c.faultDuration(e.service + "-slow"); set && !c.wait(r.Context(), slow) {
-			return
+			panic(http.ErrAbortHandler)
 		}
 		c.send(w, r, rep, e.service, arrived)
 	})

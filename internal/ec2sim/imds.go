@@ -14,8 +14,9 @@ import (
 	"time"
 )
 
-// imdsHopLimit is the default hop limit: packets of IMDS do not survive a router,
-// such as that of a container on the instance.
+// imdsHopLimit is the default hop limit: answers of IMDS do not survive a router,
+// such as that of a container on the instance. On EC2 it is the answer to PUT
+// that has it; here all have.
 const imdsHopLimit = 1
 
 const maxTokenTTL = 21600 // seconds
@@ -42,7 +43,7 @@ func (c *Cloud) imds(w http.ResponseWriter, r *http.Request) {
 	rep.header["Server"] = "EC2ws"
 	rep.operation = r.Method + " " + r.URL.Path
 	if slow, set := c.faultDuration("imds-slow"); set && !c.wait(r.Context(), slow) {
-		return
+		panic(http.ErrAbortHandler)
 	}
 	c.send(w, r, rep, "imds", arrived)
 }

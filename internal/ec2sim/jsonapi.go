@@ -40,14 +40,15 @@ func (c *call) read(into any) error {
 	return nil
 }
 
-// json authenticates r and has operation answer it.
-func (c *Cloud) json(r *http.Request, e endpoint, target string, body []byte, operation func(*call) (any, error)) reply {
+// json authenticates r and has operation answer it. prefix is that of the service
+// in X-Amz-Target.
+func (c *Cloud) json(r *http.Request, e endpoint, prefix string, body []byte, operation func(*call) (any, error)) reply {
 	rep := reply{status: http.StatusOK, requestID: uuid()}
-	_, name, _ := strings.Cut(target, ".")
+	name, ok := strings.CutPrefix(r.Header.Get("X-Amz-Target"), prefix)
 	rq := &call{region: e.region, operation: name, body: body}
 	rep.operation = name
 	answer, err := func() (any, error) {
-		if r.Method != http.MethodPost || name == "" {
+		if r.Method != http.MethodPost || !ok {
 			return nil, refuse("UnknownOperationException", "")
 		}
 		who, aerr := c.verify(r, body, e.service, e.region)
@@ -76,7 +77,6 @@ func (c *Cloud) json(r *http.Request, e endpoint, target string, body []byte, op
 		"x-amzn-RequestId": rep.requestID,
 		"Cache-Control":    "no-cache, no-store, must-revalidate, private",
 	}
-	rep.reset = c.fault(e.service + "-reset")
 	return rep
 }
 

@@ -107,7 +107,8 @@ type listener struct {
 	closed chan struct{}
 }
 
-// listen listens on a. ttl is that of all packets sent; 0: the default.
+// listen listens on a. ttl is that of the packets of connections once they are
+// open; 0: the default.
 func listen(s *stack.Stack, a netip.AddrPort, ttl int) (*listener, error) {
 	l := &listener{addr: net.TCPAddrFromAddrPort(a), ttl: ttl, closed: make(chan struct{})}
 	ep, terr := s.NewEndpoint(tcp.ProtocolNumber, ipv4.ProtocolNumber, &l.wq)
@@ -115,13 +116,7 @@ func listen(s *stack.Stack, a netip.AddrPort, ttl int) (*listener, error) {
 		return nil, fmt.Errorf("listening on %v: %v", a, terr)
 	}
 	l.ep = ep
-	if ttl != 0 {
-		terr = ep.SetSockOptInt(tcpip.IPv4TTLOption, ttl)
-	}
-	if terr == nil {
-		terr = ep.Bind(fullAddress(a))
-	}
-	if terr == nil {
+	if terr = ep.Bind(fullAddress(a)); terr == nil {
 		terr = ep.Listen(1024)
 	}
 	if terr != nil {

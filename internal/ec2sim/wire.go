@@ -183,8 +183,13 @@ func (c *Cloud) receive(p *port, frame []byte) {
 	}
 	eth := header.Ethernet(frame)
 	p.mu.Lock()
-	p.mac = string(eth.SourceAddress())
+	mac := string(eth.SourceAddress())
+	fresh := p.mac != mac
+	p.mac = mac
 	p.mu.Unlock()
+	if fresh {
+		c.instanceOf(net.HardwareAddr(mac))
+	}
 	if eth.Type() == header.IPv4ProtocolNumber {
 		if ip := header.IPv4(frame[header.EthernetMinimumSize:]); ip.IsValid(len(ip)) {
 			dst := ip.DestinationAddress()
