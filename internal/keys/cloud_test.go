@@ -44,7 +44,7 @@ type cloud struct {
 	conns map[string]chan net.Conn
 
 	mu     sync.Mutex
-	faults map[string]func(n int) http.HandlerFunc // by service; nil: the healthy answer to the n-th request
+	faults map[string]func(n int) http.HandlerFunc // by service; nil: the healthy answer to the n-th request; "": to what is not read yet
 	dial   func(n int, host string) error          // before a connection to a service of AWS is made
 	leaf   func(*x509.Certificate)                 // changes the certificate of a host
 	seen   []string                                // "service operation" of each request
@@ -155,6 +155,10 @@ func (c *cloud) Dial(ctx context.Context, network, addr string) (net.Conn, error
 
 // ServeHTTP is all services.
 func (c *cloud) ServeHTTP(w http.ResponseWriter, r *http.Request) {
+	if early := c.faults[""]; early != nil && r.Method == http.MethodPost {
+		early(1)(w, r) // before the request is read
+		return
+	}
 	body, _ := io.ReadAll(r.Body)
 	service, operation := "imds", r.URL.Path
 	if target, isJSON := r.Header["X-Amz-Target"]; isJSON {
