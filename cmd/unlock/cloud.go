@@ -9,13 +9,16 @@ import (
 	"unlock/internal/ec2"
 	"unlock/internal/keys"
 	"unlock/internal/netup"
+	"unlock/internal/secret"
 	"unlock/internal/status"
+	"unlock/internal/unlock"
 )
 
 // cloud is the network and a client for keys, brought up once in the background.
 type cloud struct {
-	cfg *config.Config
-	rec *status.Recorder
+	cfg    *config.Config
+	rec    *status.Recorder
+	cancel context.CancelFunc // of the deadline
 
 	once    sync.Once
 	ready   chan struct{} // closed when client or err is set
@@ -36,10 +39,29 @@ func (c *cloud) start(ctx context.Context) {
 	})
 }
 
-// wait returns the client when the network is up. start was called before.
-func (c *cloud) wait() (*keys.Client, error) {
+// keys waits for the network and returns what gets keys over it. start was called
+// before.
+func (c *cloud) keys() unlock.Keys {
 	<-c.ready
-	return c.client, c.err
+	if c.err != nil {
+		return offline{c.err}
+	}
+	return c.client
+}
+
+// offline is a source of no keys.
+type offline struct{ err error }
+
+func (o offline) Open(context.Context, config.Key) (*secret.Bytes, []keys.Call, error) {
+	return nil, nil, o.err
+}
+
+func (o offline) OpenBlob(context.Context, config.Key, string, keys.Blob) (*secret.Bytes, []keys.Call, error) {
+	return nil, nil, o.err
+}
+
+func (o offline) Generate(context.Context, config.Key, string) (*secret.Bytes, keys.Blob, []keys.Call, error) {
+	return nil, keys.Blob{}, nil, o.err
 }
 
 func (c *cloud) up(ctx context.Context) error {
@@ -88,6 +110,7 @@ func (c *cloud) up(ctx context.Context) error {
 
 // close wipes the client's keys and takes the network down again.
 func (c *cloud) close() {
+	defer c.cancel()
 	if c.ready == nil {
 		return
 	}

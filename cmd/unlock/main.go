@@ -2,8 +2,8 @@
 // /etc/unlock.toml describes, with passphrases that AWS KMS decrypts for the
 // instance's role. It runs once, in the initramfs, before the root pivot.
 //
-//	unlock                 find, unlock, map
-//	unlock mount NEWROOT   mount what was mapped below the new root
+//	unlock                 the volumes on disks
+//	unlock mount NEWROOT   those in files of the new root, and all mounts
 //
 // As process 1 of the standalone image it does both, and init's part around them.
 //
@@ -20,7 +20,6 @@ import (
 	"unlock/internal/config"
 	"unlock/internal/initd"
 	"unlock/internal/status"
-	"unlock/internal/unlock"
 )
 
 // version is set by the linker.
@@ -35,11 +34,7 @@ func main() {
 	if os.Getpid() == 1 {
 		bootMachine()
 	}
-	err := run(context.Background(), os.Args[1:])
-	if err != nil {
-		complain(err)
-	}
-	os.Exit(exitStatus(err))
+	os.Exit(exitStatus(run(context.Background(), os.Args[1:])))
 }
 
 func run(ctx context.Context, args []string) error {
@@ -49,11 +44,38 @@ func run(ctx context.Context, args []string) error {
 	}
 	switch {
 	case len(args) == 0:
-		return unlockVolumes(ctx, cmdline)
+		return unlockDisks(ctx, cmdline)
 	case len(args) == 2 && args[0] == "mount":
-		return mountVolumes(cmdline, args[1])
+		return unlockFiles(ctx, cmdline, args[1])
 	}
 	return &config.Error{File: "unlock", Msg: "unknown arguments", Hint: "unlock takes no arguments, or: mount NEWROOT"}
+}
+
+// unlockDisks is the part of a boot before the root file system is mounted.
+func unlockDisks(ctx context.Context, cmdline string) error {
+	s, ctx, err := begin(ctx, cmdline, nil)
+	if err == nil {
+		err = s.disks(ctx)
+	}
+	s.end(err)
+	return s.finish(err)
+}
+
+// unlockFiles is the part after it.
+func unlockFiles(ctx context.Context, cmdline, newroot string) error {
+	before, err := status.Read(status.DefaultFile)
+	if err != nil {
+		return err
+	}
+	s, ctx, err := begin(ctx, cmdline, before)
+	if err == nil {
+		err = s.files(ctx, newroot)
+	}
+	if err == nil {
+		err = s.mount(newroot)
+	}
+	s.end(err)
+	return s.finish(err)
 }
 
 // bootMachine is the whole boot of the standalone image. It does not return.
@@ -65,21 +87,28 @@ func bootMachine() {
 	if err == nil {
 		err = bootSystem(context.Background(), cmdline)
 	}
-	complain(err)
 	logf(levelError, "exit status %d", exitStatus(err))
 	initd.Halt(cmdline)
 }
 
 // bootSystem returns only if the real system could not be started.
 func bootSystem(ctx context.Context, cmdline string) error {
-	if err := unlockVolumes(ctx, cmdline); err != nil {
-		return err
+	s, limited, err := begin(ctx, cmdline, nil)
+	if err == nil {
+		err = s.disks(limited)
 	}
-	if err := initd.MountRoot(ctx, &block.Finder{}, cmdline); err != nil {
-		return err
+	if err == nil {
+		err = initd.MountRoot(ctx, &block.Finder{}, cmdline)
 	}
-	if err := mountVolumes(cmdline, initd.Root); err != nil {
-		return err
+	if err == nil {
+		err = s.files(limited, initd.Root)
+	}
+	if err == nil {
+		err = s.mount(initd.Root)
+	}
+	s.end(err)
+	if err != nil {
+		return s.finish(err)
 	}
 	return initd.SwitchRoot(cmdline)
 }
@@ -98,20 +127,4 @@ func exitStatus(err error) int {
 		return exitBadConfig
 	}
 	return exitLocked
-}
-
-// mountVolumes mounts below newroot what unlockVolumes has mapped.
-func mountVolumes(cmdline, newroot string) error {
-	cfg, err := config.Load(config.DefaultFile, cmdline)
-	if err != nil || cfg.Skip {
-		return err
-	}
-	report, err := status.Read(status.DefaultFile)
-	if err != nil {
-		return err
-	}
-	return errors.Join(
-		unlock.Mount(cfg, report, newroot, func(err error) { complain(err) }),
-		status.Write(status.DefaultFile, report),
-	)
 }

@@ -7,7 +7,10 @@
 // others to find out.
 package config
 
-import "time"
+import (
+	"strconv"
+	"time"
+)
 
 // DefaultFile is where the configuration lies in the initramfs and on the system
 // whose image is being built.
@@ -62,6 +65,15 @@ const (
 	FormatEphemeral               // new at each boot; instance store only
 )
 
+// OnFailure says what a required volume that stays locked leads to.
+type OnFailure int
+
+const (
+	FailStop   OnFailure = iota // the boot stops
+	FailPrompt                  // a recovery passphrase is asked for on the console, then the boot stops
+	FailReboot                  // the machine reboots after a while
+)
+
 // Layout says what becomes of several disks of one volume.
 type Layout int
 
@@ -104,6 +116,20 @@ type Volume struct {
 	Mount        string // absolute, below the new root; "" is not mounted
 	MountOptions string
 	Required     bool
-	Discard      bool // allow-discards
-	Key          Key  // its own, else the file's [key]
+	OnFailure    OnFailure // of a required volume
+	Discard      bool      // allow-discards
+	Key          Key       // its own, else the file's [key]
+}
+
+// Names returns the device-mapper names that the volume may get: its own, or those
+// of its separate disks as far as an instance can have any.
+func (v *Volume) Names() []string {
+	if v.Layout != LayoutSeparate {
+		return []string{v.Name}
+	}
+	names := make([]string, 32)
+	for i := range names {
+		names[i] = v.Name + strconv.Itoa(i)
+	}
+	return names
 }

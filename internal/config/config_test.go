@@ -112,6 +112,8 @@ func TestMistakes(t *testing.T) {
 		"size of a disk":         {volume(append(ok, `size = "1GiB"`)...), 8, "file-backed"},
 		"ephemeral with KMS":     {volume(append(ok, `format = "ephemeral"`, `key = { source = "header", kms_key = "`+arn+`" }`)...), 8, "do not fit"},
 		"ephemeral on EBS":       {volume(ok[0], `device = "ebs:sdf"`, `format = "ephemeral"`), 7, "instance store only"},
+		"unknown on_failure":     {volume(append(ok, `on_failure = "shrug"`)...), 8, `"shrug"`},
+		"on_failure of optional": {volume(append(ok, `required = false`, `on_failure = "reboot"`)...), 9, "required is false"},
 		"bad timeout":            {"timeout = \"soon\"\n" + volume(ok...), 1, "soon"},
 		"endpoint in the clear":  {volume(ok...) + "[aws.endpoint]\nkms = \"http://10.0.0.1\"\n", 9, "https://"},
 		"endpoint of ec2":        {volume(ok...) + "[aws.endpoint]\nec2 = \"https://10.0.0.1\"\n", 9, "unknown service"},

@@ -55,6 +55,7 @@ type volumeTOML struct {
 	Mount        string   `toml:"mount"`
 	MountOptions string   `toml:"mount_options"`
 	Required     *bool    `toml:"required"`
+	OnFailure    string   `toml:"on_failure"`
 	Discard      bool     `toml:"discard"`
 	Key          *keyTOML `toml:"key"`
 }
@@ -262,6 +263,12 @@ func (p *parser) volume(t *volumeTOML, at string, shared *Key) (*Volume, error) 
 	}
 	if v.Layout, err = oneOf(t.Layout, map[string]Layout{"": LayoutStripe, "stripe": LayoutStripe, "separate": LayoutSeparate}); err != nil {
 		return fail("layout", "layout is stripe or separate", "%v", err)
+	}
+	if v.OnFailure, err = oneOf(t.OnFailure, map[string]OnFailure{"": FailStop, "stop": FailStop, "prompt": FailPrompt, "reboot": FailReboot}); err != nil {
+		return fail("on_failure", "on_failure is stop, prompt or reboot", "%v", err)
+	}
+	if t.OnFailure != "" && !v.Required {
+		return fail("on_failure", "remove one of the two", "on_failure is for required volumes, and required is false")
 	}
 	if t.Layout != "" && v.Device.Single() {
 		return fail("layout", "remove layout", "%s is one device", v.Device)

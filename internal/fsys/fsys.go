@@ -107,6 +107,14 @@ func Mount(device, root, dir, fstype, options string) error {
 	return nil
 }
 
+// Cover lays an empty read-only file system over dir below root.
+func Cover(root, dir string) error {
+	if err := Mount("unlock-missing", root, dir, "tmpfs", "ro,nosuid,nodev,noexec,mode=0555,nr_inodes=1"); err != nil {
+		return fmt.Errorf("covering a missing volume's place: %w", err)
+	}
+	return nil
+}
+
 // openDir opens dir below root, making what is missing of it.
 func openDir(root, dir string) (int, error) {
 	rootFD, err := unix.Open(root, unix.O_PATH|unix.O_DIRECTORY|unix.O_CLOEXEC, 0)

@@ -95,6 +95,11 @@ type Recorder struct {
 // NewRecorder starts the clock.
 func NewRecorder() *Recorder { return &Recorder{start: time.Now()} }
 
+// Continue returns a recorder that goes on where the run that left b ended.
+func Continue(b *Boot) *Recorder {
+	return &Recorder{start: b.Started, steps: b.Steps, calls: b.Calls}
+}
+
 // Step runs f and records how long it took and how it ended.
 func (r *Recorder) Step(name, subject string, f func() error) error {
 	begin := time.Now()

@@ -12,6 +12,7 @@ import (
 	"unlock/internal/dm"
 	"unlock/internal/fsys"
 	"unlock/internal/luks"
+	"unlock/internal/secret"
 	"unlock/internal/status"
 )
 
@@ -21,7 +22,13 @@ type Apply struct {
 	Limits luks.Limits
 	Rec    *status.Recorder
 	Log    func(format string, args ...any)
+	// Ask asks the operator for a passphrase of a volume whose policy is to
+	// prompt, having told why; the caller wipes it. It may wait for ever.
+	Ask func(volume string, why error) (*secret.Bytes, error)
 }
+
+// tries is how often a passphrase is asked for.
+const tries = 3
 
 // Result is what became of a step.
 type Result struct {
@@ -51,15 +58,39 @@ func (a *Apply) step(ctx context.Context, s *Step, ring *keyring) Result {
 		d, _, err := dm.Lookup(s.Name)
 		return Result{Step: s, Device: d, Err: err}
 	}
+	var d dm.Device
 	key, err := ring.get(ctx, s)
-	if err != nil {
-		return Result{Step: s, Err: fmt.Errorf("volume %q: %w", s.Name, err)}
+	locked := err != nil
+	if err == nil {
+		d, err = a.unlock(ctx, s, key)
+		locked = errors.Is(err, luks.ErrPassphrase)
 	}
-	d, err := a.unlock(ctx, s, key)
+	if locked && s.Volume.OnFailure == config.FailPrompt && !s.Format {
+		d, err = a.prompt(ctx, s, err)
+	}
 	if err != nil {
 		err = fmt.Errorf("volume %q: %w", s.Name, err)
 	}
 	return Result{Step: s, Device: d, KMSKey: key.kmsKey, Err: err}
+}
+
+// prompt opens with a passphrase that the operator types. The deadline of the boot
+// does not hold for people.
+func (a *Apply) prompt(ctx context.Context, s *Step, why error) (d dm.Device, err error) {
+	ctx = context.WithoutCancel(ctx)
+	for range tries {
+		passphrase, err := a.Ask(s.Name, why)
+		if err != nil {
+			return d, errors.Join(why, fmt.Errorf("asking for a passphrase: %w", err))
+		}
+		d, err = a.unlock(ctx, s, &key{passphrase: passphrase})
+		passphrase.Wipe()
+		if !errors.Is(err, luks.ErrPassphrase) {
+			return d, err
+		}
+		why = err
+	}
+	return d, why
 }
 
 // unlock formats if need be, opens, maps, makes the file system and marks the

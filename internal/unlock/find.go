@@ -6,10 +6,12 @@ import (
 	"errors"
 	"fmt"
 	"os"
+	"slices"
 	"strings"
 
 	"unlock/internal/block"
 	"unlock/internal/config"
+	"unlock/internal/fsys"
 	"unlock/internal/luks"
 )
 
@@ -53,6 +55,7 @@ func (s *Search) Run(ctx context.Context) (*Plan, error) {
 		return nil, fmt.Errorf("waiting for disks: %w", err)
 	}
 	p := MakePlan(Situation{Config: s.Config, Candidates: found, Active: s.Active, NewUUID: newUUID})
+	p.Absent = slices.DeleteFunc(p.Absent, func(v *config.Volume) bool { return v.Device.Kind == config.SelectFile })
 	for _, v := range p.Absent {
 		// An instance type without instance store is no failure unless the volume
 		// says how many disks it must have.
@@ -74,6 +77,32 @@ func (s *Search) inspect(d block.Disk) *Candidate {
 	}
 	c.Disk = d // InUse may have changed
 	return c
+}
+
+// Files plans for the file-backed volumes of a configuration, below newroot: it
+// attaches their files to loop devices, and makes those that may be made.
+func Files(c *config.Config, lim luks.Limits, newroot string) *Plan {
+	s := Situation{Config: c, NewUUID: newUUID}
+	var refusals []*Refusal
+	for i := range c.Volumes {
+		v := &c.Volumes[i]
+		if v.Device.Kind != config.SelectFile {
+			continue
+		}
+		l, err := fsys.Attach(newroot, v.Device.Value, v.Size, v.Format == config.FormatBlank)
+		if err != nil {
+			refusals = append(refusals, &Refusal{Volume: v, Reason: err.Error(),
+				Hint: "the root file system must be writable (rw on the kernel command line), with room for the file"})
+			continue
+		}
+		d := block.Disk{Name: v.Device.Value, Path: l.Path, Major: l.Major, Minor: l.Minor, Size: l.Size, SectorSize: 512}
+		candidate := Inspect(&block.Finder{}, lim, d)
+		candidate.File = v.Device.Value
+		s.Candidates = append(s.Candidates, candidate)
+	}
+	p := MakePlan(s)
+	p.Refusals = append(p.Refusals, refusals...)
+	return p
 }
 
 // Inspect reads what is on a disk.
@@ -116,6 +145,7 @@ func (s *Search) complete(found []*Candidate, settled bool) bool {
 		v := &s.Config.Volumes[i]
 		n := len(Select(v, found))
 		switch {
+		case v.Device.Kind == config.SelectFile: // its turn comes with the new root
 		case v.Count > 0 && n < v.Count:
 			return false
 		case v.Count > 0 || n > 0 && v.Device.Single():

@@ -29,8 +29,9 @@ type LUKS struct {
 type Candidate struct {
 	Disk    block.Disk
 	Content block.Content
-	LUKS    *LUKS // nil unless Content is LUKS and the header is valid
-	Err     error // why the header is not valid
+	LUKS    *LUKS  // nil unless Content is LUKS and the header is valid
+	Err     error  // why the header is not valid
+	File    string // below the new root, if the disk is a loop device over it
 }
 
 // Situation is all that Plan looks at.

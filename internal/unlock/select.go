@@ -59,6 +59,8 @@ func matches(s config.Selector, c *Candidate) bool {
 		return strings.EqualFold(c.Disk.PartUUID, s.Value)
 	case config.SelectSerial:
 		return c.Disk.Serial == s.Value && c.Disk.Parent == ""
+	case config.SelectFile:
+		return c.File == s.Value
 	}
 	return false
 }

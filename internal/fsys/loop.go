@@ -1,0 +1,154 @@
+package fsys
+
+import (
+	"errors"
+	"fmt"
+	"os"
+	"path"
+
+	"golang.org/x/sys/unix"
+)
+
+// Loop is a loop device over a file.
+type Loop struct {
+	Path         string // /dev/loopN
+	Major, Minor uint32
+	Size         int64 // bytes
+}
+
+// ErrNoFile: the file is not there, and was not to be made.
+var ErrNoFile = errors.New("no such file")
+
+// Attach puts a loop device over a file below root. The file is opened without
+// following links out of root. If it is not there and create is set, it is made
+// with mode 0600 and size bytes, all of them allocated; a file that is shorter
+// than size and holds nothing but zeros was left by an interrupted Attach, and
+// is completed. A file that is there already keeps its size.
+func Attach(root, file string, size int64, create bool) (Loop, error) {
+	fail := func(err error) (Loop, error) { return Loop{}, fmt.Errorf("attaching %s: %w", file, err) }
+	f, err := openBelow(root, file, create)
+	if err != nil {
+		return fail(err)
+	}
+	defer f.Close()
+	if create {
+		if err := complete(f, size); err != nil {
+			return fail(err)
+		}
+	}
+	for { // another process may take the free device first
+		l, err := attachFree(f, file)
+		if !errors.Is(err, unix.EBUSY) {
+			if err != nil {
+				return fail(err)
+			}
+			return l, nil
+		}
+	}
+}
+
+// Detach removes a loop device.
+func (l Loop) Detach() error {
+	dev, err := os.OpenFile(l.Path, os.O_RDWR, 0)
+	if err != nil {
+		return fmt.Errorf("detaching %s: %w", l.Path, err)
+	}
+	defer dev.Close()
+	if err := unix.IoctlSetInt(int(dev.Fd()), unix.LOOP_CLR_FD, 0); err != nil {
+		return fmt.Errorf("detaching %s: %w", l.Path, err)
+	}
+	return nil
+}
+
+func openBelow(root, file string, create bool) (*os.File, error) {
+	rootFD, err := unix.Open(root, unix.O_PATH|unix.O_DIRECTORY|unix.O_CLOEXEC, 0)
+	if err != nil {
+		return nil, fmt.Errorf("opening %s: %w", root, err)
+	}
+	defer unix.Close(rootFD)
+	how := unix.OpenHow{Flags: unix.O_RDWR | unix.O_CLOEXEC | unix.O_NOFOLLOW, Resolve: unix.RESOLVE_IN_ROOT}
+	fd, err := unix.Openat2(rootFD, file, &how)
+	if errors.Is(err, unix.ENOENT) && !create {
+		return nil, ErrNoFile
+	}
+	if errors.Is(err, unix.ENOENT) {
+		var dir int
+		if dir, err = openDir(root, path.Dir(file)); err != nil {
+			return nil, err
+		}
+		defer unix.Close(dir)
+		fd, err = unix.Openat(dir, path.Base(file), unix.O_RDWR|unix.O_CREAT|unix.O_EXCL|unix.O_CLOEXEC, 0o600)
+	}
+	if err != nil {
+		return nil, err
+	}
+	f := os.NewFile(uintptr(fd), file)
+	if info, err := f.Stat(); err != nil || !info.Mode().IsRegular() {
+		f.Close()
+		return nil, errors.Join(err, errors.New("not a regular file"))
+	}
+	return f, nil
+}
+
+// complete allocates the whole of a new file, so that the volume in it can never
+// run out of space.
+func complete(f *os.File, size int64) error {
+	info, err := f.Stat()
+	if err != nil || info.Size() >= size {
+		return err
+	}
+	if err := onlyZeros(f, info.Size()); err != nil {
+		return err
+	}
+	if err := unix.Fallocate(int(f.Fd()), 0, 0, size); err != nil {
+		return fmt.Errorf("allocating %d bytes: %w", size, err)
+	}
+	return f.Sync()
+}
+
+func onlyZeros(f *os.File, size int64) error {
+	buf := make([]byte, 1<<20)
+	for off := int64(0); off < size; off += int64(len(buf)) {
+		n, err := f.ReadAt(buf[:min(int64(len(buf)), size-off)], off)
+		if err != nil {
+			return err
+		}
+		for _, b := range buf[:n] {
+			if b != 0 {
+				return errors.New("it holds data and is shorter than the configured size")
+			}
+		}
+	}
+	return nil
+}
+
+// attachFree takes the kernel's next free loop device.
+func attachFree(f *os.File, name string) (Loop, error) {
+	control, err := os.OpenFile("/dev/loop-control", os.O_RDWR, 0)
+	if err != nil {
+		return Loop{}, fmt.Errorf("the kernel has no loop devices: %w", err)
+	}
+	defer control.Close()
+	n, err := unix.IoctlRetInt(int(control.Fd()), unix.LOOP_CTL_GET_FREE)
+	if err != nil {
+		return Loop{}, fmt.Errorf("asking for a free loop device: %w", err)
+	}
+	l := Loop{Path: fmt.Sprintf("/dev/loop%d", n)}
+	dev, err := os.OpenFile(l.Path, os.O_RDWR, 0)
+	if err != nil {
+		return Loop{}, err
+	}
+	defer dev.Close()
+	config := unix.LoopConfig{Fd: uint32(f.Fd())}
+	copy(config.Info.File_name[:len(config.Info.File_name)-1], name)
+	if err := unix.IoctlLoopConfigure(int(dev.Fd()), &config); err != nil {
+		return Loop{}, fmt.Errorf("configuring %s: %w", l.Path, err)
+	}
+	var st unix.Stat_t
+	if err := unix.Fstat(int(dev.Fd()), &st); err != nil {
+		return Loop{}, err
+	}
+	l.Major, l.Minor = unix.Major(st.Rdev), unix.Minor(st.Rdev)
+	l.Size, err = dev.Seek(0, 2)
+	return l, err
+}
