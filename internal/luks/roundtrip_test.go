@@ -3,11 +3,15 @@ package luks_test
 import (
 	"bytes"
 	"errors"
+	"fmt"
 	"os"
 	"os/exec"
 	"path/filepath"
+	"reflect"
 	"strings"
 	"testing"
+
+	luksgo "github.com/anatol/luks.go"
 
 	"unlock/internal/luks"
 	"unlock/internal/secret"
@@ -72,6 +76,9 @@ func TestFormatHereOpenThere(t *testing.T) {
 	defer p.Wipe()
 	if _, err := h.Open(t.Context(), pass(t, "open barley")); !errors.Is(err, luks.ErrPassphrase) {
 		t.Errorf("Open with a wrong passphrase = %v, want ErrPassphrase", err)
+	}
+	if !bytes.Equal(p.Key.Bytes(), luksgoKey(t, f.Name(), "open sesame")) || !bytes.Equal(p.Key.Bytes(), dumpKey(t, f.Name(), "open sesame")) {
+		t.Error("luks.go or cryptsetup finds another key")
 	}
 	cryptsetup(t, "open sesame", "open", "--test-passphrase", "--key-file=-", f.Name())
 	dump := cryptsetup(t, "", "luksDump", f.Name())
@@ -147,6 +154,9 @@ func TestFormatThereOpenHere(t *testing.T) {
 			if !bytes.Equal(p.Key.Bytes(), want) || p.Key.Len() != tt.key {
 				t.Errorf("key of %d bytes is not the one of %d that cryptsetup dumps", p.Key.Len(), len(want))
 			}
+			if !bytes.Equal(p.Key.Bytes(), luksgoKey(t, f.Name(), "open sesame")) {
+				t.Error("luks.go finds another key")
+			}
 			if p.SectorSize != tt.sector || p.Offset+p.Size != 48<<20 || p.Cipher != "aes-xts-plain64" {
 				t.Errorf("payload %d+%d, sectors of %d, %s", p.Offset, p.Size, p.SectorSize, p.Cipher)
 			}
@@ -155,6 +165,62 @@ func TestFormatThereOpenHere(t *testing.T) {
 			}
 		})
 	}
+}
+
+// TestOneCopyLeft: with either header lost, at every size that headers may have,
+// the other one serves.
+func TestOneCopyLeft(t *testing.T) {
+	t.Parallel()
+	f := image(t, 24<<20)
+	for size := int64(16 << 10); size <= 4<<20; size *= 2 {
+		cryptsetup(t, "open sesame", "luksFormat", "-q", "--pbkdf", "pbkdf2", "--pbkdf-force-iterations", "1000", "--luks2-keyslots-size", "512k",
+			"--luks2-metadata-size", fmt.Sprint(size), f.Name(), "-")
+		want := dumpKey(t, f.Name(), "open sesame")
+		for _, at := range []int64{0, size} {
+			good := make([]byte, 4096)
+			if _, err := f.ReadAt(good, at); err != nil {
+				t.Fatal(err)
+			}
+			for _, bad := range [][]byte{make([]byte, 4096), bytes.Repeat([]byte{0xa5}, 4096), []byte("XXXX"), append(bytes.Clone(good[:4095]), 1)} {
+				if _, err := f.WriteAt(bad, at); err != nil {
+					t.Fatal(err)
+				}
+				h, err := luks.Read(f, 24<<20, luks.Limits{})
+				if err != nil {
+					t.Fatalf("%d bytes, without the copy at %d: %v", size, at, err)
+				}
+				if n := h.Notes(); len(n) != 1 || !strings.Contains(n[0], "LUKS2 header is damaged") {
+					t.Errorf("%d bytes, without the copy at %d: notes %q", size, at, n)
+				}
+				p, err := h.Open(t.Context(), pass(t, "open sesame"))
+				if err != nil {
+					t.Fatal(err)
+				}
+				if !bytes.Equal(p.Key.Bytes(), want) {
+					t.Error("another key")
+				}
+				p.Wipe()
+				if _, err := f.WriteAt(good, at); err != nil {
+					t.Fatal(err)
+				}
+			}
+		}
+	}
+}
+
+// luksgoKey returns the volume key as anatol/luks.go knows it.
+func luksgoKey(t *testing.T, path, passphrase string) []byte {
+	t.Helper()
+	dev, err := luksgo.Open(path)
+	if err != nil {
+		t.Fatal(err)
+	}
+	defer dev.Close()
+	v, err := dev.UnsealVolume(0, []byte(passphrase))
+	if err != nil {
+		t.Fatal(err)
+	}
+	return reflect.ValueOf(v).Elem().FieldByName("key").Bytes()
 }
 
 // dumpKey returns the volume key as cryptsetup knows it.

@@ -278,6 +278,30 @@ func TestManyKeyslots(t *testing.T) {
 	mustCryptsetup(t, "gap", "open", "--test-passphrase", "--key-file=-", path)
 }
 
+// TestSlow: argon2id, for passphrases that people type.
+func TestSlow(t *testing.T) {
+	o := formatOptions
+	o.Slow, o.Limits = true, luks2.Limits{Memory: 8 << 20}
+	d := newDisk()
+	h, err := luks2.Format(d, testSize, pass(t, "first"), o)
+	if err != nil {
+		t.Fatal(err)
+	}
+	if _, err := h.AddKeyslot(t.Context(), d, pass(t, "first"), pass(t, "second"), true); err != nil {
+		t.Fatal(err)
+	}
+	if s := area(d); strings.Count(s, `"kdf":{"type":"argon2id","time":4,"memory":8192,"cpus":4,"salt":`) != 2 {
+		t.Error(s)
+	}
+	path := d.save(t)
+	for _, p := range []string{"first", "second"} {
+		if !opens(t, d, p) {
+			t.Errorf("%s does not open", p)
+		}
+		mustCryptsetup(t, p, "open", "--test-passphrase", "--key-file=-", path)
+	}
+}
+
 // TestPriorities are cryptsetup's: prefer, normal, and ignore.
 func TestPriorities(t *testing.T) {
 	path := twoKeyslots(t).save(t)

@@ -29,6 +29,7 @@ type FormatOptions struct {
 	Flags      []string
 	Slow       bool              // argon2id, for typed passphrases
 	Tokens     []json.RawMessage // ids from 0
+	Limits     Limits            // of argon2id, and of what is read back
 }
 
 // The JSON of a new header, in cryptsetup's order of members.
@@ -149,7 +150,7 @@ func Format(dev Device, size int64, passphrase *secret.Bytes, o FormatOptions) (
 	defer key.Wipe()
 	rand.Read(key.Bytes())
 
-	slot, material, err := newKeyslot(key, passphrase, 2*formatHeader, o.Slow, Limits{})
+	slot, material, err := newKeyslot(key, passphrase, 2*formatHeader, o.Slow, o.Limits)
 	if err != nil {
 		return nil, err
 	}
@@ -170,7 +171,7 @@ func Format(dev Device, size int64, passphrase *secret.Bytes, o FormatOptions) (
 		{"config", encode(jsonConfig{strconv.Itoa(formatHeader - binSize), strconv.Itoa(formatData - 2*formatHeader), o.Flags})},
 	}
 	bin := binary{size: formatHeader, seqid: 1, label: o.Label, uuid: o.UUID, subsystem: o.Subsystem}
-	h, err := rehearse(bin, doc, size, Limits{})
+	h, err := rehearse(bin, doc, size, o.Limits)
 	if err != nil {
 		return nil, err
 	}
@@ -194,7 +195,7 @@ func Format(dev Device, size int64, passphrase *secret.Bytes, o FormatOptions) (
 			return nil, fmt.Errorf("LUKS2 header: %w", err)
 		}
 	}
-	back, err := Read(dev, size, Limits{})
+	back, err := Read(dev, size, o.Limits)
 	if err != nil {
 		return nil, fmt.Errorf("reading back the new LUKS2 header: %w", err)
 	}

@@ -16,6 +16,17 @@ type copyState struct {
 	err    error  // why not
 }
 
+// trouble orders copies that cannot be used: absent, unreadable, damaged.
+func (c copyState) trouble() int {
+	switch {
+	case c.magic:
+		return 2
+	case !errors.Is(c.err, ErrNotLUKS):
+		return 1
+	}
+	return 0
+}
+
 // Read reads and validates the header of a device of size bytes, and the key
 // material of its keyslots: r is not used afterwards. Which copy counts follows
 // cryptsetup, but for one thing: a copy that was written as it is (its checksum is
@@ -37,8 +48,7 @@ func Read(r io.ReaderAt, size int64, lim Limits) (*Header, error) {
 			secondary = c
 			break
 		}
-		// Remember the first trouble: damaged before absent.
-		if secondary.offset == 0 || c.magic && !secondary.magic {
+		if secondary.offset == 0 || c.trouble() > secondary.trouble() {
 			secondary = c
 		}
 	}
@@ -59,8 +69,8 @@ func Read(r io.ReaderAt, size int64, lim Limits) (*Header, error) {
 // noHeader says why neither copy can be used.
 func noHeader(primary, secondary copyState) error {
 	for _, c := range []copyState{primary, secondary} {
-		if !c.magic && !errors.Is(c.err, ErrNotLUKS) {
-			return c.err // unreadable: there might be magic
+		if c.trouble() == 1 {
+			return c.err
 		}
 	}
 	if primary.magic {
