@@ -39,11 +39,11 @@ type Disk struct {
 	Kind       Kind
 	Model      string // trimmed
 	Serial     string // trimmed
-	Attach     string // vendor bytes: "sdf" for EBS; "ephemeral0" for instance store
+	Attach     string // "sdf" for EBS, "ephemeral0" for instance store; from vendor bytes, or see Mapped
 	PartUUID   string // of a partition, lower case
 	Parent     string // of a partition: its disk's name
 	DM         string // of a device-mapper device: its name below /dev/mapper
-	InUse      bool   // has holders (dm, md) or partitions
+	InUse      bool   // has holders (dm, md) or partitions; a mounted file system does not show
 }
 
 // Finder lists and awaits disks. The zero value looks at the running system.

@@ -209,6 +209,9 @@ func TestPhysicalVolume(t *testing.T) {
 	if os.Getuid() != 0 {
 		t.Skip("pvcreate needs root and a loop device; TestForeign has a label made by hand")
 	}
+	if out, err := shell("losetup -f", "").CombinedOutput(); err != nil {
+		t.Skipf("no loop device for pvcreate: %s", out) // in a container
+	}
 	img := filepath.Join(t.TempDir(), "img")
 	must(t, os.WriteFile(img, nil, 0o600))
 	must(t, os.Truncate(img, 64*mib))

@@ -57,14 +57,22 @@ func (f *Finder) disk(dir string) (d Disk, err error) {
 	if err != nil {
 		return d, err
 	}
-	d.Name = strings.ReplaceAll(filepath.Base(dir), "!", "/")
+	d.Name = deviceName(dir)
 	d.Path = filepath.Join(f.dev(), d.Name)
 	number, err := attr(dir, "dev") // absent for hidden devices
 	if err != nil {
 		return d, err
 	}
-	if _, err := fmt.Sscanf(number, "%d:%d", &d.Major, &d.Minor); err != nil {
-		return d, fmt.Errorf("device number %q: %w", number, err)
+	major, minor, _ := strings.Cut(number, ":")
+	for _, n := range []struct {
+		text string
+		to   *uint32
+	}{{major, &d.Major}, {minor, &d.Minor}} {
+		v, err := strconv.ParseUint(n.text, 10, 32)
+		if err != nil {
+			return d, fmt.Errorf("device number %q: %w", number, err)
+		}
+		*n.to = uint32(v)
 	}
 	sectors, err := intAttr(dir, "size") // always in units of 512 bytes
 	if err != nil {
@@ -85,7 +93,7 @@ func (f *Finder) disk(dir string) (d Disk, err error) {
 	whole := dir
 	if has(dir, "partition") {
 		whole = filepath.Dir(dir)
-		d.Parent = filepath.Base(whole)
+		d.Parent = deviceName(whole)
 		d.PartUUID = f.partUUID(dir, whole)
 	}
 	sectorSize, err := intAttr(whole, "queue/logical_block_size")
@@ -109,6 +117,9 @@ func (f *Finder) disk(dir string) (d Disk, err error) {
 	}
 	return d, nil
 }
+
+// deviceName returns the name below /dev; sysfs has "!" for a slash in it.
+func deviceName(dir string) string { return strings.ReplaceAll(filepath.Base(dir), "!", "/") }
 
 // isGone tells that a device disappeared while it was looked at.
 func isGone(err error) bool {

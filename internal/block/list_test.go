@@ -113,6 +113,19 @@ devices/pci/virtio1/block/vda/queue/logical_block_size: 512
 devices/pci/virtio1/block/vda/serial: vol0fedcba9876543210
 class/block/vda -> ../../devices/pci/virtio1/block/vda
 
+devices/pci/cciss!c0d0/dev: 104:0
+devices/pci/cciss!c0d0/size: 8
+devices/pci/cciss!c0d0/ro: 0
+devices/pci/cciss!c0d0/holders/.:
+devices/pci/cciss!c0d0/queue/logical_block_size: 512
+devices/pci/cciss!c0d0/cciss!c0d0p1/dev: 104:1
+devices/pci/cciss!c0d0/cciss!c0d0p1/size: 4
+devices/pci/cciss!c0d0/cciss!c0d0p1/ro: 0
+devices/pci/cciss!c0d0/cciss!c0d0p1/holders/.:
+devices/pci/cciss!c0d0/cciss!c0d0p1/partition: 1
+class/block/cciss!c0d0 -> ../../devices/pci/cciss!c0d0
+class/block/cciss!c0d0p1 -> ../../devices/pci/cciss!c0d0/cciss!c0d0p1
+
 class/block/gone -> ../../devices/that/just/went
 `
 
@@ -128,6 +141,8 @@ func TestList(t *testing.T) {
 		return nil, errors.New("not there, as in QEMU")
 	}}
 	want := []Disk{
+		{Name: "cciss/c0d0", Path: "/dev/cciss/c0d0", Major: 104, Size: 4096, SectorSize: 512, InUse: true},
+		{Name: "cciss/c0d0p1", Path: "/dev/cciss/c0d0p1", Major: 104, Minor: 1, Size: 2048, SectorSize: 512, Parent: "cciss/c0d0"},
 		{Name: "dm-0", Path: "/dev/dm-0", Major: 253, Size: 146451607 * 512, SectorSize: 512, DM: "secretfs"},
 		{Name: "nvme0n1", Path: "/dev/nvme0n1", Major: 259, Size: 8 << 30, SectorSize: 512, Kind: KindEBS,
 			Model: "Amazon Elastic Block Store", Serial: "vol0123456789abcdef0", Attach: "sda1", InUse: true},

@@ -26,7 +26,7 @@ func (f *Finder) partUUID(dir, whole string) string {
 	if err != nil {
 		return ""
 	}
-	disk, err := os.Open(filepath.Join(f.dev(), strings.ReplaceAll(filepath.Base(whole), "!", "/")))
+	disk, err := os.Open(filepath.Join(f.dev(), deviceName(whole)))
 	if err != nil {
 		return ""
 	}

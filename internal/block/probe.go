@@ -2,12 +2,14 @@ package block
 
 import (
 	"bytes"
+	"encoding/binary"
 	"errors"
 	"fmt"
 	"io"
 	"io/fs"
 	"os"
 	"slices"
+	"strings"
 )
 
 const (
@@ -87,7 +89,7 @@ func readImage(r io.ReaderAt, size int64) (*image, error) {
 	for off := int64(0); off < headEnd; off += chunkSize {
 		numbers = append(numbers, off/chunkSize)
 	}
-	for _, off := range append(outside, size-outsideEnd) {
+	for _, off := range slices.Concat(outside, []int64{size - outsideEnd}) {
 		if off >= 0 && off < size {
 			numbers = append(numbers, off/chunkSize)
 		}
@@ -177,25 +179,30 @@ func (img *image) luksPrimary() (Content, bool) {
 	if !bytes.HasPrefix(h, []byte(luksMagic)) {
 		return Content{}, false
 	}
-	version := int(h[6])<<8 | int(h[7])
-	c := Content{Kind: LUKS, UUID: text(h[168:208])}
-	if version >= 2 {
-		c.Label = text(h[24:72])
-	}
-	c.What = describe(fmt.Sprintf("LUKS%d volume", version), c.Label)
-	return c, true
+	return luksContent(h, fmt.Sprintf("LUKS%d volume", binary.BigEndian.Uint16(h[6:]))), true
 }
 
 // luksSecondary looks for a second header at the nine places it may have.
 func (img *image) luksSecondary() (Content, bool) {
 	for off := int64(16 << 10); off <= 4<<20; off *= 2 {
 		if h := img.at(off, luksHeaderSize); bytes.HasPrefix(h, []byte(luksMagic2)) {
-			c := Content{Kind: LUKS, Label: text(h[24:72]), UUID: text(h[168:208])}
-			c.What = describe(fmt.Sprintf("LUKS2 volume without its first header (second at byte %d)", off), c.Label)
-			return c, true
+			return luksContent(h, fmt.Sprintf("LUKS2 volume without its first header (second at byte %d)", off)), true
 		}
 	}
 	return Content{}, false
+}
+
+// luksContent reads label and UUID, unverified.
+func luksContent(h []byte, what string) Content {
+	c := Content{Kind: LUKS, UUID: text(h[168:208])}
+	if strings.Trim(c.UUID, "0123456789abcdefABCDEF-") != "" {
+		c.UUID = "" // it is printed and compared: nothing else has a place there
+	}
+	if binary.BigEndian.Uint16(h[6:]) >= 2 {
+		c.Label = text(h[24:72])
+	}
+	c.What = describe(what, c.Label)
+	return c
 }
 
 // text returns a NUL-padded field.

@@ -120,6 +120,18 @@ func TestProbeQuick(t *testing.T) {
 	}
 }
 
+// TestProbeHostileHeader: what is printed at a console comes from the disk.
+func TestProbeHostileHeader(t *testing.T) {
+	header := make([]byte, 512)
+	copy(header, "LUKS\xba\xbe\x00\x02")
+	copy(header[24:], "\x1b[2Jlabel that is not ended at all by any NUL byte")
+	copy(header[168:], "\x1b]0;uuid that is not ended by NUL either")
+	got := Probe(device(5*mib, 0, string(header)), 5*mib)
+	if got.What != `LUKS2 volume "\x1b[2Jlabel that is not ended at all by any NUL by"` || got.UUID != "" {
+		t.Errorf("Probe = %+v", got)
+	}
+}
+
 // TestSignatures plants each signature alone, at each of its places.
 func TestSignatures(t *testing.T) {
 	for _, size := range []int64{5 * mib, 320*mib + 512*7} {

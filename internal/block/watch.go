@@ -25,18 +25,17 @@ type eventSource interface {
 
 // Watch calls look at once and after each change among the block devices, until
 // look returns true or ctx ends, whose cause it then returns. It listens to the
-// kernel's uevents from before the first listing, so nothing is missed, and it
-// lists again after each burst of them; nothing is polled.
+// kernel's uevents from before the first listing, so nothing is missed, and lists
+// again after each burst of them. A change of what is on a disk is not a change
+// among the block devices.
 //
 // settled tells look that the kernel has finished probing: no more disks will
-// appear unless somebody attaches one. That is so once every controller of disks
-// that EC2 and QEMU have (NVMe, virtio-blk, Xen) has its driver and at least one
-// disk. A controller that is being initialised is waited for as long as ctx
-// allows, because a set of disks must not be taken for complete while one of them
-// is slow; one that has no driver, is dead or shows no disk is given up when no
-// event has come for 3 s. What is settled stays settled.
-//
-// A change of what is on a disk is not a change among the block devices.
+// appear unless somebody attaches one. That is so once every controller of the
+// kinds of disks that EC2 and QEMU have (NVMe, virtio-blk, Xen) has its driver and
+// at least one disk; EC2's have just one. It stays so. An NVMe controller that is
+// being initialised is waited for as long as ctx allows, because a set of disks
+// must not be taken for complete while one of them is slow. A controller that has
+// no driver, is dead or shows no disk is given up when no event has come for 3 s.
 func (f *Finder) Watch(ctx context.Context, look func(disks []Disk, settled bool) (done bool)) error {
 	subscribe := f.subscribe
 	if subscribe == nil {
