@@ -6,10 +6,13 @@ import (
 	"crypto/sha256"
 	"errors"
 	"fmt"
+	"io"
 	"os"
 	"os/exec"
 	"path/filepath"
+	"strconv"
 	"strings"
+	"time"
 
 	"unlock/internal/config"
 	"unlock/internal/ec2sim"
@@ -24,17 +27,23 @@ type scenario struct {
 	config  string
 	faults  []string // of ec2sim
 	plain   bool     // the ciphertext is made by the AWS CLI, without an encryption context
-	disks   []string // what is on each NVMe disk: "blank", "ext4", "luks1", "luks2"
+	disks   []string // what is on each NVMe disk: "blank", "ext4", "luks1", "luks2"; with its size in MiB after a colon, if not 64
 	append  string   // to the kernel command line
 	mistake string   // in the configuration, as the build and the boot tell of it; "": none
 	boots   []boot
 }
 
-// boot is one start of the machine.
+// boot is one start of the machine. The zero value must stop before the pivot
+// and leave the disks as they are.
 type boot struct {
-	script string   // runs after the pivot; "": there must be none, and the disks must stay as they are
-	want   []string // texts on the console
-	check  judge    // may be nil
+	config string        // in place of the scenario's
+	append string        // to the kernel command line, after the scenario's
+	attach []int         // which disks are there, in this order; nil: all
+	script string        // runs after the pivot; "": there must be none
+	cut    string        // power fails when the console shows this; "": it does not
+	after  time.Duration // and that much time has passed
+	want   []string      // texts on the console
+	check  judge         // may be nil
 }
 
 // The S3 object with the ciphertext, and where the image has it in file scenarios.
@@ -45,7 +54,6 @@ const (
 	caFile     = "/etc/unlock/test-ca.pem"
 	fileText   = "kept across boots" // what scripts write to the volume
 	passphrase = "correct horse battery staple 0123456789"
-	diskSize   = 64 << 20 // bytes
 )
 
 // lab is one scenario being run.
@@ -80,80 +88,93 @@ func (l *lab) run(ctx context.Context) error {
 		return err
 	}
 	defer l.cloud.Close()
-	initrd, err := l.prepare(ctx)
-	if err != nil {
+	if err := l.prepare(ctx); err != nil {
 		return fmt.Errorf("preparing: %w", err)
 	}
 	for i, b := range l.boots {
-		if err := l.boot(ctx, initrd, b); err != nil {
+		if err := l.boot(ctx, b); err != nil {
 			return fmt.Errorf("boot %d: %w", i+1, err)
 		}
 	}
 	return nil
 }
 
-// prepare makes keys, ciphertext, disks and the image.
-func (l *lab) prepare(ctx context.Context) (initrd string, err error) {
+// prepare makes keys, ciphertext and disks.
+func (l *lab) prepare(ctx context.Context) error {
 	key, other := l.cloud.CreateKey(), l.cloud.CreateKey()
 	l.expand = strings.NewReplacer("$KEY", key, "$OTHER", other, "$PASSPHRASE", passphrase)
 	ciphertext := l.cloud.Encrypt(key, []byte(passphrase), map[string]string{"purpose": "secretfs"})
 	if l.plain {
+		var err error
 		if ciphertext, err = l.awsEncrypt(ctx, key); err != nil {
-			return "", err
+			return err
 		}
 	}
 	l.cloud.PutObject(bucket, object, ciphertext)
 	for i, content := range l.disks {
 		image := filepath.Join(l.dir, fmt.Sprintf("nvme%d.img", i))
 		if err := makeDisk(ctx, image, content); err != nil {
-			return "", fmt.Errorf("making a disk with %s: %w", content, err)
+			return fmt.Errorf("making a disk with %s: %w", content, err)
 		}
 		l.images = append(l.images, image)
 	}
-	return l.image(ctx, ciphertext)
+	return errors.Join(
+		os.WriteFile(l.file("key.bin"), ciphertext, 0o600),
+		os.WriteFile(l.file("ca.pem"), l.cloud.CA(), 0o600),
+		os.WriteFile(l.file("good.toml"), []byte(l.expand.Replace(s3Key+secretfs)), 0o600),
+	)
 }
 
+func (l *lab) file(name string) string { return filepath.Join(l.dir, name) }
+
 // image builds the initramfs as an administrator does.
-func (l *lab) image(ctx context.Context, ciphertext []byte) (string, error) {
-	at := func(name string) string { return filepath.Join(l.dir, name) }
-	for name, data := range map[string][]byte{
-		"unlock.toml": []byte(l.expand.Replace(l.config)),
-		"good.toml":   []byte(l.expand.Replace(s3Key + secretfs)),
-		"key.bin":     ciphertext,
-		"ca.pem":      l.cloud.CA(),
-	} {
-		if err := os.WriteFile(at(name), data, 0o600); err != nil {
-			return "", err
-		}
+func (l *lab) image(ctx context.Context, conf string) error {
+	if err := os.WriteFile(l.file("unlock.toml"), []byte(l.expand.Replace(conf)), 0o600); err != nil {
+		return err
 	}
 	build := func(conf string, more ...string) error {
 		return tool(ctx, "", append([]string{filepath.Join(l.bin, "unlockctl"), "initramfs",
-			"--kernel", l.kernel.Modules, "--config", at(conf), "-o", at("initrd"),
-			"--file", at("key.bin") + ":" + cipherFile, "--file", at("ca.pem") + ":" + caFile}, more...)...)
+			"--kernel", l.kernel.Modules, "--config", l.file(conf), "-o", l.file("initrd"),
+			"--file", l.file("key.bin") + ":" + cipherFile, "--file", l.file("ca.pem") + ":" + caFile}, more...)...)
 	}
+	err := build("unlock.toml")
 	if l.mistake == "" {
-		return at("initrd"), build("unlock.toml")
+		return err
 	}
 	// The build must refuse what the boot refuses. Put it past the build to see that the boot does.
-	err := build("unlock.toml")
 	if err == nil || !strings.Contains(err.Error(), "exit status 2") || !strings.Contains(err.Error(), l.mistake) {
-		return "", fmt.Errorf("building the image: %w, want exit status 2 and %q", err, l.mistake)
+		return fmt.Errorf("building the image: %w, want exit status 2 and %q", err, l.mistake)
 	}
-	return at("initrd"), build("good.toml", "--file", at("unlock.toml")+":"+config.DefaultFile)
+	return build("good.toml", "--file", l.file("unlock.toml")+":"+config.DefaultFile)
 }
 
-func (l *lab) boot(ctx context.Context, initrd string, b boot) error {
+// attached returns the disks that a boot has. A disk keeps its serial number wherever it is.
+func (l *lab) attached(b boot) []vm.Disk {
+	var all, chosen []vm.Disk
+	for i, image := range l.images {
+		all = append(all, vm.Disk{File: image, Serial: vm.Serial(i)})
+	}
+	if b.attach == nil {
+		return all
+	}
+	for _, i := range b.attach {
+		chosen = append(chosen, all[i])
+	}
+	return chosen
+}
+
+func (l *lab) boot(ctx context.Context, b boot) error {
+	if err := l.image(ctx, cmp.Or(b.config, l.config)); err != nil {
+		return err
+	}
 	before, err := l.sums()
 	if err != nil {
 		return err
 	}
 	m := vm.Machine{
-		Kernel: l.kernel.Image, Initrd: initrd, Root: l.root, Plug: l.cloud.Plug,
-		Append: "root=LABEL=" + vm.RootLabel + " rw loglevel=7 " + l.append,
-		Script: prelude + l.expand.Replace(b.script),
-	}
-	for i, image := range l.images {
-		m.Disks = append(m.Disks, vm.Disk{File: image, Serial: vm.Serial(i)})
+		Kernel: l.kernel.Image, Initrd: l.file("initrd"), Root: l.root, Plug: l.cloud.Plug, Disks: l.attached(b),
+		Append: strings.Join([]string{"root=LABEL=" + vm.RootLabel, "rw loglevel=7", l.append, b.append}, " "),
+		Script: prelude + l.expand.Replace(b.script), Cut: b.cut, CutWait: b.after,
 	}
 	l.console, err = m.Run(ctx)
 	l.consoles = append(l.consoles, l.console...)
@@ -165,22 +186,15 @@ func (l *lab) boot(ctx context.Context, initrd string, b boot) error {
 			return fmt.Errorf("the console does not show %q", want)
 		}
 	}
-	if b.script != "" && !l.console.Contains("script: exit 0") {
+	switch {
+	case b.cut != "" && !l.console.Contains(b.cut):
+		return fmt.Errorf("the console does not show %q, at which power was to fail", b.cut)
+	case b.cut != "":
+	case b.script != "" && !l.console.Contains("script: exit 0"):
 		return errors.New("the script after the pivot did not succeed")
-	}
-	if b.script == "" {
-		after, err := l.sums()
-		switch {
-		case err != nil:
+	case b.script == "":
+		if err := l.refused(before); err != nil {
 			return err
-		case after != before:
-			return errors.New("a disk changed, though the boot was refused")
-		case l.console.Contains("script: begin"):
-			return errors.New("the real root was started, though the boot was refused")
-		case l.console.Contains("Kernel panic"):
-			return errors.New("the kernel panicked")
-		case !l.console.Contains("hint: "):
-			return errors.New("the console gives no hint")
 		}
 	}
 	if b.check != nil {
@@ -189,15 +203,39 @@ func (l *lab) boot(ctx context.Context, initrd string, b boot) error {
 	return nil
 }
 
+// refused checks that a boot stopped with a message and left the disks alone.
+func (l *lab) refused(before string) error {
+	after, err := l.sums()
+	switch {
+	case err != nil:
+		return err
+	case after != before:
+		return errors.New("a disk changed, though the boot was refused")
+	case l.console.Contains("script: begin"):
+		return errors.New("the real root was started, though the boot was refused")
+	case l.console.Contains("Kernel panic"):
+		return errors.New("the kernel panicked")
+	case !l.console.Contains("hint: "):
+		return errors.New("the console gives no hint")
+	}
+	return nil
+}
+
 // sums returns the SHA-256 of each disk.
 func (l *lab) sums() (string, error) {
 	var b strings.Builder
 	for _, image := range l.images {
-		data, err := os.ReadFile(image)
+		f, err := os.Open(image)
 		if err != nil {
 			return "", err
 		}
-		fmt.Fprintf(&b, "%x\n", sha256.Sum256(data))
+		h := sha256.New()
+		_, err = io.Copy(h, f)
+		f.Close()
+		if err != nil {
+			return "", err
+		}
+		fmt.Fprintf(&b, "%x\n", h.Sum(nil))
 	}
 	return b.String(), nil
 }
@@ -208,7 +246,14 @@ func makeDisk(ctx context.Context, image, content string) error {
 	if err != nil {
 		return err
 	}
-	if err := errors.Join(f.Truncate(diskSize), f.Close()); err != nil {
+	content, size, sized := strings.Cut(content, ":")
+	mib := 64
+	if sized {
+		if mib, err = strconv.Atoi(size); err != nil {
+			return err
+		}
+	}
+	if err := errors.Join(f.Truncate(int64(mib)<<20), f.Close()); err != nil {
 		return err
 	}
 	// Key derivation is kept cheap: without hardware virtualisation it takes a

@@ -8,6 +8,7 @@ import (
 	"fmt"
 	"os"
 	"os/signal"
+	"slices"
 	"sync"
 	"syscall"
 	"time"
@@ -21,6 +22,7 @@ import (
 const parallel = 2
 
 type options struct {
+	Group   string   `placeholder:"NAME" help:"Only scenarios of this group: standalone or disks."`
 	List    bool     `help:"Print the names of the scenarios."`
 	Verbose bool     `short:"v" help:"Print every console, not only those of failures."`
 	Bin     string   `default:"bin" placeholder:"DIR" help:"Where unlock and unlockctl are."`
@@ -43,15 +45,15 @@ func main() {
 
 // run reports whether every scenario passed; an error means that none could run.
 func run(ctx context.Context, o options) (bool, error) {
+	chosen, err := choose(o.Group, o.Names)
+	if err != nil {
+		return false, err
+	}
 	if o.List {
-		for _, s := range scenarios {
+		for _, s := range chosen {
 			fmt.Println(s.name)
 		}
 		return true, nil
-	}
-	chosen, err := choose(o.Names)
-	if err != nil {
-		return false, err
 	}
 	kernel, err := vm.Kernel(ctx)
 	if err != nil {
@@ -97,21 +99,37 @@ func run(ctx context.Context, o options) (bool, error) {
 	return failed == 0, nil
 }
 
-func choose(names []string) ([]scenario, error) {
+// groups of scenarios, in the order in which they run.
+var groups = []struct {
+	name      string
+	scenarios []scenario
+}{
+	{"standalone", standalone},
+	{"disks", disks},
+}
+
+// choose returns the scenarios of a group, or of all if it is "", with these
+// names, or with any if there are none.
+func choose(group string, names []string) ([]scenario, error) {
+	var all []scenario
+	for _, g := range groups {
+		if group == "" || group == g.name {
+			all = append(all, g.scenarios...)
+		}
+	}
+	if all == nil {
+		return nil, fmt.Errorf("no group is named %q", group)
+	}
 	if len(names) == 0 {
-		return scenarios, nil
+		return all, nil
 	}
 	var chosen []scenario
 	for _, name := range names {
-		n := len(chosen)
-		for _, s := range scenarios {
-			if s.name == name {
-				chosen = append(chosen, s)
-			}
-		}
-		if len(chosen) == n {
+		i := slices.IndexFunc(all, func(s scenario) bool { return s.name == name })
+		if i < 0 {
 			return nil, fmt.Errorf("no scenario is named %q; --list prints the names", name)
 		}
+		chosen = append(chosen, all[i])
 	}
 	return chosen, nil
 }

@@ -47,7 +47,8 @@ crypt() {
 	dmsetup table --showkeys "$1"
 	dmsetup table --showkeys "$1" | grep -q ':[0-9]*:logon:cryptsetup:'
 }
-mounted() { grep -q "^/dev/[^ ]* /mnt/$1 ext4 " /proc/mounts; }
+# mounted NAME [TYPE]
+mounted() { grep -q "^/dev/[^ ]* /mnt/$1 ${2-ext4} " /proc/mounts; }
 stays_locked() { ! test -e "/dev/mapper/$1"; }
 if test -f /run/unlock/status.json; then grep -E '"(result|peak_rss_bytes|duration_ms)"' /run/unlock/status.json; fi
 `
@@ -67,8 +68,8 @@ cat /mnt/secretfs/file
 `
 )
 
-// scenarios in the order in which they run.
-var scenarios = []scenario{
+// standalone is what the standalone image has to do.
+var standalone = []scenario{
 	{
 		name: "first-boot", config: s3Key + secretfs, disks: []string{"blank"},
 		boots: []boot{{script: writeFile, check: formatted}},

@@ -20,6 +20,7 @@ import (
 	"runtime"
 	"strconv"
 	"strings"
+	"sync/atomic"
 	"syscall"
 	"time"
 )
@@ -28,13 +29,15 @@ import (
 type Machine struct {
 	Kernel  string               // image of the kernel
 	Initrd  string               // image of the initramfs
-	Append  string               // kernel command line, after "console=ttyS0 panic=-1"
+	Append  string               // kernel command line, after "console=ttyS0 panic=-1 no_timer_check"
 	Memory  int                  // MiB; 0: 1024
 	Disks   []Disk               // NVMe disks, in this order
 	Root    string               // ext4 image, seen as /dev/vda; what the machine writes is thrown away; "": none
 	Script  string               // what the image of Root runs after the pivot, seen as /dev/vdb
 	Plug    func(net.Conn) error // serves the network card (QEMU's stream framing) until the connection ends; nil: no card
 	Timeout time.Duration        // 0: 3 min
+	Cut     string               // power fails once the console shows this; "": it does not
+	CutWait time.Duration        // and this much later
 	Output  io.Writer            // gets the console as it comes; may be nil
 }
 
@@ -79,7 +82,7 @@ func (c Console) Contains(text string) bool {
 }
 
 // Run boots the machine and waits until it powers off or reboots, which ends it
-// too. The Console is valid, as far as it goes, even with an error.
+// too, or until its power fails. The Console is valid, as far as it goes, even with an error.
 func (m *Machine) Run(ctx context.Context) (Console, error) {
 	timeout := m.Timeout
 	if timeout == 0 {
@@ -120,8 +123,15 @@ func (m *Machine) Run(ctx context.Context) (Console, error) {
 	if err := cmd.Start(); err != nil {
 		return nil, fmt.Errorf("starting a machine: %w", err)
 	}
-	console := m.read(out, time.Now())
+	var cut atomic.Bool
+	console := m.read(out, time.Now(), func() {
+		cut.Store(true)
+		_ = cmd.Process.Kill() // it may have ended meanwhile
+	})
 	err = cmd.Wait()
+	if cut.Load() {
+		return console, nil
+	}
 	if ctx.Err() != nil {
 		return console, fmt.Errorf("the machine did not end within %v: %w", timeout, ctx.Err())
 	}
@@ -136,7 +146,8 @@ func (m *Machine) args(dir string) ([]string, error) {
 		"-no-user-config", "-nodefaults", "-display", "none", "-no-reboot", "-serial", "stdio",
 		"-M", "q35", "-accel", "tcg,thread=multi", "-cpu", "max", "-smp", "2", "-m", strconv.Itoa(cmp.Or(m.Memory, 1024)),
 		"-device", "virtio-rng-pci",
-		"-kernel", m.Kernel, "-initrd", m.Initrd, "-append", "console=ttyS0 panic=-1 " + m.Append,
+		// On a busy host the kernel takes QEMU's timer for broken, and panics.
+		"-kernel", m.Kernel, "-initrd", m.Initrd, "-append", "console=ttyS0 panic=-1 no_timer_check " + m.Append,
 	}
 	for i, d := range m.Disks {
 		a = append(a, "-drive", fmt.Sprintf("if=none,id=nvme%d,format=raw,file=%s", i, escape(d.File)),
@@ -195,14 +206,23 @@ func (m *Machine) plug(socket string) (unplug func(), err error) {
 	}, nil
 }
 
-func (m *Machine) read(r io.Reader, start time.Time) Console {
+func (m *Machine) read(r io.Reader, start time.Time, cut func()) Console {
 	var c Console
+	var power *time.Timer
+	defer func() {
+		if power != nil {
+			power.Stop()
+		}
+	}()
 	in := bufio.NewReader(r)
 	for {
 		text, err := in.ReadString('\n')
 		if text != "" {
 			l := Line{At: time.Since(start), Text: printable(text)}
 			c = append(c, l)
+			if m.Cut != "" && power == nil && strings.Contains(l.Text, m.Cut) {
+				power = time.AfterFunc(m.CutWait, cut)
+			}
 			if m.Output != nil {
 				fmt.Fprintln(m.Output, l.Text)
 			}

@@ -57,6 +57,19 @@ func TestMachineThatNeverEnds(t *testing.T) {
 	}
 }
 
+func TestPowerCut(t *testing.T) {
+	fakeQEMU(t, "echo before; echo formatting; exec sleep 100")
+	m := Machine{Cut: "formatting", CutWait: 50 * time.Millisecond}
+	c, err := m.Run(t.Context())
+	if err != nil || !c.Contains("before") || c.Tail(1)[0].At > time.Minute {
+		t.Errorf("Run = %v, %v; want the console up to the cut", c, err)
+	}
+	fakeQEMU(t, "echo formatting; exit 3") // ends before its power does
+	if _, err := m.Run(t.Context()); err == nil {
+		t.Error("Run hides how a machine ended before its power was cut")
+	}
+}
+
 func TestFailureOfQEMU(t *testing.T) {
 	fakeQEMU(t, "echo 'no such machine' >&2; exit 1")
 	if _, err := new(Machine).Run(t.Context()); err == nil || !strings.Contains(err.Error(), "no such machine") {
