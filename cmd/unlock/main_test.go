@@ -1,0 +1,82 @@
+package main
+
+import (
+	"errors"
+	"fmt"
+	"strings"
+	"testing"
+
+	"unlock/internal/config"
+	"unlock/internal/unlock"
+)
+
+func TestExitStatus(t *testing.T) {
+	bad := &config.Error{File: "/etc/unlock.toml", Line: 3, Msg: "unknown setting"}
+	refusal := &unlock.Refusal{Volume: &config.Volume{Name: "data"}, Reason: "blank"}
+	for name, row := range map[string]struct {
+		err  error
+		want int
+	}{
+		"success":            {nil, 0},
+		"refusal":            {refusal, 1},
+		"several refusals":   {errors.Join(refusal, refusal), 1},
+		"bad configuration":  {bad, 2},
+		"wrapped, bad":       {fmt.Errorf("loading: %w", bad), 2},
+		"locked and refused": {errors.Join(errors.New("locked"), refusal), 1},
+	} {
+		t.Run(name, func(t *testing.T) {
+			if got := exitStatus(row.err); got != row.want {
+				t.Errorf("exitStatus(%v) = %d, want %d", row.err, got, row.want)
+			}
+		})
+	}
+}
+
+func TestCauses(t *testing.T) {
+	a, b, c := errors.New("a"), errors.New("b"), errors.New("c")
+	for name, row := range map[string]struct {
+		err  error
+		want string
+	}{
+		"one":                 {a, "a"},
+		"joined":              {errors.Join(a, b), "a|b"},
+		"joined in a join":    {errors.Join(errors.Join(a, b), c), "a|b|c"},
+		"several in one line": {fmt.Errorf("x: %w: %w", a, b), "x: a: b"},
+		"wrapped join":        {fmt.Errorf("x: %w", errors.Join(a, b)), "x: a\nb"},
+	} {
+		t.Run(name, func(t *testing.T) {
+			var got []string
+			for _, e := range causes(row.err) {
+				got = append(got, e.Error())
+			}
+			if s := strings.Join(got, "|"); s != row.want {
+				t.Errorf("causes = %q, want %q", s, row.want)
+			}
+		})
+	}
+}
+
+func TestReadLine(t *testing.T) {
+	for name, row := range map[string]struct{ typed, want, err string }{
+		"a line":            {"correct horse\n", "correct horse", ""},
+		"what follows it":   {"one\ntwo\n", "one", ""},
+		"without a newline": {"piped", "piped", ""},
+		"empty":             {"\n", "", ""},
+		"nothing":           {"", "", "EOF"},
+		"too long":          {strings.Repeat("x", maxTyped+1), "", "longer than 512 bytes"},
+	} {
+		t.Run(name, func(t *testing.T) {
+			s, err := readLine(strings.NewReader(row.typed))
+			defer s.Wipe()
+			if row.err != "" {
+				if err == nil || !strings.Contains(err.Error(), row.err) {
+					t.Errorf("readLine = %v, want %q", err, row.err)
+				}
+				return
+			}
+			if err != nil || string(s.Bytes()) != row.want {
+				t.Errorf("readLine = %q, %v, want %q", s.Bytes(), err, row.want)
+			}
+		})
+	}
+}
