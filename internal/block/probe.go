@@ -61,7 +61,7 @@ func Probe(r io.ReaderAt, size int64) Content {
 	case hasSecond:
 		return second
 	case img.firstData >= 0:
-		return Content{Kind: Foreign, What: fmt.Sprintf("data at byte %d", img.firstData)}
+		return Content{Kind: Foreign, What: fmt.Sprintf("data at byte %d", img.firstData), Bare: true}
 	}
 	return Content{Kind: Blank, What: "blank"}
 }

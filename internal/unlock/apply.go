@@ -195,13 +195,16 @@ func (a *Apply) formatMember(s *Step, m *Member, key *key, state luks.State) (*l
 // unchanged looks at the disk once more, now that nobody else can have it.
 func (a *Apply) unchanged(f *os.File, m *Member) error {
 	now := block.Probe(f, m.Disk.Size)
-	if now.Kind != m.Content.Kind || now.Kind != block.Blank && now.Kind != block.LUKS {
-		return fmt.Errorf("it was %s before, but now it is %s", m.Content.What, now.What)
+	if now != m.Content {
+		return fmt.Errorf("%w: it was %s, now it is %s", errOther, m.Content.What, now.What)
 	}
 	if now.Kind == block.Blank {
 		return nil
 	}
 	h, err := luks.Read(f, m.Disk.Size, a.Limits)
+	if m.Begun && errors.Is(err, luks.ErrInterrupted) {
+		return nil
+	}
 	if err != nil {
 		return err
 	}
@@ -210,10 +213,13 @@ func (a *Apply) unchanged(f *os.File, m *Member) error {
 		return err
 	}
 	if !ok || h.UUID() != m.LUKS.UUID || !t.Ephemeral && t.State != luks.StateForming {
-		return errors.New("its LUKS header has changed since it was planned for")
+		return errOther
 	}
 	return nil
 }
+
+// errOther: between planning and doing somebody has written to the disk.
+var errOther = errors.New("what is on it has changed since it was looked at")
 
 // sectorSize is 4096 bytes, eight times fewer initialisation vectors than with
 // 512, where the disk's size allows.

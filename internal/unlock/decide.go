@@ -48,7 +48,7 @@ func decide(s Situation, v *config.Volume, name string, members []*Candidate) (S
 		return Step{}, r
 	}
 
-	blank, foreign := 0, 0 // foreign: LUKS, but not made by unlock
+	blank, foreign := 0, 0 // blank: or nothing but a formatting that was begun; foreign: LUKS, but not made by unlock
 	for _, m := range members {
 		switch {
 		case m.LUKS == nil:
@@ -66,6 +66,9 @@ func decide(s Situation, v *config.Volume, name string, members []*Candidate) (S
 		}
 		return format(s, step), nil
 	case blank == len(members):
+		if v.Format == config.FormatNever && members[0].Begun {
+			return refuse(`set format = "blank" to let unlock begin again`, "its formatting was interrupted, and format is \"never\"")
+		}
 		if v.Format == config.FormatNever {
 			return refuse(`set format = "blank" if unlock may format it`, "blank, and format is \"never\"")
 		}
@@ -168,7 +171,7 @@ func unusable(v *config.Volume, members []*Candidate) *Refusal {
 		switch {
 		case m.Content.Kind == block.Unreadable:
 			return refuse("look at the kernel's messages for the disk; replace the instance if it fails", "cannot be read: %s", m.Content.What)
-		case m.Content.Kind == block.Foreign:
+		case m.Content.Kind == block.Foreign && !m.Begun:
 			return refuse(eraseHint(m.Disk), "it holds %s", m.Content.What)
 		case m.Content.Kind == block.LUKS && m.LUKS == nil:
 			return refuse("cryptsetup luksDump and cryptsetup repair may tell more; nothing was changed", "%v", m.Err)

@@ -108,10 +108,11 @@ func Files(c *config.Config, lim luks.Limits, newroot string) *Plan {
 // Inspect reads what is on a disk.
 func Inspect(f *block.Finder, lim luks.Limits, d block.Disk) *Candidate {
 	c := &Candidate{Disk: d, Content: f.Content(d)}
-	if c.Content.Kind != block.LUKS {
+	if c.Content.Kind != block.LUKS && !c.Content.Bare {
 		return c
 	}
 	c.LUKS, c.Err = readLUKS(d, lim)
+	c.Begun = c.Content.Bare && errors.Is(c.Err, luks.ErrInterrupted)
 	return c
 }
 
@@ -184,8 +185,8 @@ func (s *Step) DiskList() string {
 	var list []string
 	for _, m := range s.Members {
 		what := m.Content.What
-		if m.Content.Kind == block.Blank {
-			what = "blank"
+		if m.Begun {
+			what = "formatting was interrupted"
 		}
 		list = append(list, fmt.Sprintf("%s (%s)", m.Disk.Name, what))
 	}

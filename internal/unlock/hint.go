@@ -31,7 +31,7 @@ func Hint(err error) string {
 		return i.Hint
 	case errors.Is(err, luks.ErrPassphrase):
 		return "KMS gave a key, but it is not this volume's: check the key source, or add the key with unlockctl enroll; nothing was changed"
-	case errors.Is(err, luks.ErrChanged):
+	case errors.Is(err, luks.ErrChanged), errors.Is(err, errOther):
 		return "something else writes to this disk; nothing was formatted"
 	case errors.Is(err, dm.ErrExists):
 		return "another tool has mapped the volume: remove it from crypttab or from rd.luks"

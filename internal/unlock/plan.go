@@ -31,6 +31,7 @@ type Candidate struct {
 	Content block.Content
 	LUKS    *LUKS  // nil unless Content is LUKS and the header is valid
 	Err     error  // why the header is not valid
+	Begun   bool   // unlock was formatting the disk when it was interrupted; no volume is on it
 	File    string // below the new root, if the disk is a loop device over it
 }
 

@@ -50,6 +50,10 @@ func foreignDisk(n int) *Candidate {
 	return &Candidate{Disk: disk(n), Content: block.Content{Kind: block.Foreign, What: "ext4 file system"}}
 }
 
+func begunDisk(n int) *Candidate {
+	return &Candidate{Disk: disk(n), Content: block.Content{Kind: block.Foreign, What: "data at byte 0", Bare: true}, Begun: true}
+}
+
 func situation(v config.Volume, candidates ...*Candidate) Situation {
 	if v.Name == "" {
 		v.Name = "data"
@@ -110,6 +114,12 @@ func TestPlan(t *testing.T) {
 		"blank, never":       {never, []*Candidate{blankDisk(0)}, `refuse: blank, and format is "never"`},
 		"blank, blank":       {onBlank, []*Candidate{blankDisk(0)}, "format data[nvme0=data@0] set new-1/1 mkfs mark"},
 		"blank, ephemeral":   {anew, []*Candidate{blankDisk(0)}, "format data[nvme0=data@0] set new-1/1 mkfs mark"},
+		"begun":              {onBlank, []*Candidate{begunDisk(0)}, "format data[nvme0=data@0] set new-1/1 mkfs mark"},
+		"begun, ephemeral":   {anew, []*Candidate{begunDisk(0)}, "format data[nvme0=data@0] set new-1/1 mkfs mark"},
+		"begun, never":       {never, []*Candidate{begunDisk(0)}, `refuse: its formatting was interrupted, and format is "never"`},
+		"begun and foreign":  {onBlank, []*Candidate{begunDisk(0), foreignDisk(1)}, "refuse: it holds ext4 file system"},
+		"begun and ready":    {onBlank, []*Candidate{begunDisk(0), stripe(1, 1, luks.StateReady)}, "refuse: 1 of 2 disks of the stripe are here"},
+		"begun and forming":  {onBlank, []*Candidate{begunDisk(0), stripe(1, 1, luks.StateForming)}, "format data[nvme0=data_0@0 nvme1=data_1@1] set new-1/2 mkfs mark"},
 		"foreign, never":     {never, []*Candidate{foreignDisk(0)}, "refuse: it holds ext4 file system"},
 		"foreign, blank":     {onBlank, []*Candidate{foreignDisk(0)}, "refuse: it holds ext4 file system"},
 		"foreign, ephemeral": {anew, []*Candidate{foreignDisk(0)}, "refuse: it holds ext4 file system"},
