@@ -84,8 +84,8 @@ var foreign = []struct {
 	{name: "zfs, last label", put: zfsLabel(-256 << 10), want: Foreign, what: "ZFS pool member", blkid: "zfs_member"},
 	{name: "bcache, backing", sh: "make-bcache -B $IMG", want: Foreign, what: "bcache device", blkid: "bcache"},
 	{name: "bcache, cache", sh: "make-bcache -C $IMG", want: Foreign, what: "bcache device", blkid: "bcache"},
-	{name: "drbd 8", sh: "drbdmeta --force 0 v08 $IMG internal create-md", want: Foreign, what: "DRBD metadata", blkid: "drbd"},
-	{name: "drbd 9", sh: "drbdmeta --force 0 v09 $IMG internal create-md 1", want: Foreign, what: "DRBD metadata", blkid: "drbd"},
+	{name: "drbd 8", sh: "drbdmeta --force 208 v08 $IMG internal create-md", want: Foreign, what: "DRBD metadata", blkid: "drbd"},
+	{name: "drbd 9", sh: "drbdmeta --force 209 v09 $IMG internal create-md 1", want: Foreign, what: "DRBD metadata", blkid: "drbd"},
 	{name: "intel raid", put: at(-1024, "Intel Raid ISM Cfg Sig. 1.2.02"), want: Foreign, what: "Intel RAID member", blkid: "isw_raid_member"},
 	{name: "promise raid, 1.5 MiB from the end", put: at(-3087*512, "Promise Technology, Inc."), want: Foreign, what: "Promise FastTrak RAID member", blkid: "promise_fasttrack_raid_member"},
 	{name: "ddf raid", put: at(-512, "\xde\x11\xde\x11"), want: Foreign, what: "DDF RAID member"},
@@ -263,7 +263,7 @@ func TestBlkidKnows(t *testing.T) {
 // even where they are not on the path of the user who runs the test.
 func shell(script, img string) *exec.Cmd {
 	cmd := exec.Command("sh", "-c", script)
-	cmd.Env = append(os.Environ(), "IMG="+img, "DIR="+filepath.Dir(img), "PATH="+os.Getenv("PATH")+":/usr/sbin:/sbin")
+	cmd.Env = append(os.Environ(), "IMG="+img, "DIR="+filepath.Dir(img), "HOME="+filepath.Dir(img), "PATH="+os.Getenv("PATH")+":/usr/sbin:/sbin")
 	return cmd
 }
 

@@ -134,20 +134,19 @@ func TestProbeHostileHeader(t *testing.T) {
 
 // TestSignatures plants each signature alone, at each of its places.
 func TestSignatures(t *testing.T) {
-	for _, size := range []int64{5 * mib, 320*mib + 512*7} {
-		for _, s := range signatures(size) {
-			for _, off := range s.at {
-				if off < 0 {
-					off += size
-				}
-				data := s.magic
-				if s.name == "MBR partition table" { // its condition
-					off, data = 446, "\x80\x00\x00\x00\x83\x00\x00\x00\x01\x00\x00\x00\x01\x00\x00\x00"+strings.Repeat("\x00", 48)+data
-				}
-				got := Probe(device(size, off, data), size)
-				if want, _, _ := strings.Cut(s.name, " "); got.Kind != Foreign || s.also == nil && !strings.HasPrefix(got.What, want) {
-					t.Errorf("Probe of %s at byte %d of %d = %v (%s)", s.name, off, size, got.Kind, got.What)
-				}
+	const size = 320*mib + 7*512
+	for _, s := range signatures(size) {
+		for _, off := range s.at {
+			if off < 0 {
+				off += size
+			}
+			data := s.magic
+			if s.name == "MBR partition table" { // its condition
+				off, data = 446, "\x80\x00\x00\x00\x83\x00\x00\x00\x01\x00\x00\x00\x01\x00\x00\x00"+strings.Repeat("\x00", 48)+data
+			}
+			got := Probe(device(size, off, data), size)
+			if want, _, _ := strings.Cut(s.name, " "); got.Kind != Foreign || s.also == nil && !strings.HasPrefix(got.What, want) {
+				t.Errorf("Probe of %s at byte %d of %d = %v (%s)", s.name, off, size, got.Kind, got.What)
 			}
 		}
 	}
