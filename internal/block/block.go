@@ -84,5 +84,5 @@ type Content struct {
 	What  string // for people: "ext4 file system \"data\"", "data at byte 4096", "reading byte 0: input/output error"
 	Label string // of a file system or LUKS header
 	UUID  string
-	Bare  bool // foreign only because bytes are not zero; no signature is there
+	Bare  bool // foreign, but without a signature: anybody's raw data, or a formatting that was begun
 }

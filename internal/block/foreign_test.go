@@ -186,7 +186,13 @@ func TestForeign(t *testing.T) {
 			if got.Kind != test.want || !strings.HasPrefix(got.What, test.what) || got.Label != test.label {
 				t.Errorf("Content = %+v, want %v (%s…)", got, test.want, test.what)
 			}
+			if bare := strings.HasPrefix(got.What, "data at byte"); got.Bare != bare {
+				t.Errorf("Bare = %t, want %t", got.Bare, bare)
+			}
 			names, uuid := blkid(t, img)
+			if got.Bare && len(names) > 0 {
+				t.Errorf("bare, but blkid finds %q", names)
+			}
 			if got.Kind == Blank && len(names) > 0 {
 				t.Errorf("blank, but blkid finds %q", names)
 			}

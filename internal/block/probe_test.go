@@ -77,6 +77,9 @@ func TestProbeRule(t *testing.T) {
 	} {
 		t.Run(test.name, func(t *testing.T) {
 			got := Probe(device(test.size, test.at, test.data), test.size)
+			if bare := strings.HasPrefix(test.what, "data at byte"); got.Bare != bare {
+				t.Errorf("Bare = %t, want %t", got.Bare, bare)
+			}
 			if got.Kind != test.want || got.What != test.what {
 				t.Errorf("Probe = %v (%s), want %v (%s)", got.Kind, got.What, test.want, test.what)
 			}
@@ -145,7 +148,7 @@ func TestSignatures(t *testing.T) {
 				off, data = 446, "\x80\x00\x00\x00\x83\x00\x00\x00\x01\x00\x00\x00\x01\x00\x00\x00"+strings.Repeat("\x00", 48)+data
 			}
 			got := Probe(device(size, off, data), size)
-			if want, _, _ := strings.Cut(s.name, " "); got.Kind != Foreign || s.also == nil && !strings.HasPrefix(got.What, want) {
+			if want, _, _ := strings.Cut(s.name, " "); got.Kind != Foreign || got.Bare || s.also == nil && !strings.HasPrefix(got.What, want) {
 				t.Errorf("Probe of %s at byte %d of %d = %v (%s)", s.name, off, size, got.Kind, got.What)
 			}
 		}

@@ -3,7 +3,8 @@ package block
 import "encoding/binary"
 
 // signature is a mark of somebody's data. Only those outside the first and last
-// MiB decide whether a disk is blank; the others serve to name what is there.
+// MiB decide whether a disk is blank; the others name what is there, and tell it
+// from Bare content.
 type signature struct {
 	name  string // for people
 	magic string
@@ -21,7 +22,8 @@ type field struct {
 // weak tells that the magic is found in random data too often to mean much.
 func (s signature) weak() bool { return len(s.magic) < 4 && s.also == nil }
 
-// signatures returns what libblkid knows, for a device of size bytes: containers
+// signatures returns what libblkid knows, for a device of size bytes, but for what
+// has hardly a magic (VIA and JMicron RAID, Atari and DASD partitions): containers
 // first, then file systems, then partition tables, those with the shortest magic
 // last. Offsets and magics are those of libblkid's superblocks/ and partitions/.
 func signatures(size int64) []signature {
