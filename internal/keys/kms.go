@@ -111,7 +111,10 @@ func (c *Client) kms(ctx context.Context, keys []string, r request, do func(cont
 
 					DisableClockSkewCorrection: true,
 				})
-				used, meta, err := do(ctx, client, arn)
+				var used string
+				var meta middleware.Metadata
+				var err error
+				secret.Do(func() { used, meta, err = do(ctx, client, arn) }) // the SDK makes strings of plaintexts
 				if err != nil {
 					return kmsError(err)
 				}

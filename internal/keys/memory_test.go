@@ -1,0 +1,168 @@
+package keys_test
+
+import (
+	"bufio"
+	"bytes"
+	"context"
+	"crypto/rand"
+	"crypto/x509"
+	"encoding/base64"
+	"encoding/hex"
+	"encoding/json"
+	"fmt"
+	"io"
+	"net"
+	"net/http"
+	"net/http/httptest"
+	"os"
+	"os/exec"
+	"runtime"
+	"strings"
+	"testing"
+
+	"unlock/internal/config"
+	"unlock/internal/keys"
+)
+
+// kmsProcess, when set in the environment, has the test binary be a KMS in a
+// process of its own, so that its copies of the plaintext are not found here.
+const kmsProcess = "UNLOCK_TEST_KMS"
+
+func TestMain(m *testing.M) {
+	if os.Getenv(kmsProcess) != "" {
+		serveKMS()
+		return
+	}
+	os.Exit(m.Run())
+}
+
+// masked hides the plaintext from a search through the memory of this process.
+func masked(b []byte) []byte {
+	m := make([]byte, len(b))
+	for i := range b {
+		m[i] = b[i] ^ 0xa5
+	}
+	return m
+}
+
+// serveKMS prints its address, its certificate and the masked plaintext, and
+// serves until its standard input ends.
+func serveKMS() {
+	plaintext := make([]byte, 48)
+	rand.Read(plaintext)
+	for i := range plaintext {
+		plaintext[i] |= 0x80 // no newline
+	}
+	srv := httptest.NewTLSServer(http.HandlerFunc(func(w http.ResponseWriter, r *http.Request) {
+		json.NewEncoder(w).Encode(map[string]any{"KeyId": arn, "Plaintext": plaintext, "Padding": strings.Repeat("x", 6000)})
+	}))
+	fmt.Println(srv.Listener.Addr(), hex.EncodeToString(srv.Certificate().Raw), hex.EncodeToString(masked(plaintext)),
+		hex.EncodeToString(masked([]byte(base64.StdEncoding.EncodeToString(plaintext)))))
+	io.Copy(io.Discard, os.Stdin)
+	srv.Close()
+}
+
+// TestMemory searches the memory of this process for the plaintext that KMS sent,
+// as it is and as base64, after all that is ours to wipe has been wiped.
+func TestMemory(t *testing.T) {
+	cmd := exec.Command(os.Args[0])
+	cmd.Env = append(os.Environ(), kmsProcess+"=1")
+	stdin, err := cmd.StdinPipe()
+	if err != nil {
+		t.Fatal(err)
+	}
+	stdout, err := cmd.StdoutPipe()
+	if err != nil {
+		t.Fatal(err)
+	}
+	if err := cmd.Start(); err != nil {
+		t.Fatal(err)
+	}
+	defer cmd.Wait()
+	defer stdin.Close()
+	line, err := bufio.NewReader(stdout).ReadString('\n')
+	if err != nil {
+		t.Fatal(err)
+	}
+	said := strings.Fields(line)
+	der, _ := hex.DecodeString(said[1])
+	raw, _ := hex.DecodeString(said[2])
+	text, _ := hex.DecodeString(said[3])
+	cert, err := x509.ParseCertificate(der)
+	if err != nil {
+		t.Fatal(err)
+	}
+	roots := x509.NewCertPool()
+	roots.AddCert(cert)
+	client, err := keys.New(keys.Options{
+		Identity: role, Roots: roots, AWS: config.AWS{Endpoint: map[string]string{"kms": "https://example.com"}},
+		Dial: func(ctx context.Context, network, _ string) (net.Conn, error) {
+			return (&net.Dialer{}).DialContext(ctx, network, said[0])
+		},
+	})
+	if err != nil {
+		t.Fatal(err)
+	}
+	s, _, err := client.Open(t.Context(), config.Key{Source: file(t), KMSKeys: []string{arn}})
+	if err != nil {
+		t.Fatal(err)
+	}
+	if n := copies(t, raw); n == 0 {
+		t.Error("the plaintext is not found where it must be: the search is broken")
+	}
+	s.Wipe()
+	client.Close()
+	runtime.GC() // has runtime/secret erase, where the toolchain has it
+	runtime.GC()
+	if n := copies(t, raw); n != 0 {
+		t.Errorf("%d copies of the plaintext are left, want none", n)
+	}
+	n := copies(t, text)
+	t.Logf("%d copies of the plaintext's base64 text are left", n)
+	if n > sdkCopies {
+		t.Errorf("%d copies of the plaintext's base64 text are left, want %d at most", n, sdkCopies)
+	}
+}
+
+// copies counts how often what is masked lies in the writable memory of this
+// process.
+func copies(t *testing.T, mask []byte) int {
+	t.Helper()
+	maps, err := os.ReadFile("/proc/self/maps")
+	if err != nil {
+		t.Fatal(err)
+	}
+	mem, err := os.Open("/proc/self/mem")
+	if err != nil {
+		t.Fatal(err)
+	}
+	defer mem.Close()
+	n := 0
+	key := []byte{mask[0] ^ 0xa5, mask[1] ^ 0xa5, mask[2] ^ 0xa5, mask[3] ^ 0xa5}
+	buf := make([]byte, 1<<20)
+	for line := range strings.Lines(string(maps)) {
+		var from, to int64
+		var mode string
+		if _, err := fmt.Sscanf(line, "%x-%x %s", &from, &to, &mode); err != nil || !strings.HasPrefix(mode, "rw") || strings.Contains(line, "[v") {
+			continue
+		}
+		for at := from; at < to; at += int64(len(buf) - len(mask)) {
+			chunk := buf[:min(int64(len(buf)), to-at)]
+			if _, err := mem.ReadAt(chunk, at); err != nil {
+				break
+			}
+			for rest := chunk; ; {
+				i := bytes.Index(rest, key)
+				if i < 0 || len(rest)-i < len(mask) {
+					break
+				}
+				if bytes.Equal(masked(rest[i:i+len(mask)]), mask) {
+					n++
+				}
+				rest = rest[i+1:]
+			}
+			clear(chunk)
+		}
+	}
+	return n
+}
