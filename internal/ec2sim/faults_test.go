@@ -116,9 +116,9 @@ func doResolve(t *testing.T, m *machine) string {
 	return strings.Join(addrs, " ")
 }
 
-// doDial connects to IMDS within 300 ms.
+// doDial connects to IMDS within a second.
 func doDial(t *testing.T, m *machine) string {
-	ctx, cancel := context.WithTimeout(t.Context(), 300*time.Millisecond)
+	ctx, cancel := context.WithTimeout(t.Context(), time.Second)
 	defer cancel()
 	conn, err := m.DialContext(ctx, "tcp", "169.254.169.254:80")
 	if err != nil {
@@ -152,9 +152,9 @@ func TestFaults(t *testing.T) {
 		{"", doSSM, []string{"200 parameter"}, 0},
 		{"", doDial, []string{"connected"}, 0},
 
-		{"link-down", doDial, []string{"error"}, 300 * ms},
+		{"link-down", doDial, []string{"error"}, 1000 * ms},
 		{"link-down:100ms", doDHCP, []string{lease}, 100 * ms},
-		{"loss:100", doDial, []string{"error"}, 300 * ms},
+		{"loss:100", doDial, []string{"error"}, 1000 * ms},
 		{"loss:0", doDial, []string{"connected"}, 0},
 
 		{"dhcp-silent", doDHCP, []string{"error"}, 700 * ms},
@@ -187,9 +187,9 @@ func TestFaults(t *testing.T) {
 		{"no-role", doIMDS, []string{"404"}, 0},
 		{"role-late:150ms", func(t *testing.T, m *machine) string {
 			got := doIMDS(t, m)
-			time.Sleep(100 * time.Millisecond)
+			time.Sleep(160 * ms)
 			return got
-		}, []string{"404", "404", role}, 150 * ms},
+		}, []string{"404", role}, 150 * ms},
 		{"creds-expired", doRoleKMS, []string{"400 {\"__type\":\"ExpiredTokenException\""}, 0},
 
 		{"clock-skew:1h", doRoleKMS, []string{"400 {\"__type\":\"InvalidSignatureException\",\"message\":\"Signature expired: "}, 0},

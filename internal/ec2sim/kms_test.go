@@ -24,6 +24,7 @@ func TestKMSRefusals(t *testing.T) {
 	ofDisabled, ofDeleted := c.Encrypt(disabled, []byte("x"), nil), c.Encrypt(deleted, []byte("x"), nil)
 	c.DisableKey(disabled, true)
 	c.ScheduleKeyDeletion(deleted, true)
+	european := c.CreateMultiRegionKey("eu-west-1")[0]
 	foreign := newCloud(t, ec2sim.Config{})
 	type params = map[string]any
 	for name, tt := range map[string]struct {
@@ -48,6 +49,8 @@ func TestKMSRefusals(t *testing.T) {
 		"key of another account":   {"Decrypt", params{"CiphertextBlob": blob, "KeyId": strings.Replace(key, "111122223333", "444455556666", 1)}, `"NotFoundException"`},
 		"absent alias":             {"Decrypt", params{"CiphertextBlob": blob, "KeyId": "alias/absent"}, `"message":"Alias arn:aws:kms:us-east-1:111122223333:alias/absent is not found."`},
 		"ciphertext of an unknown": {"Decrypt", params{"CiphertextBlob": foreign.Encrypt(foreign.CreateKey(), []byte("x"), nil)}, `"AccessDeniedException","message":"The ciphertext refers to a customer master key that does not exist`},
+		"ciphertext of a region":   {"Decrypt", params{"CiphertextBlob": c.Encrypt(european, []byte("x"), nil)}, `"AccessDeniedException","message":"The ciphertext refers to a customer master key that does not exist`},
+		"key absent in the region": {"DescribeKey", params{"KeyId": european[strings.Index(european, "/")+1:]}, `"NotFoundException"`},
 		"disabled":                 {"Decrypt", params{"CiphertextBlob": ofDisabled}, `{"__type":"DisabledException","message":"` + disabled + ` is disabled."}`},
 		"pending deletion":         {"Decrypt", params{"CiphertextBlob": ofDeleted}, `{"__type":"KMSInvalidStateException","message":"` + deleted + ` is pending deletion."}`},
 		"generate when disabled":   {"GenerateDataKey", params{"KeyId": disabled, "KeySpec": "AES_256"}, `"DisabledException"`},

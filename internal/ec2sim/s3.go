@@ -271,7 +271,11 @@ func (c *Cloud) s3AuthError(e *authError) *s3Error {
 	case authExpired:
 		return bad("ExpiredToken", "The provided token has expired.")
 	case authWrongScope:
-		return bad("AuthorizationHeaderMalformed", "The authorization header is malformed; "+e.message, "Region", e.region)
+		refused := bad("AuthorizationHeaderMalformed", "The authorization header is malformed; "+e.message)
+		if e.region != "" {
+			refused.detail = []string{"Region", e.region}
+		}
+		return refused
 	case authSkew:
 		return forbidden("RequestTimeTooSkewed", "The difference between the request time and the current time is too large.",
 			"RequestTime", e.signedAt.Format(sigTime), "ServerTime", c.now().Format(time.RFC3339), "MaxAllowedSkewMilliseconds", "900000")

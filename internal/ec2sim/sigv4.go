@@ -46,7 +46,7 @@ const (
 	authUnknownKey                          // no such access key
 	authBadToken                            // the session token is not that of the access key
 	authExpired                             // the session has ended
-	authWrongScope                          // signed for another region or service
+	authWrongScope                          // signed for another region, service or day
 	authSkew                                // signed too long ago or in the future
 	authMismatch                            // the signature is wrong
 	authPayloadHash                         // the body is not what was signed
@@ -61,7 +61,7 @@ type authError struct {
 
 	accessKey, signature, stringToSign, canonical string // for authMismatch
 	signedAt                                      time.Time
-	region                                        string // for authWrongScope: what would be right
+	region                                        string // for authWrongScope: the right region, if that is it
 }
 
 func (e *authError) Error() string { return fmt.Sprintf("refused (%d): %s", e.problem, e.message) }
@@ -209,7 +209,7 @@ func (c *Cloud) checkTime(r *http.Request, auth authorization, service string) (
 		return signedAt, e
 	}
 	if day := signedAt.Format("20060102"); day != auth.date {
-		return signedAt, &authError{problem: authIncomplete, message: fmt.Sprintf("Date in Credential scope does not match YYYYMMDD from ISO-8601 version of date from HTTP: '%s' != '%s'", auth.date, day)}
+		return signedAt, &authError{problem: authWrongScope, message: fmt.Sprintf("Date in Credential scope does not match YYYYMMDD from ISO-8601 version of date from HTTP: '%s' != '%s'", auth.date, day)}
 	}
 	return signedAt, nil
 }

@@ -115,6 +115,7 @@ func TestRefusedSignatures(t *testing.T) {
 		"query changed":          {creds: role, change: func(r *http.Request) { r.URL.RawQuery += "&c=d" }, kms: mismatch, s3: noMatch},
 		"path changed":           {creds: role, change: func(r *http.Request) { r.URL.Path += "x" }, kms: mismatch, s3: noMatch},
 		"date changed":           {creds: role, change: header("X-Amz-Date", time.Now().UTC().Add(time.Minute).Format("20060102T150405Z")), kms: mismatch, s3: noMatch},
+		"scope of another day":   {creds: role, change: authorization(time.Now().UTC().Format("/20060102/"), "/20200101/"), kms: "Date in Credential scope does not match", s3: "AuthorizationHeaderMalformed"},
 		"other region":           {creds: role, region: "eu-west-1", kms: mismatch, s3: "AuthorizationHeaderMalformed"},
 		"other service":          {creds: role, service: "ssm", kms: mismatch, s3: "AuthorizationHeaderMalformed"},
 		"unknown access key":     {creds: unknown, kms: "UnrecognizedClientException", s3: "InvalidAccessKeyId"},

@@ -274,6 +274,48 @@ func TestDHCP(t *testing.T) {
 	}
 }
 
+// TestOrder: frames that wait at the same time arrive as they were sent.
+func TestOrder(t *testing.T) {
+	t.Parallel()
+	c := newCloud(t, ec2sim.Config{RTT: 50 * time.Millisecond})
+	g, err := c.BareGuest()
+	if err != nil {
+		t.Fatal(err)
+	}
+	conn, mac, err := g.ListenDHCP()
+	if err != nil {
+		t.Fatal(err)
+	}
+	defer conn.Close()
+	var sent, received []byte
+	for i := range byte(10) {
+		msg, err := dhcpv4.NewDiscovery(mac, dhcpv4.WithTransactionID(dhcpv4.TransactionID{i}))
+		if err != nil {
+			t.Fatal(err)
+		}
+		sent = append(sent, i)
+		if _, err := conn.WriteTo(msg.ToBytes(), &net.UDPAddr{IP: net.IPv4bcast, Port: 67}); err != nil {
+			t.Fatal(err)
+		}
+	}
+	conn.SetReadDeadline(time.Now().Add(10 * time.Second))
+	for range sent {
+		b := make([]byte, 1500)
+		n, _, err := conn.ReadFrom(b)
+		if err != nil {
+			t.Fatal(err)
+		}
+		offer, err := dhcpv4.FromBytes(b[:n])
+		if err != nil {
+			t.Fatal(err)
+		}
+		received = append(received, offer.TransactionID[0])
+	}
+	if !slices.Equal(received, sent) {
+		t.Errorf("received %v, want %v", received, sent)
+	}
+}
+
 func TestGuestAddresses(t *testing.T) {
 	t.Parallel()
 	m := newMachine(t, ec2sim.Config{})
