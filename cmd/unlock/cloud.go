@@ -23,6 +23,7 @@ type cloud struct {
 	once    sync.Once
 	ready   chan struct{} // closed when client or err is set
 	network *netup.Network
+	imds    *ec2.Client
 	client  *keys.Client
 	err     error
 	warm    sync.WaitGroup
@@ -47,6 +48,16 @@ func (c *cloud) keys() unlock.Keys {
 		return offline{c.err}
 	}
 	return c.client
+}
+
+// blockDevices asks IMDS for the instance's block device mapping.
+func (c *cloud) blockDevices(ctx context.Context) (map[string]string, error) {
+	c.start(ctx)
+	<-c.ready
+	if c.err != nil {
+		return nil, c.err
+	}
+	return c.imds.BlockDevices(ctx)
 }
 
 // offline is a source of no keys.
@@ -78,16 +89,16 @@ func (c *cloud) up(ctx context.Context) error {
 	} else {
 		logf(levelInfo, "network: %s %s by %s, DNS %v", n.Interface, n.Address, n.Router, n.DNS)
 	}
-	imds := ec2.New(ec2.Options{Endpoint: c.cfg.AWS.Endpoint["imds"], Log: warn})
+	c.imds = ec2.New(ec2.Options{Endpoint: c.cfg.AWS.Endpoint["imds"], Log: warn})
 	c.client, err = keys.New(keys.Options{
 		Identity: func(ctx context.Context) (role ec2.Role, err error) {
 			err = c.rec.Step("credentials", "", func() error {
-				role, err = imds.Role(ctx)
+				role, err = c.imds.Role(ctx)
 				return err
 			})
 			return role, err
 		},
-		Region: imds.Region,
+		Region: c.imds.Region,
 		Dial:   n.Dial,
 		AWS:    c.cfg.AWS,
 		Log:    warn,

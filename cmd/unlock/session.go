@@ -81,7 +81,8 @@ func (s *session) disks(ctx context.Context) error {
 		logf(levelWarning, "skipped (rd.unlock=0)")
 		return nil
 	}
-	search := unlock.Search{Config: s.cfg, Finder: &block.Finder{}, Active: s.active(), Promising: func() { s.cloud.start(ctx) }}
+	search := unlock.Search{Config: s.cfg, Finder: &block.Finder{}, Active: s.active(),
+		Mapping: s.cloud.blockDevices, Promising: func() { s.cloud.start(ctx) }}
 	var plan *unlock.Plan
 	err := s.rec.Step("disks", "", func() (err error) {
 		plan, err = search.Run(ctx)

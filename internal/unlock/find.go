@@ -21,12 +21,16 @@ type Search struct {
 	Finder *block.Finder
 	Limits luks.Limits
 	Active map[string]string // as in Situation
+	// Mapping asks IMDS which disk is which (block-device-mapping), where the disks
+	// themselves do not tell: on Xen. It is called at most once.
+	Mapping func(ctx context.Context) (map[string]string, error)
 	// Promising, if not nil, is called once while disks are still awaited, when
 	// those found so far will need a key and none of them is to be refused: the
 	// network may start.
 	Promising func()
 
-	seen map[string]*Candidate
+	seen    map[string]*Candidate
+	mapping map[string]string
 }
 
 // Run waits until every volume has its disks, or none of those missing can be
@@ -35,12 +39,14 @@ type Search struct {
 func (s *Search) Run(ctx context.Context) (*Plan, error) {
 	s.seen = map[string]*Candidate{}
 	var found []*Candidate
+	var asked error
 	err := s.Finder.Watch(ctx, func(disks []block.Disk, settled bool) bool {
-		found = found[:0]
-		for _, d := range disks {
-			if Relevant(s.Config, d) {
-				found = append(found, s.inspect(d))
+		found = s.candidates(disks)
+		if settled && s.mapping == nil && s.ambiguous(disks, found) {
+			if s.mapping, asked = s.Mapping(ctx); asked != nil {
+				return true
 			}
+			found = s.candidates(disks)
 		}
 		if s.complete(found, settled) {
 			return true
@@ -54,6 +60,9 @@ func (s *Search) Run(ctx context.Context) (*Plan, error) {
 	if err != nil && !errors.Is(err, context.DeadlineExceeded) {
 		return nil, fmt.Errorf("waiting for disks: %w", err)
 	}
+	if asked != nil {
+		return nil, fmt.Errorf("asking which disk is which: %w", asked)
+	}
 	p := MakePlan(Situation{Config: s.Config, Candidates: found, Active: s.Active, NewUUID: newUUID})
 	p.Absent = slices.DeleteFunc(p.Absent, func(v *config.Volume) bool { return v.Device.Kind == config.SelectFile })
 	for _, v := range p.Absent {
@@ -65,6 +74,36 @@ func (s *Search) Run(ctx context.Context) (*Plan, error) {
 		}
 	}
 	return p, nil
+}
+
+// candidates inspects the disks that matter.
+func (s *Search) candidates(disks []block.Disk) []*Candidate {
+	var found []*Candidate
+	for _, d := range block.Mapped(disks, s.mapping) {
+		if Relevant(s.Config, d) {
+			found = append(found, s.inspect(d))
+		}
+	}
+	return found
+}
+
+// ambiguous reports whether a volume lacks disks that IMDS might find among those
+// here: on Xen disks are xvd*, and say nothing of themselves. (An EBS volume may
+// also be virtio's vd*, as other hypervisors with an EC2 interface have them.)
+func (s *Search) ambiguous(disks []block.Disk, found []*Candidate) bool {
+	for i := range s.Config.Volumes {
+		v := &s.Config.Volumes[i]
+		ebs := v.Device.Kind == config.SelectEBS
+		if !ebs && v.Device.Kind != config.SelectInstanceStore || len(Select(v, found)) > 0 {
+			continue
+		}
+		for _, d := range disks {
+			if d.Parent == "" && d.Kind == block.KindOther && (strings.HasPrefix(d.Name, "xvd") || ebs && strings.HasPrefix(d.Name, "vd")) {
+				return true
+			}
+		}
+	}
+	return false
 }
 
 // inspect reads a disk once.
