@@ -13,6 +13,7 @@ import (
 
 	"unlock/internal/block"
 	"unlock/internal/config"
+	"unlock/internal/fsys"
 )
 
 // rootPatience is how long a root device may take to appear where rootwait does
@@ -110,14 +111,11 @@ func contents(match func(block.Content) bool) func(block.Disk) bool {
 
 func mountRoot(device, cmdline string) error {
 	fstype, _ := config.Setting(cmdline, "rootfstype")
-	data, _ := config.Setting(cmdline, "rootflags")
-	flags := uintptr(unix.MS_RDONLY | unix.MS_SILENT) // read-only unless rw comes last, as the kernel has it
+	options, _ := config.Setting(cmdline, "rootflags")
+	mode := "ro" // unless rw comes last, as the kernel has it
 	for _, s := range config.Settings(cmdline) {
-		switch s {
-		case "ro":
-			flags |= unix.MS_RDONLY
-		case "rw":
-			flags &^= unix.MS_RDONLY
+		if s == "ro" || s == "rw" {
+			mode = s
 		}
 	}
 	types := strings.FieldsFunc(fstype, func(r rune) bool { return r == ',' })
@@ -132,13 +130,13 @@ func mountRoot(device, cmdline string) error {
 		if err := loadList(moduleList + "." + t); err != nil {
 			errs = append(errs, err)
 		}
-		err := unix.Mount(device, Root, t, flags, data)
+		err := fsys.Mount(device, "/", Root, t, mode+","+options)
 		if err == nil {
 			return nil
 		}
-		if len(types) <= 1 || !errors.Is(err, unix.EINVAL) && !errors.Is(err, unix.ENODEV) {
-			errs = append(errs, fmt.Errorf("mounting root %s as %s: %w", device, t, err))
-			return errors.Join(errs...)
+		// These mean "another type"; what else goes wrong would go wrong with each.
+		if len(types) == 1 || !errors.Is(err, unix.EINVAL) && !errors.Is(err, unix.ENODEV) {
+			return errors.Join(append(errs, fmt.Errorf("root as %s: %w", t, err))...)
 		}
 	}
 	return errors.Join(append(errs, fmt.Errorf("mounting root %s: it is none of %s", device, strings.Join(types, ", ")))...)

@@ -1,5 +1,7 @@
 package main
 
+import "unlock/internal/vm"
+
 // Parts of configurations.
 const (
 	s3Key = `
@@ -50,6 +52,8 @@ crypt() {
 # mounted NAME [TYPE]
 mounted() { grep -q "^/dev/[^ ]* /mnt/$1 ${2-ext4} " /proc/mounts; }
 stays_locked() { ! test -e "/dev/mapper/$1"; }
+# The real system's programs may dump core, as if there had been no initramfs.
+test "$(ulimit -Hc)" = unlimited
 if test -f /run/unlock/status.json; then grep -E '"(result|peak_rss_bytes|duration_ms)"' /run/unlock/status.json; fi
 `
 
@@ -72,13 +76,13 @@ cat /mnt/secretfs/file
 var standalone = []scenario{
 	{
 		name: "first-boot", config: s3Key + secretfs, disks: []string{"blank"},
-		boots: []boot{{script: writeFile, check: formatted}},
+		boots: []boot{{script: writeFile + "cat /proc/1/limits", check: formatted}},
 	},
 	{
 		name: "second-boot", config: s3Key + secretfs, disks: []string{"blank"},
 		boots: []boot{
 			{script: writeFile, check: formatted},
-			{script: readFile + stockOpen, want: []string{fileText}},
+			{script: readFile + stockOpen + "grep ' / ext4 rw,noatime' /proc/mounts", append: "root=UUID=" + vm.RootUUID + " rootfstype=ext4 rootflags=noatime", want: []string{fileText}},
 		},
 	},
 	{
@@ -105,7 +109,7 @@ device = "serial=AWS0123456789ABCDEF1"
 		name: "file-source", config: fileKey + secretfs, disks: []string{"blank"},
 		boots: []boot{
 			{script: writeFile, check: noRequest("s3")},
-			{script: readFile, want: []string{fileText}},
+			{script: readFile, append: "root=/dev/vda", want: []string{fileText}},
 		},
 	},
 	{
@@ -139,6 +143,11 @@ device = "serial=AWS0123456789ABCDEF1"
 	{
 		name: "no-disks", config: s3Key + secretfs,
 		boots: []boot{{script: "grep '\"result\": \"nothing\"' /run/unlock/status.json; stays_locked secretfs", check: noFrames}},
+	},
+	{
+		// Without panic= the machine stands still; it must not power off.
+		name: "no-root", config: s3Key + secretfs, append: "panic=0 root=LABEL=nowhere",
+		boots: []boot{{cut: "the boot stops here; reboot the instance", want: []string{"root=LABEL=nowhere", "vda", "exit status 1"}}},
 	},
 	{
 		name: "two-disks", disks: []string{"blank", "blank"},

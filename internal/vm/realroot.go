@@ -11,11 +11,18 @@ import (
 	"strings"
 )
 
-// RootLabel is the label of the real root's file system.
-const RootLabel = "unlock-root"
+// RootLabel and RootUUID are those of the real root's file system.
+const (
+	RootLabel = "unlock-root"
+	RootUUID  = "5f3c6b1e-7a0d-4c7e-9d55-2b8f0c1d9e42"
+)
 
 // rootPackages are what the real root has beyond Debian's essential packages.
 const rootPackages = "busybox-static,cryptsetup-bin,dmsetup,e2fsprogs,mount,udev"
+
+// rootImage makes the image from root.tar and init.
+const rootImage = `mkdir root && tar -xf root.tar -C root && rm -f root/sbin/init && cp init root/sbin/init && chmod 755 root/sbin/init &&
+	mkdir -p root/mnt/secretfs && PATH=$PATH:/sbin mke2fs -q -t ext4 -L ` + RootLabel + ` -U ` + RootUUID + ` -d root root.ext4 512M`
 
 // rootInit is /sbin/init of the real root: it runs Machine.Script and powers off.
 //
@@ -26,7 +33,7 @@ var rootInit []byte
 // machine's own apt sources, or the one in the cache. After the pivot it runs
 // Machine.Script by sh -eu, prints "script: exit STATUS" and powers off.
 func RealRoot(ctx context.Context) (string, error) {
-	key := sha256.Sum256(append([]byte(rootPackages), rootInit...))
+	key := sha256.Sum256(append([]byte(rootPackages+rootImage), rootInit...))
 	image, err := cached(fmt.Sprintf("root-%x.ext4", key[:6]), func(dir string) (string, error) { return makeRoot(ctx, dir) })
 	if err != nil {
 		return "", fmt.Errorf("making the real root: %w", err)
@@ -62,10 +69,8 @@ func makeRoot(ctx context.Context, dir string) (string, error) {
 	if err := os.WriteFile(init, rootInit, 0o755); err != nil {
 		return "", err
 	}
-	// Owners and devices must be root's in the image, whoever makes it.
-	script := `mkdir root && tar -xf root.tar -C root && rm -f root/sbin/init && cp init root/sbin/init && chmod 755 root/sbin/init &&
-		mkdir -p root/mnt/secretfs && PATH=$PATH:/sbin mke2fs -q -t ext4 -L "$1" -d root root.ext4 512M`
-	shell := []string{"sh", "-c", script, "sh", RootLabel}
+	// Owners must be root in the image, whoever makes it.
+	shell := []string{"sh", "-c", rootImage}
 	if os.Geteuid() != 0 {
 		shell = append([]string{"fakeroot"}, shell...)
 	}
