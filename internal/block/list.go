@@ -7,7 +7,7 @@ import (
 	"io/fs"
 	"os"
 	"path/filepath"
-	"slices"
+	"sort"
 	"strconv"
 	"strings"
 
@@ -44,9 +44,10 @@ func (f *Finder) List() ([]Disk, error) {
 	for i := range disks {
 		disks[i].InUse = disks[i].InUse || inUse[disks[i].Name]
 	}
-	slices.SortFunc(disks, func(a, b Disk) int {
+	sort.Slice(disks, func(i, j int) bool {
+		a, b := &disks[i], &disks[j]
 		return cmp.Or(naturalCompare(cmp.Or(a.Parent, a.Name), cmp.Or(b.Parent, b.Name)),
-			naturalCompare(a.Name, b.Name))
+			naturalCompare(a.Name, b.Name)) < 0
 	})
 	return disks, nil
 }

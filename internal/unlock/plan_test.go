@@ -216,8 +216,9 @@ func TestSelect(t *testing.T) {
 	})
 	part := &Candidate{Disk: block.Disk{Name: "nvme7n1p1", Path: "/dev/nvme7n1p1", Parent: "nvme7n1", PartUUID: "ab-cd", Kind: block.KindEBS, Attach: "sdf", Serial: "vol0123"}}
 	header := luksDisk(9)
-	all := []*Candidate{store(10, "ephemeral0"), store(2, "ephemeral1"), ebs, part, header}
-	plain := []*Candidate{blankDisk(10), blankDisk(2)}
+	lv := &Candidate{Disk: block.Disk{Name: "dm-0", Path: "/dev/dm-0", DM: "my--vg-data"}}
+	all := []*Candidate{lv, store(10, "ephemeral0"), store(2, "ephemeral1"), ebs, part, header}
+	plain := []*Candidate{blankDisk(2), blankDisk(10)}
 	for name, row := range map[string]struct {
 		kind  config.SelectorKind
 		value string
@@ -225,7 +226,7 @@ func TestSelect(t *testing.T) {
 		want  string
 	}{
 		"by attachment":            {config.SelectInstanceStore, "", all, "nvme10n1 nvme2n1 nvme9n1"},
-		"by name":                  {config.SelectInstanceStore, "", plain, "nvme2n1 nvme10n1"},
+		"in order":                 {config.SelectInstanceStore, "", plain, "nvme2n1 nvme10n1"},
 		"number, by attachment":    {config.SelectInstanceStore, "1", all, "nvme2n1"},
 		"number, by order":         {config.SelectInstanceStore, "1", plain, "nvme10n1"},
 		"number that is not there": {config.SelectInstanceStore, "5", all, ""},
@@ -233,6 +234,8 @@ func TestSelect(t *testing.T) {
 		"EBS, Xen's name":          {config.SelectEBS, "xvdf", all, "nvme7n1"},
 		"EBS, other":               {config.SelectEBS, "sdg", all, ""},
 		"path":                     {config.SelectPath, "/dev/nvme7n1p1", all, "nvme7n1p1"},
+		"mapping":                  {config.SelectPath, "/dev/mapper/my--vg-data", all, "dm-0"},
+		"logical volume":           {config.SelectPath, "/dev/my-vg/data", all, "dm-0"},
 		"link by id":               {config.SelectPath, "/dev/disk/by-id/nvme-Amazon_Elastic_Block_Store_vol0123", all, "nvme7n1"},
 		"UUID":                     {config.SelectUUID, "UUID-9", all, "nvme9n1"},
 		"label":                    {config.SelectLabel, "data", all, "nvme9n1"},

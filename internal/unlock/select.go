@@ -1,7 +1,6 @@
 package unlock
 
 import (
-	"cmp"
 	"slices"
 	"strconv"
 	"strings"
@@ -10,8 +9,9 @@ import (
 	"unlock/internal/config"
 )
 
-// Select returns the candidates that a volume's device selector names, in their
-// natural order: by attachment number where the hardware tells it, else by name.
+// Select returns the candidates that a volume's device selector names: by
+// attachment number where the hardware tells it, else in the order given, which is
+// that of their names.
 func Select(v *config.Volume, all []*Candidate) []*Candidate {
 	var found []*Candidate
 	for _, c := range all {
@@ -19,8 +19,8 @@ func Select(v *config.Volume, all []*Candidate) []*Candidate {
 			found = append(found, c)
 		}
 	}
-	slices.SortFunc(found, func(a, b *Candidate) int {
-		return cmp.Or(cmp.Compare(attachNumber(a.Disk), attachNumber(b.Disk)), naturalCompare(a.Disk.Name, b.Disk.Name))
+	slices.SortStableFunc(found, func(a, b *Candidate) int {
+		return attachNumber(a.Disk) - attachNumber(b.Disk)
 	})
 	if v.Device.Kind == config.SelectInstanceStore && v.Device.Value != "" {
 		return nth(found, v.Device.Value)
@@ -50,7 +50,7 @@ func matches(s config.Selector, c *Candidate) bool {
 	case config.SelectEBS:
 		return c.Disk.Attach != "" && c.Disk.Kind == block.KindEBS && c.Disk.Parent == "" && attachName(c.Disk.Attach) == attachName(s.Value)
 	case config.SelectPath:
-		return c.Disk.Path == s.Value || slices.Contains(byID(c.Disk), s.Value)
+		return c.Disk.Path == s.Value || slices.Contains(links(c.Disk), s.Value)
 	case config.SelectUUID:
 		return c.Content.Kind == block.LUKS && strings.EqualFold(c.Content.UUID, s.Value)
 	case config.SelectLabel:
@@ -74,13 +74,24 @@ func attachName(name string) string {
 	return name
 }
 
-// byID returns the links that udev would make below /dev/disk/by-id.
-func byID(d block.Disk) []string {
-	if !strings.HasPrefix(d.Name, "nvme") || d.Serial == "" || d.Parent != "" {
-		return nil
+// links returns the names that udev would give a device beside its own: below
+// /dev/disk/by-id for NVMe, /dev/mapper for device-mapper, and /dev/VG for LVM.
+func links(d block.Disk) []string {
+	switch {
+	case d.DM != "":
+		names := []string{"/dev/mapper/" + d.DM}
+		// LVM doubles the hyphens of its names and joins them by a single one.
+		const hyphen = "\x00"
+		escaped := strings.ReplaceAll(d.DM, "--", hyphen)
+		if vg, lv, ok := strings.Cut(escaped, "-"); ok {
+			names = append(names, strings.ReplaceAll("/dev/"+vg+"/"+lv, hyphen, "-"))
+		}
+		return names
+	case strings.HasPrefix(d.Name, "nvme") && d.Serial != "" && d.Parent == "":
+		link := "/dev/disk/by-id/nvme-" + strings.ReplaceAll(d.Model, " ", "_") + "_" + d.Serial
+		return []string{link, link + "_1", link + "-ns-1"}
 	}
-	link := "/dev/disk/by-id/nvme-" + strings.ReplaceAll(d.Model, " ", "_") + "_" + d.Serial
-	return []string{link, link + "_1", link + "-ns-1"}
+	return nil
 }
 
 // attachNumber is N of ephemeralN, or a number above all of them.
@@ -104,30 +115,4 @@ func nth(found []*Candidate, number string) []*Candidate {
 		return found[n : n+1]
 	}
 	return nil
-}
-
-// naturalCompare puts nvme2n1 before nvme10n1.
-func naturalCompare(a, b string) int {
-	for a != "" && b != "" {
-		na, ra := leadingNumber(a)
-		nb, rb := leadingNumber(b)
-		if ra != a && rb != b { // both begin with digits
-			if c := cmp.Compare(na, nb); c != 0 {
-				return c
-			}
-			a, b = ra, rb
-			continue
-		}
-		if a[0] != b[0] {
-			return cmp.Compare(a[0], b[0])
-		}
-		a, b = a[1:], b[1:]
-	}
-	return cmp.Compare(len(a), len(b))
-}
-
-func leadingNumber(s string) (n uint64, rest string) {
-	rest = strings.TrimLeft(s, "0123456789")
-	n, _ = strconv.ParseUint(s[:len(s)-len(rest)], 10, 64)
-	return n, rest
 }
