@@ -4,6 +4,7 @@
 //
 //	unlock                 the volumes on disks
 //	unlock mount NEWROOT   those in files of the new root, and all mounts
+//	unlock needs           lists what an initramfs must contain, for its builders
 //
 // As process 1 of the standalone image it does both, and init's part around them.
 //
@@ -38,6 +39,9 @@ func main() {
 }
 
 func run(ctx context.Context, args []string) error {
+	if len(args) == 1 && args[0] == "needs" {
+		return printNeeds(os.Stdout, config.DefaultFile)
+	}
 	cmdline, err := kernelCommandLine()
 	if err != nil {
 		return err
@@ -48,7 +52,7 @@ func run(ctx context.Context, args []string) error {
 	case len(args) == 2 && args[0] == "mount":
 		return unlockFiles(ctx, cmdline, args[1])
 	}
-	return &config.Error{File: "unlock", Msg: "unknown arguments", Hint: "unlock takes no arguments, or: mount NEWROOT"}
+	return &config.Error{File: "unlock", Msg: "unknown arguments", Hint: "unlock takes no arguments, or: mount NEWROOT, or: needs"}
 }
 
 // unlockDisks is the part of a boot before the root file system is mounted.

@@ -1,0 +1,81 @@
+package main
+
+import (
+	"bytes"
+	"errors"
+	"fmt"
+	"io"
+	"os"
+	"os/exec"
+	"path/filepath"
+
+	"unlock/internal/config"
+	"unlock/internal/needs"
+	"unlock/internal/unlock"
+)
+
+// sbin is where the programs that the image needs are looked for: whoever builds
+// an image need not have them in PATH.
+var sbin = []string{"/usr/sbin", "/usr/bin", "/sbin", "/bin"}
+
+// printNeeds checks the configuration as a boot does and writes to w what an
+// initramfs must contain, one per line: "file PATH", "program PATH", "module NAME"
+// for kernel modules and "driver NAME" for those that a kernel may lack. It tells
+// of a mistake on standard error: the kernel log is the host's.
+func printNeeds(w io.Writer, file string) error {
+	lines, err := listNeeds(file)
+	if err != nil {
+		fmt.Fprintf(os.Stderr, "unlock: %v\n", err)
+		if hint := unlock.Hint(err); hint != "" {
+			fmt.Fprintf(os.Stderr, "unlock: hint: %s\n", hint)
+		}
+		return err
+	}
+	_, err = w.Write(lines)
+	return err
+}
+
+func listNeeds(file string) ([]byte, error) {
+	cfg, err := config.Load(file, "") // the command line of the host is not the image's
+	if err != nil {
+		return nil, err
+	}
+	list := needs.Of(cfg)
+	var b bytes.Buffer
+	for _, f := range append([]string{file}, list.Files...) {
+		if _, err := os.Stat(f); err != nil {
+			return nil, &config.Error{File: file, Msg: fmt.Sprintf("it names %s: %v", f, errors.Unwrap(err)), Hint: "put the file there"}
+		}
+		fmt.Fprintf(&b, "file %s\n", f)
+	}
+	for _, p := range list.Programs {
+		found, err := findProgram(p.Name)
+		if err != nil {
+			return nil, &config.Error{File: file, Line: p.Volume.Line, Hint: "install it",
+				Msg: fmt.Sprintf("volume %q needs %s to make %s, which is not on this system", p.Volume.Name, p.Name, p.Volume.Filesystem)}
+		}
+		fmt.Fprintf(&b, "program %s\n", found)
+		if _, err := os.Stat(mke2fsConf); err == nil && p.Name == "mke2fs" {
+			fmt.Fprintf(&b, "file %s\n", mke2fsConf)
+		}
+	}
+	for _, m := range list.Modules {
+		fmt.Fprintf(&b, "module %s\n", m)
+	}
+	for _, m := range append(list.Hardware, list.Optional...) {
+		fmt.Fprintf(&b, "driver %s\n", m)
+	}
+	return b.Bytes(), nil
+}
+
+// mke2fsConf holds the distribution's defaults of mke2fs.
+const mke2fsConf = "/etc/mke2fs.conf"
+
+func findProgram(name string) (string, error) {
+	for _, dir := range sbin {
+		if found, err := exec.LookPath(filepath.Join(dir, name)); err == nil {
+			return found, nil
+		}
+	}
+	return "", exec.ErrNotFound
+}

@@ -1,0 +1,67 @@
+package main
+
+import (
+	"os"
+	"path/filepath"
+	"strings"
+	"testing"
+)
+
+func TestListNeeds(t *testing.T) {
+	dir := t.TempDir()
+	key, file := filepath.Join(dir, "key.bin"), filepath.Join(dir, "unlock.toml")
+	good := `
+[key]
+source  = "file:` + key + `"
+kms_key = "arn:aws:kms:us-east-1:111122223333:key/11111111-2222-3333-4444-555555555555"
+[[volume]]
+name       = "secretfs"
+device     = "instance-store"
+format     = "blank"
+filesystem = "ext4"
+mount      = "/mnt/secretfs"
+`
+	for _, row := range []struct {
+		name, config string
+		noKey        bool
+		want         []string // lines
+		err          string
+	}{
+		{
+			name: "all", config: good,
+			want: []string{"file " + file, "file " + key, "program /usr/sbin/mke2fs", "module dm-crypt", "driver ena", "driver ext4"},
+		},
+		{name: "ciphertext that is not there", config: good, noKey: true, err: "it names " + key + ": no such file"},
+		{name: "bad setting", config: good + "colour = \"red\"\n", err: `unlock.toml:11: unknown setting "volume.colour"`},
+		{name: "no configuration", err: "unlock.toml: no such file"},
+	} {
+		t.Run(row.name, func(t *testing.T) {
+			for f, text := range map[string]string{key: "ciphertext", file: row.config} {
+				if err := os.WriteFile(f, []byte(text), 0o600); err != nil {
+					t.Fatal(err)
+				}
+			}
+			if row.noKey {
+				os.Remove(key)
+			}
+			if row.config == "" {
+				os.Remove(file)
+			}
+			got, err := listNeeds(file)
+			if row.err != "" {
+				if err == nil || !strings.Contains(err.Error(), row.err) || exitStatus(err) != exitBadConfig {
+					t.Errorf("listNeeds = %v, want exit status 2 and %q", err, row.err)
+				}
+				return
+			}
+			if err != nil {
+				t.Fatal(err)
+			}
+			for _, line := range row.want {
+				if !strings.Contains("\n"+string(got), "\n"+line+"\n") {
+					t.Errorf("listNeeds = %q, want the line %q", got, line)
+				}
+			}
+		})
+	}
+}

@@ -1,0 +1,56 @@
+#!/bin/bash
+# dracut module: volumes on EC2 instances, opened with keys from AWS KMS.
+# Sourced by dracut when an image is built; dracut calls the functions.
+# shellcheck disable=SC2154 # variables of dracut
+
+# Included wherever there is a configuration. An image that lacks unlock would boot
+# on in the clear, so what is missing ends the build.
+check() {
+    [[ -e /etc/unlock.toml ]] || return 255
+    require_binaries dmsetup /usr/lib/unlock/unlock || {
+        dfatal "/etc/unlock.toml is there, but dmsetup or /usr/lib/unlock/unlock is not"
+        exit 1
+    }
+}
+
+# dm: udev rules that keep the volumes known to udev across the pivot.
+depends() {
+    echo dm
+}
+
+# Drivers for every type of instance, whatever this one has.
+installkernel() {
+    local kind name needs
+    needs=$(/usr/lib/unlock/unlock needs) || exit 1
+    while read -r kind name; do
+        case $kind in
+            module) hostonly='' instmods -c "$name" || exit 1 ;;
+            driver) hostonly='' instmods "$name" ;;
+        esac
+    done <<< "$needs"
+    return 0
+}
+
+# dracut goes on after a failed install, hence the exits.
+install() {
+    local kind name needs
+    needs=$(/usr/lib/unlock/unlock needs) || {
+        dfatal "unlock refuses /etc/unlock.toml; no image is made"
+        exit 1
+    }
+    inst_multiple modprobe /usr/lib/unlock/unlock || exit 1
+    while read -r kind name; do
+        case $kind in
+            file | program) inst_multiple "$name" || exit 1 ;;
+        esac
+    done <<< "$needs"
+
+    if dracut_module_included "systemd"; then
+        inst_multiple udevadm "$systemdsystemunitdir"/unlock.service "$systemdsystemunitdir"/unlock-mount.service || exit 1
+        $SYSTEMCTL -q --root "$initdir" enable unlock.service unlock-mount.service || exit 1
+    else
+        inst_hook initqueue/settled 00 "$moddir/unlock.sh"
+        inst_hook initqueue/finished 00 "$moddir/unlock-finished.sh"
+        inst_hook pre-pivot 60 "$moddir/unlock-mount.sh"
+    fi
+}

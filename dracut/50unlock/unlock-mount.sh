@@ -1,0 +1,6 @@
+#!/bin/sh
+# Sourced by dracut's init (images without systemd) before it switches root.
+
+until /usr/lib/unlock/unlock mount "$NEWROOT"; do
+    emergency_shell -n unlock "unlock: a required volume is not mounted; leave this shell to try again"
+done

@@ -1,0 +1,71 @@
+package needs_test
+
+import (
+	"slices"
+	"strings"
+	"testing"
+
+	"unlock/internal/config"
+	"unlock/internal/needs"
+)
+
+const key = `
+[key]
+source  = "file:/etc/unlock/key.bin"
+kms_key = "arn:aws:kms:us-east-1:111122223333:key/11111111-2222-3333-4444-555555555555"
+`
+
+func TestOf(t *testing.T) {
+	for _, row := range []struct {
+		name, config      string
+		files, programs   string
+		optional, without string
+	}{
+		{
+			name:   "opened only",
+			config: key + "[[volume]]\nname = \"a\"\ndevice = \"/dev/sdb\"\nfilesystem = \"ext4\"\nmount = \"/mnt\"\n",
+			files:  "/etc/unlock/key.bin", optional: "ext4", without: "loop",
+		},
+		{
+			name: "formatted, twice the same",
+			config: key + "[aws]\nca_bundle = \"/etc/ca.pem\"\n" +
+				"[[volume]]\nname = \"a\"\ndevice = \"/dev/sdb\"\nfilesystem = \"xfs\"\nformat = \"blank\"\n" +
+				"[[volume]]\nname = \"b\"\ndevice = \"/dev/sdc\"\nfilesystem = \"xfs\"\nformat = \"blank\"\n",
+			files: "/etc/unlock/key.bin /etc/ca.pem", programs: "mkfs.xfs", without: "xfs", // nothing is mounted
+		},
+		{
+			name:   "in a file",
+			config: key + "[[volume]]\nname = \"a\"\ndevice = \"file:/var/a\"\nsize = \"1GiB\"\n",
+			files:  "/etc/unlock/key.bin", optional: "loop", without: "ext4",
+		},
+	} {
+		t.Run(row.name, func(t *testing.T) {
+			c, err := config.Parse("unlock.toml", []byte(row.config))
+			if err != nil {
+				t.Fatal(err)
+			}
+			l := needs.Of(c)
+			var programs []string
+			for _, p := range l.Programs {
+				programs = append(programs, p.Name)
+			}
+			if got := strings.Join(l.Files, " "); got != row.files {
+				t.Errorf("files are %q, want %q", got, row.files)
+			}
+			if got := strings.Join(programs, " "); got != row.programs {
+				t.Errorf("programs are %q, want %q", got, row.programs)
+			}
+			if row.optional != "" && !slices.Contains(l.Optional, row.optional) {
+				t.Errorf("optional modules are %q, want %s among them", l.Optional, row.optional)
+			}
+			if slices.Contains(l.Optional, row.without) {
+				t.Errorf("optional modules are %q, want no %s", l.Optional, row.without)
+			}
+			for _, m := range []string{"dm-mod", "dm-crypt", "xts"} {
+				if !slices.Contains(l.Modules, m) {
+					t.Errorf("modules are %q, want %s among them", l.Modules, m)
+				}
+			}
+		})
+	}
+}
