@@ -1,38 +1,273 @@
 package ec2_test
 
 import (
+	"context"
+	"errors"
 	"fmt"
+	"io"
+	"net"
 	"net/http"
 	"net/http/httptest"
+	"os"
+	"strings"
+	"sync"
+	"syscall"
 	"testing"
 	"time"
+
+	"golang.org/x/sys/unix"
 
 	"unlock/internal/ec2"
 )
 
-func TestRole(t *testing.T) {
-	t.Parallel()
-	mux := http.NewServeMux()
-	mux.HandleFunc("PUT /latest/api/token", func(w http.ResponseWriter, r *http.Request) {
-		w.Header().Set("X-Aws-Ec2-Metadata-Token-Ttl-Seconds", "300")
-		fmt.Fprint(w, "tok")
-	})
-	mux.HandleFunc("GET /latest/meta-data/iam/security-credentials/", func(w http.ResponseWriter, r *http.Request) { fmt.Fprint(w, "demo") })
-	mux.HandleFunc("GET /latest/meta-data/iam/security-credentials/demo", func(w http.ResponseWriter, r *http.Request) {
-		if r.Header.Get("X-Aws-Ec2-Metadata-Token") != "tok" {
-			http.Error(w, "no token", 401)
+const base = "/latest/meta-data/"
+
+// imds is a metadata service on the loopback interface.
+type imds struct {
+	*httptest.Server
+	answers map[string]string // by path below /latest/meta-data/; what is missing is 404
+	now     func() time.Time  // its clock
+
+	mu     sync.Mutex
+	seen   []string // requests
+	conns  int
+	tokens int // given so far; only the last one is valid
+}
+
+func newIMDS(t *testing.T) *imds {
+	t.Helper()
+	s := &imds{now: time.Now, answers: map[string]string{
+		"placement/region":                "eu-central-1\n",
+		"iam/security-credentials/":       "demo\n",
+		"iam/security-credentials/demo":   credentials(time.Now().Add(time.Hour)),
+		"block-device-mapping/":           "ami\nephemeral0\nephemeral1",
+		"block-device-mapping/ami":        "/dev/sda1",
+		"block-device-mapping/ephemeral0": "sdb",
+		"block-device-mapping/ephemeral1": "sdc",
+	}}
+	s.Server = httptest.NewUnstartedServer(s)
+	s.Config.ConnState = func(_ net.Conn, state http.ConnState) {
+		if state == http.StateNew {
+			s.mu.Lock()
+			s.conns++
+			s.mu.Unlock()
+		}
+	}
+	s.Start()
+	t.Cleanup(s.Close)
+	return s
+}
+
+func credentials(expires time.Time) string {
+	return fmt.Sprintf(`{"Code":"Success","LastUpdated":"2026-01-01T00:00:00Z","Type":"AWS-HMAC","AccessKeyId":"ASIAEXAMPLE","SecretAccessKey":"secret","Token":"session","Expiration":%q}`,
+		expires.UTC().Format(time.RFC3339))
+}
+
+func (s *imds) ServeHTTP(w http.ResponseWriter, r *http.Request) {
+	s.mu.Lock()
+	defer s.mu.Unlock()
+	s.seen = append(s.seen, r.Method+" "+r.URL.Path)
+	w.Header().Set("Date", s.now().UTC().Format(http.TimeFormat))
+	if r.Method == "PUT" {
+		if ttl := r.Header.Get("X-Aws-Ec2-Metadata-Token-Ttl-Seconds"); r.URL.Path != "/latest/api/token" || ttl != "300" {
+			http.Error(w, "path "+r.URL.Path+", TTL "+ttl, http.StatusBadRequest)
 			return
 		}
-		fmt.Fprintf(w, `{"Code":"Success","AccessKeyId":"A","SecretAccessKey":"S","Token":"T","Expiration":%q}`, time.Now().Add(time.Hour).UTC().Format(time.RFC3339))
-	})
-	srv := httptest.NewServer(mux)
-	defer srv.Close()
-	c := ec2.New(ec2.Options{Endpoint: srv.URL})
+		s.tokens++
+		w.Header().Set("X-Aws-Ec2-Metadata-Token-Ttl-Seconds", "300")
+		fmt.Fprint(w, "token-", s.tokens)
+		return
+	}
+	if r.Header.Get("X-Aws-Ec2-Metadata-Token") != fmt.Sprint("token-", s.tokens) {
+		w.WriteHeader(http.StatusUnauthorized)
+		return
+	}
+	answer, ok := s.answers[strings.TrimPrefix(r.URL.Path, base)]
+	if !ok {
+		w.WriteHeader(http.StatusNotFound)
+		return
+	}
+	io.WriteString(w, answer)
+}
+
+// TestRole counts what the role's credentials cost: one connection, three requests.
+func TestRole(t *testing.T) {
+	t.Parallel()
+	s := newIMDS(t)
+	c := ec2.New(ec2.Options{Endpoint: s.URL})
 	r, err := c.Role(t.Context())
 	if err != nil {
 		t.Fatal(err)
 	}
-	if r.Name != "demo" || r.Credentials.SessionToken != "T" {
+	if cr := r.Credentials; r.Name != "demo" || cr.AccessKeyID != "ASIAEXAMPLE" || cr.SecretAccessKey != "secret" || cr.SessionToken != "session" || !cr.CanExpire {
 		t.Errorf("Role = %+v", r)
+	}
+	if left := time.Until(r.Credentials.Expires); left < 58*time.Minute || left > time.Hour+time.Minute {
+		t.Errorf("the credentials expire in %v, want an hour", left)
+	}
+	want := "PUT /latest/api/token, GET " + base + "iam/security-credentials/, GET " + base + "iam/security-credentials/demo"
+	if got := strings.Join(s.seen, ", "); got != want || s.conns != 1 {
+		t.Errorf("requests = %s over %d connections, want %s over 1", got, s.conns, want)
+	}
+}
+
+// TestShared has many ask at once: one token, one connection.
+func TestShared(t *testing.T) {
+	t.Parallel()
+	s := newIMDS(t)
+	c := ec2.New(ec2.Options{Endpoint: s.URL})
+	var wg sync.WaitGroup
+	for range 8 {
+		wg.Go(func() {
+			if region, err := c.Region(t.Context()); err != nil || region != "eu-central-1" {
+				t.Errorf("Region = %q, %v, want eu-central-1", region, err)
+			}
+		})
+		wg.Go(func() {
+			if d, err := c.BlockDevices(t.Context()); err != nil || d["ephemeral0"] != "sdb" || d["ephemeral1"] != "sdc" || len(d) != 3 {
+				t.Errorf("BlockDevices = %v, %v, want three", d, err)
+			}
+		})
+	}
+	wg.Wait()
+	if s.tokens != 1 || s.conns != 1 {
+		t.Errorf("%d tokens over %d connections, want one each", s.tokens, s.conns)
+	}
+}
+
+// TestNewToken has IMDS forget its tokens, as it may when an instance resumes.
+func TestNewToken(t *testing.T) {
+	t.Parallel()
+	s := newIMDS(t)
+	c := ec2.New(ec2.Options{Endpoint: s.URL})
+	if _, err := c.Region(t.Context()); err != nil {
+		t.Fatal(err)
+	}
+	s.mu.Lock()
+	s.tokens++
+	s.mu.Unlock()
+	if _, err := c.Region(t.Context()); err != nil {
+		t.Errorf("after the token was revoked: %v", err)
+	}
+}
+
+func TestNoBlockDevices(t *testing.T) {
+	t.Parallel()
+	s := newIMDS(t)
+	delete(s.answers, "block-device-mapping/")
+	if d, err := ec2.New(ec2.Options{Endpoint: s.URL}).BlockDevices(t.Context()); err != nil || d == nil || len(d) != 0 {
+		t.Errorf("BlockDevices = %v, %v, want an empty map", d, err)
+	}
+}
+
+// TestMalformed refuses what would become part of a path or a host name.
+func TestMalformed(t *testing.T) {
+	t.Parallel()
+	s := newIMDS(t)
+	s.answers["placement/region"] = "evil.example.com/"
+	s.answers["block-device-mapping/"] = "../iam"
+	c := ec2.New(ec2.Options{Endpoint: s.URL})
+	_, err := c.Region(t.Context())
+	var failed *ec2.Error
+	if !errors.As(err, &failed) || !strings.Contains(err.Error(), "is not a region") || failed.Hint == "" {
+		t.Errorf("Region: %v, want that it is not one, and a hint", err)
+	}
+	if _, err := c.BlockDevices(t.Context()); err == nil || !strings.Contains(err.Error(), "is not the name of a mapping") {
+		t.Errorf("BlockDevices: %v, want that it is not a name", err)
+	}
+}
+
+// TestClock has credentials expire by IMDS' clock, not by ours.
+func TestClock(t *testing.T) {
+	t.Parallel()
+	for _, off := range []time.Duration{-48 * time.Hour, 48 * time.Hour} {
+		s := newIMDS(t)
+		s.now = func() time.Time { return time.Now().Add(off) }
+		s.answers["iam/security-credentials/demo"] = credentials(time.Now().Add(off + time.Hour))
+		r, err := ec2.New(ec2.Options{Endpoint: s.URL}).Role(t.Context())
+		if err != nil {
+			t.Fatal(err)
+		}
+		if left := time.Until(r.Credentials.Expires); left < 58*time.Minute || left > time.Hour+time.Minute {
+			t.Errorf("clocks differ by %v: the credentials expire in %v, want an hour", off, left)
+		}
+	}
+}
+
+// TestIPv6 turns to the IPv6 endpoint where there is no IPv4, and stays there.
+func TestIPv6(t *testing.T) {
+	t.Parallel()
+	s := newIMDS(t)
+	var mu sync.Mutex
+	var dialled []string
+	var log []string
+	c := ec2.New(ec2.Options{
+		Dial: func(ctx context.Context, network, addr string) (net.Conn, error) {
+			mu.Lock()
+			defer mu.Unlock()
+			dialled = append(dialled, addr)
+			if addr != "[fd00:ec2::254]:80" {
+				return nil, syscall.ENETUNREACH
+			}
+			return (&net.Dialer{}).DialContext(ctx, network, s.Listener.Addr().String())
+		},
+		Log: func(format string, args ...any) { log = append(log, fmt.Sprintf(format, args...)) },
+	})
+	for range 2 {
+		if _, err := c.Role(t.Context()); err != nil {
+			t.Fatal(err)
+		}
+	}
+	if got := strings.Join(dialled, " "); got != "169.254.169.254:80 [fd00:ec2::254]:80" {
+		t.Errorf("dialled %s, want IPv4 once, then IPv6 once", got)
+	}
+	if len(log) != 1 || !strings.Contains(log[0], "waiting for role credentials: PUT /latest/api/token: ") || !strings.Contains(log[0], "network is unreachable") {
+		t.Errorf("log = %q, want what was tried and what happened", log)
+	}
+}
+
+// TestQuiet logs a reason once, however long it lasts.
+func TestQuiet(t *testing.T) {
+	t.Parallel()
+	s := newIMDS(t)
+	delete(s.answers, "iam/security-credentials/")
+	lines := 0
+	c := ec2.New(ec2.Options{Endpoint: s.URL, Log: func(string, ...any) { lines++ }})
+	ctx, cancel := context.WithTimeout(t.Context(), 700*time.Millisecond)
+	defer cancel()
+	_, err := c.Role(ctx)
+	if !errors.Is(err, context.DeadlineExceeded) || !strings.Contains(err.Error(), "404 Not Found") {
+		t.Errorf("Role: %v, want 404 until the deadline", err)
+	}
+	if tries := len(s.seen) - 1; tries < 2 || lines != 1 {
+		t.Errorf("%d lines for %d tries, want 1 for several", lines, tries)
+	}
+}
+
+// TestMark checks the mark that passes systemd-imds' prohibiting route.
+func TestMark(t *testing.T) {
+	if os.Geteuid() != 0 {
+		t.Skip("setting SO_MARK needs root")
+	}
+	s := newIMDS(t)
+	marks := make(chan int, 16)
+	go func() { // looks at the open sockets of this process while the client has its connection
+		for range 400 {
+			for fd := 3; fd < 64; fd++ {
+				if m, err := unix.GetsockoptInt(fd, unix.SOL_SOCKET, unix.SO_MARK); err == nil && m != 0 {
+					marks <- m
+					return
+				}
+			}
+			time.Sleep(5 * time.Millisecond)
+		}
+		marks <- 0
+	}()
+	c := ec2.New(ec2.Options{Endpoint: s.URL})
+	if _, err := c.Region(t.Context()); err != nil {
+		t.Fatal(err)
+	}
+	if m := <-marks; m != 0x7FFF0815 {
+		t.Errorf("mark = %#x, want 0x7fff0815", m)
 	}
 }
