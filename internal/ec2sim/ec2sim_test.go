@@ -1,8 +1,6 @@
 package ec2sim_test
 
 import (
-	"bytes"
-	"context"
 	"crypto/tls"
 	"crypto/x509"
 	"encoding/json"
@@ -264,19 +262,4 @@ func TestThroughputIsNotLimitedByDelay(t *testing.T) {
 	if d := time.Since(start); d > 10*time.Second {
 		t.Errorf("20 MiB took %v", d)
 	}
-}
-
-func contextFor(t *testing.T, d time.Duration) context.Context {
-	ctx, cancel := context.WithTimeout(t.Context(), d)
-	t.Cleanup(cancel)
-	return ctx
-}
-
-func readAll(t *testing.T, r io.Reader) []byte {
-	t.Helper()
-	var b bytes.Buffer
-	if _, err := io.Copy(&b, r); err != nil {
-		t.Fatal(err)
-	}
-	return b.Bytes()
 }

@@ -5,6 +5,7 @@ import (
 	"errors"
 	"fmt"
 	"net"
+	"net/http/httptrace"
 	"os"
 	"slices"
 	"strings"
@@ -46,6 +47,15 @@ func doIMDS(t *testing.T, m *machine) string {
 		return "PUT " + line(a, nil)
 	}
 	return line(m.do(request(t, "GET", imds+"meta-data/iam/security-credentials/", "", tokenHeader, a.body)), func(a answer) string { return a.body })
+}
+
+// doIMDSWarm tells whether a second request to IMDS found the connection of the first.
+func doIMDSWarm(t *testing.T, m *machine) string {
+	var reused bool
+	trace := &httptrace.ClientTrace{GotConn: func(i httptrace.GotConnInfo) { reused = i.Reused }}
+	req := request(t, "GET", imds+"meta-data/mac", "", tokenHeader, m.token(t))
+	a := m.do(req.WithContext(httptrace.WithClientTrace(req.Context(), trace)))
+	return fmt.Sprintf("%d reused %v", a.status, reused)
 }
 
 func doIMDSv1(t *testing.T, m *machine) string {
@@ -179,6 +189,8 @@ func TestFaults(t *testing.T) {
 		{"imds-off", doIMDS, []string{"PUT 403"}, 0},
 		{"imds-v1-only", doIMDS, []string{"PUT 404"}, 0},
 		{"imds-v1-only", doIMDSv1, []string{"200 us-east-1"}, 0},
+		{"", doIMDSWarm, []string{"200 reused true"}, 0},
+		{"imds-close", doIMDSWarm, []string{"200 reused false"}, 0},
 		{"imds-slow:100ms", doIMDS, []string{role}, 200 * ms},
 		{"imds-500:1", doIMDS, []string{"PUT 500", role}, 0},
 		{"imds-503:1", doIMDS, []string{"PUT 503", role}, 0},

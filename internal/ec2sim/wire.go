@@ -11,6 +11,7 @@ import (
 	"net"
 	"net/netip"
 	"sync"
+	"syscall"
 	"time"
 
 	"gvisor.dev/gvisor/pkg/tcpip/header"
@@ -131,8 +132,8 @@ func (p *port) deliver() {
 }
 
 // Plug connects a machine's network card: conn carries QEMU's stream framing
-// (32-bit big-endian length, Ethernet frame). It returns when conn ends, nil if
-// the machine closed it or the Cloud was closed.
+// (32-bit big-endian length, Ethernet frame). It returns when conn ends: nil if
+// the machine's side ended, killed or not, or the Cloud was closed.
 func (c *Cloud) Plug(conn net.Conn) error {
 	send := func(frame []byte) error {
 		b := binary.BigEndian.AppendUint32(make([]byte, 0, 4+len(frame)), uint32(len(frame)))
@@ -147,7 +148,8 @@ func (c *Cloud) Plug(conn net.Conn) error {
 	for {
 		frame, err := readFrame(conn)
 		switch {
-		case err == io.EOF, errors.Is(err, net.ErrClosed):
+		case c.ctx.Err() != nil, err == io.EOF, err == io.ErrUnexpectedEOF, errors.Is(err, net.ErrClosed),
+			errors.Is(err, syscall.ECONNRESET): // a killed QEMU, with frames unread
 			return nil
 		case err != nil:
 			return fmt.Errorf("reading a frame from the machine: %w", err)
@@ -168,7 +170,7 @@ func readFrame(r io.Reader) ([]byte, error) {
 	}
 	frame := make([]byte, n)
 	if _, err := io.ReadFull(r, frame); err != nil {
-		return nil, io.ErrUnexpectedEOF
+		return nil, err
 	}
 	return frame, nil
 }

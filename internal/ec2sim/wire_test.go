@@ -172,7 +172,7 @@ func TestPlugEnds(t *testing.T) {
 	if err := c.Close(); err != nil {
 		t.Error(err)
 	}
-	if err := <-ended; err != nil && !strings.Contains(err.Error(), "closed") {
+	if err := <-ended; err != nil {
 		t.Errorf("Plug = %v after Close", err)
 	}
 	if _, err := c.Guest(); err == nil {
