@@ -168,7 +168,8 @@ func TestPlugEnds(t *testing.T) {
 	if err := <-ended; err != nil {
 		t.Errorf("Plug = %v after the machine closed", err)
 	}
-	_, ended = plug(t, c)
+	n, ended = plug(t, c)
+	n.send("", 0, nil) // once it is read, the machine is plugged in
 	if err := c.Close(); err != nil {
 		t.Error(err)
 	}
