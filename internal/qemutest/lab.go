@@ -281,7 +281,7 @@ func tool(ctx context.Context, stdin string, command ...string) error {
 func output(ctx context.Context, env []string, stdin string, command ...string) ([]byte, error) {
 	name, err := exec.LookPath(command[0])
 	if err != nil {
-		name = cmp.Or(name, filepath.Join("/sbin", command[0]))
+		name = filepath.Join("/sbin", command[0])
 	}
 	cmd := exec.CommandContext(ctx, name, command[1:]...)
 	cmd.Env = append(os.Environ(), env...)

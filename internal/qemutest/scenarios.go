@@ -1,6 +1,10 @@
 package main
 
-import "unlock/internal/vm"
+import (
+	"strings"
+
+	"unlock/internal/vm"
+)
 
 // Parts of configurations.
 const (
@@ -136,9 +140,8 @@ device = "serial=AWS0123456789ABCDEF1"
 		boots: []boot{{script: writeFile, check: answered("imds", 404)}},
 	},
 	{
-		name: "wrong-key-pinned", disks: []string{"blank"},
-		config: "[key]\nsource = \"s3://" + bucket + "/" + object + "\"\nkms_key = \"$OTHER\"\ncontext = { purpose = \"secretfs\" }\n[aws]\nca_bundle = \"" + caFile + "\"\n" + secretfs,
-		boots:  []boot{{want: []string{"$OTHER", "exit status 1"}}},
+		name: "wrong-key-pinned", config: strings.Replace(s3Key, "$KEY", "$OTHER", 1) + secretfs, disks: []string{"blank"},
+		boots: []boot{{want: []string{"$OTHER", "exit status 1"}, check: answered("kms", 400)}},
 	},
 	{
 		name: "no-disks", config: s3Key + secretfs,
@@ -150,19 +153,10 @@ device = "serial=AWS0123456789ABCDEF1"
 		boots: []boot{{cut: "the boot stops here; reboot the instance", want: []string{"root=LABEL=nowhere", "vda", "exit status 1"}}},
 	},
 	{
-		name: "two-disks", disks: []string{"blank", "blank"},
-		config: s3Key + `
-[[volume]]
-name       = "secretfs"
-device     = "instance-store"
-format     = "blank"
-filesystem = "ext4"
-layout     = "separate"
-count      = 2
-`,
+		name: "two-disks", config: volume(s3Key, "ext4", `layout = "separate"`, "count = 2"), disks: blank(2),
 		boots: []boot{
-			{script: "for v in secretfs0 secretfs1; do crypt $v; mount /dev/mapper/$v /mnt; echo \"in $v\" >/mnt/file; umount /mnt; done", check: both(formatted, oneDecrypt)},
-			{script: "for v in secretfs0 secretfs1; do crypt $v; mount -o ro /dev/mapper/$v /mnt; cat /mnt/file; umount /mnt; done", want: []string{"in secretfs0", "in secretfs1"}},
+			{script: writeEach, check: both(formatted, oneDecrypt)},
+			{script: readEach, want: []string{"read 2 volumes"}},
 		},
 	},
 	{
