@@ -14,11 +14,9 @@
 // What is not ours to trust: the ciphertext and all that a header says of it.
 // They only explain a refusal; KMS judges, by the key and context configured.
 //
-// What cannot be wiped from here: the string into which the SDK copies the base64
-// text of a plaintext before decoding it (secret.Do has the runtime erase it,
-// where it can), and the credentials, which the SDK wants as strings. The decoded
-// slice and the SDK's buffer are overwritten at once, the buffers of TLS and HTTP
-// through which a plaintext came by Close.
+// What cannot be wiped: the credentials, which the SDK's signer wants as strings.
+// A plaintext is decoded out of the answer straight into locked memory; the
+// buffers through which it came are overwritten, those of TLS and HTTP by Close.
 package keys
 
 import (

@@ -1,55 +1,84 @@
 package keys
 
 import (
+	"bytes"
 	"context"
+	"encoding/base64"
 	"errors"
 	"fmt"
 	"maps"
+	"net/url"
 	"slices"
 	"strings"
 	"time"
-
-	"github.com/aws/aws-sdk-go-v2/aws"
-	awsmiddleware "github.com/aws/aws-sdk-go-v2/aws/middleware"
-	awshttp "github.com/aws/aws-sdk-go-v2/aws/transport/http"
-	"github.com/aws/aws-sdk-go-v2/service/kms"
-	"github.com/aws/aws-sdk-go-v2/service/kms/types"
-	"github.com/aws/smithy-go"
-	"github.com/aws/smithy-go/middleware"
 
 	"unlock/internal/ec2"
 	"unlock/internal/secret"
 )
 
+// The SDK's KMS client is not used: it passes the plaintext through a Go string,
+// which nobody can wipe, and would be a tenth of the program. Of its API we need
+// two operations, of the JSON 1.1 protocol, with the fields below (AWS KMS API
+// Reference, Decrypt and GenerateDataKey).
+type (
+	decryptInput struct {
+		CiphertextBlob      []byte
+		EncryptionContext   map[string]string `json:",omitempty"`
+		KeyId               string
+		EncryptionAlgorithm string
+	}
+	generateInput struct {
+		EncryptionContext map[string]string `json:",omitempty"`
+		KeyId             string
+		KeySpec           string
+	}
+	kmsOutput struct {
+		KeyId          string // ARN of the key that was used
+		CiphertextBlob []byte // of GenerateDataKey
+		Plaintext      plaintext
+	}
+)
+
+// plaintext takes base64 text out of JSON straight into locked memory.
+type plaintext struct{ *secret.Bytes }
+
+// UnmarshalJSON implements json.Unmarshaler; b stays the decoder's, and is wiped
+// with the answer.
+func (p *plaintext) UnmarshalJSON(b []byte) error {
+	text := bytes.TrimSuffix(bytes.TrimPrefix(b, []byte{'"'}), []byte{'"'})
+	s := secret.New(base64.StdEncoding.DecodedLen(len(text)))
+	n, err := base64.StdEncoding.Decode(s.Bytes(), text)
+	if err != nil {
+		s.Wipe()
+		return errors.New("the plaintext is not base64") // the decoder's own words would quote it
+	}
+	s.Truncate(n)
+	p.Wipe()
+	p.Bytes = s
+	return nil
+}
+
 // decrypt has KMS decrypt a blob's ciphertext under one of the pinned keys and
 // the given context. What the blob says of itself only explains a refusal. The
 // caller wipes the plaintext.
 func (c *Client) decrypt(ctx context.Context, keys []string, ec map[string]string, b Blob) (*secret.Bytes, []Call, error) {
-	var plaintext *secret.Bytes
 	r := request{
 		Call: Call{Service: "kms", Operation: "Decrypt"},
 		op:   "decrypting with KMS", action: "kms:Decrypt", context: ec,
 		otherKey: otherKey(keys, b), otherContext: otherContext(keys, ec, b),
 	}
-	calls, err := c.kms(ctx, keys, r, func(ctx context.Context, client *kms.Client, arn string) (string, middleware.Metadata, error) {
-		out, err := client.Decrypt(ctx, &kms.DecryptInput{
-			CiphertextBlob: b.Ciphertext, EncryptionContext: ec, KeyId: &arn,
-			EncryptionAlgorithm: types.EncryptionAlgorithmSpecSymmetricDefault,
-		})
-		if err != nil {
-			return "", middleware.Metadata{}, err
+	out, calls, err := c.kms(ctx, keys, r, func(arn string) any {
+		return decryptInput{CiphertextBlob: b.Ciphertext, EncryptionContext: ec, KeyId: arn, EncryptionAlgorithm: "SYMMETRIC_DEFAULT"}
+	}, func(out *kmsOutput) error {
+		if out.Plaintext.Len() == 0 {
+			return &fault{"(empty)", errors.New("the plaintext is empty")}
 		}
-		plaintext = secret.Take(out.Plaintext)
-		return aws.ToString(out.KeyId), out.ResultMetadata, nil
+		return nil
 	})
-	if err == nil && plaintext.Len() == 0 {
-		err = &Error{Op: r.op, Err: errors.New("the plaintext is empty"), Hint: "encrypt a passphrase that is not empty"}
-	}
 	if err != nil {
-		plaintext.Wipe()
 		return nil, calls, err
 	}
-	return plaintext, calls, nil
+	return out.Plaintext.Bytes, calls, nil
 }
 
 // dataKeySize is the size of a data key in bytes (AES_256).
@@ -58,38 +87,30 @@ const dataKeySize = 32
 // generate has KMS make a data key under the first of the keys whose region
 // works. The caller wipes the plaintext.
 func (c *Client) generate(ctx context.Context, keys []string, ec map[string]string) (*secret.Bytes, Blob, []Call, error) {
-	var plaintext *secret.Bytes
-	b := Blob{Context: ec}
 	r := request{
 		Call: Call{Service: "kms", Operation: "GenerateDataKey"},
 		op:   "making a data key with KMS", action: "kms:GenerateDataKey", context: ec,
 	}
-	calls, err := c.kms(ctx, keys, r, func(ctx context.Context, client *kms.Client, arn string) (string, middleware.Metadata, error) {
-		out, err := client.GenerateDataKey(ctx, &kms.GenerateDataKeyInput{
-			EncryptionContext: ec, KeyId: &arn, KeySpec: types.DataKeySpecAes256,
-		})
-		if err != nil {
-			return "", middleware.Metadata{}, err
+	out, calls, err := c.kms(ctx, keys, r, func(arn string) any {
+		return generateInput{EncryptionContext: ec, KeyId: arn, KeySpec: "AES_256"}
+	}, func(out *kmsOutput) error {
+		if out.Plaintext.Len() != dataKeySize || checkSize(len(out.CiphertextBlob)) != nil {
+			return &fault{"(malformed)", fmt.Errorf("a data key of %d bytes in a ciphertext of %d", out.Plaintext.Len(), len(out.CiphertextBlob))}
 		}
-		plaintext.Wipe()
-		plaintext = secret.Take(out.Plaintext)
-		b.KeyARN, b.Ciphertext = aws.ToString(out.KeyId), out.CiphertextBlob
-		if plaintext.Len() != dataKeySize || checkSize(len(b.Ciphertext)) != nil {
-			return "", out.ResultMetadata, &fault{"(malformed)", fmt.Errorf("a data key of %d bytes in a ciphertext of %d", plaintext.Len(), len(b.Ciphertext))}
-		}
-		return b.KeyARN, out.ResultMetadata, nil
+		return nil
 	})
 	if err != nil {
-		plaintext.Wipe()
 		return nil, Blob{}, calls, err
 	}
-	return plaintext, b, calls, nil
+	return out.Plaintext.Bytes, Blob{Ciphertext: out.CiphertextBlob, KeyARN: out.KeyId, Context: ec}, calls, nil
 }
 
-// kms makes a request of KMS under the first key whose region answers. It turns
-// to the next key when a region is down, or when the ciphertext is under
-// another key; a denial is a denial. With one key alone its region is waited for.
-func (c *Client) kms(ctx context.Context, keys []string, r request, do func(context.Context, *kms.Client, string) (string, middleware.Metadata, error)) ([]Call, error) {
+// kms makes a request of KMS under the first key whose region answers, and
+// returns the answer that check finds right; its plaintext is the caller's to
+// wipe. It turns to the next key when a region is down, or when the ciphertext
+// is under another key; a denial is a denial. With one key alone its region is
+// waited for.
+func (c *Client) kms(ctx context.Context, keys []string, r request, input func(arn string) any, check func(*kmsOutput) error) (*kmsOutput, []Call, error) {
 	var calls []Call
 	start := time.Now()
 	keys = slices.Clone(keys)
@@ -99,66 +120,46 @@ func (c *Client) kms(ctx context.Context, keys []string, r request, do func(cont
 			r.region, r.resource = regionOf(arn), arn
 			u := endpoint(c.o.AWS, "kms", r.region)
 			r.host = u.Host
-			call, err := c.retry(ctx, &r, start, len(keys) > 1, func(ctx context.Context, role ec2.Role) error {
-				// A new client each time: its pool of buffers is then this request's
-				// alone, and may be overwritten after it.
-				client := kms.New(kms.Options{
-					Region: r.region, BaseEndpoint: aws.String(u.String()),
-					Credentials:  aws.CredentialsProviderFunc(func(context.Context) (aws.Credentials, error) { return role.Credentials, nil }),
-					HTTPClient:   signer{c},
-					HTTPSignerV4: signer{c},
-					Retryer:      aws.NopRetryer{},
-
-					DisableClockSkewCorrection: true,
-				})
-				var used string
-				var meta middleware.Metadata
-				var err error
-				secret.Do(func() { used, meta, err = do(ctx, client, arn) }) // the SDK makes strings of plaintexts
-				if err != nil {
-					return kmsError(err)
-				}
-				r.RequestID, _ = awsmiddleware.GetRequestIDMetadata(meta)
-				r.KeyARN = used
-				if used != arn {
-					return &fault{"(other-key)", fmt.Errorf("KMS says it used %s instead of %s", used, arn)}
-				}
-				return nil
+			var out *kmsOutput
+			call, err := c.retry(ctx, &r, start, len(keys) > 1, func(ctx context.Context, role ec2.Role) (err error) {
+				out, err = c.askKMS(ctx, role, &r, u, input(arn), check)
+				return err
 			})
 			calls = append(calls, answered(call)...)
 			var failed *Error
 			var answer *refusal
 			switch {
 			case err == nil:
-				return calls, nil
+				return out, calls, nil
 			case !errors.As(err, &failed) || ctx.Err() != nil:
-				return calls, err
+				return nil, calls, err
 			case errors.As(err, &answer) && answer.code == "IncorrectKeyException" && len(keys) > 1:
 				keys = slices.DeleteFunc(keys, func(k string) bool { return k == arn })
 			case failed.class != fast:
-				return calls, err
+				return nil, calls, err
 			}
 			c.o.Log("%v; turning to the next key", err)
 		}
 	}
 }
 
-// kmsError takes AWS' answer out of the SDK's nested errors.
-func kmsError(err error) error {
-	var resp *awshttp.ResponseError
-	var half *readError
-	if !errors.As(err, &resp) || resp.HTTPStatusCode() == 0 || errors.As(err, &half) {
-		return err // no answer, or half of one
+// askKMS makes one request. An answer that is not right is wiped.
+func (c *Client) askKMS(ctx context.Context, role ec2.Role, r *request, u *url.URL, input any, check func(*kmsOutput) error) (*kmsOutput, error) {
+	out := new(kmsOutput)
+	id, err := c.post(ctx, role, "kms", "TrentService."+r.Operation, u, r.region, input, out)
+	if err == nil {
+		r.RequestID, r.KeyARN = id, out.KeyId
+		if out.KeyId != r.resource {
+			err = &fault{"(other-key)", fmt.Errorf("KMS says it used %s instead of %s", out.KeyId, r.resource)}
+		} else {
+			err = check(out)
+		}
 	}
-	answer := answerOf(resp.Response.Response)
-	var api smithy.APIError
-	if answer == nil {
-		return &fault{"(malformed)", err}
+	if err != nil {
+		out.Plaintext.Wipe()
+		return nil, err
 	}
-	if errors.As(err, &api) {
-		answer.code, answer.message = api.ErrorCode(), api.ErrorMessage()
-	}
-	return answer
+	return out, nil
 }
 
 // otherKey says why KMS may find a ciphertext to be under another key, as far as

@@ -82,6 +82,7 @@ var rules = []struct {
 	{"(other-key)", final, "{service} did not use the key it was told to: check aws.endpoint"},
 	{"(other-version)", final, "S3 gave another version than {version}: check aws.endpoint"},
 	{"(no-ciphertext)", final, "put the output of aws kms encrypt at {resource}: raw bytes in S3, base64 in a parameter of type String"},
+	{"(empty)", final, "encrypt a passphrase that is not empty"},
 	{"(malformed)", final, "something other than AWS answers at {host}: check aws.endpoint"},
 	{"(certificate-date)", final, "the certificate of {host} is not valid at this time: check the instance's clock"},
 	{"(certificate-name)", final, "the certificate that answers at {host} is not its own: check DNS and aws.endpoint"},
