@@ -37,9 +37,10 @@ type Options struct {
 	Log func(format string, args ...any)
 }
 
-// Client talks to IMDS. Safe for concurrent use; one token and one connection
-// are shared.
+// Client talks to IMDS. Safe for concurrent use; one token is shared.
 type Client struct {
+	spares    *spares
+	transport *http.Transport
 	endpoints []endpoint
 	current   atomic.Int32 // index of the endpoint to ask
 	answered  atomic.Bool  // it has answered once, so the others are not tried any more
@@ -55,7 +56,8 @@ type endpoint struct {
 
 // New returns a Client.
 func New(o Options) *Client {
-	c := &Client{log: o.Log}
+	c := &Client{log: o.Log, spares: newSpares(o.Dial)}
+	c.transport = newTransport(c.spares)
 	if c.log == nil {
 		c.log = func(string, ...any) {}
 	}
@@ -64,7 +66,7 @@ func New(o Options) *Client {
 		urls = []string{o.Endpoint}
 	}
 	client := &http.Client{
-		Transport: newTransport(o.Dial),
+		Transport: c.transport,
 		// IMDS does not redirect, and whoever else does shall not see the token.
 		CheckRedirect: func(*http.Request, []*http.Request) error { return http.ErrUseLastResponse },
 	}
@@ -80,6 +82,12 @@ func New(o Options) *Client {
 		})})
 	}
 	return c
+}
+
+// Close closes all connections. The Client is not to be used any more.
+func (c *Client) Close() {
+	c.spares.close()
+	c.transport.CloseIdleConnections()
 }
 
 // Role credentials of the instance.

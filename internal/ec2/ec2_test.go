@@ -271,3 +271,51 @@ func TestMark(t *testing.T) {
 		t.Errorf("mark = %#x, want 0x7fff0815", m)
 	}
 }
+
+// TestNoFallback has a metadata service that would answer without a token: it is
+// never asked so, whatever it says of tokens.
+func TestNoFallback(t *testing.T) {
+	t.Parallel()
+	for _, status := range []int{403, 404, 405, 500} {
+		var mu sync.Mutex
+		gets := 0
+		s := httptest.NewServer(http.HandlerFunc(func(w http.ResponseWriter, r *http.Request) {
+			if r.Method == "PUT" {
+				w.WriteHeader(status)
+				return
+			}
+			mu.Lock()
+			gets++
+			mu.Unlock()
+			io.WriteString(w, "us-east-1")
+		}))
+		ctx, cancel := context.WithTimeout(t.Context(), 300*time.Millisecond)
+		region, err := ec2.New(ec2.Options{Endpoint: s.URL}).Region(ctx)
+		cancel()
+		s.Close()
+		if err == nil || gets != 0 {
+			t.Errorf("tokens are %d: Region = %q, %v after %d requests without a token, want an error and none", status, region, err, gets)
+		}
+	}
+}
+
+// TestRedirect does not follow a redirect, which would give the token away.
+func TestRedirect(t *testing.T) {
+	t.Parallel()
+	asked := false
+	other := httptest.NewServer(http.HandlerFunc(func(http.ResponseWriter, *http.Request) { asked = true }))
+	defer other.Close()
+	s := httptest.NewServer(http.HandlerFunc(func(w http.ResponseWriter, r *http.Request) {
+		if r.Method == "PUT" {
+			w.Header().Set("X-Aws-Ec2-Metadata-Token-Ttl-Seconds", "300")
+			io.WriteString(w, "token")
+			return
+		}
+		http.Redirect(w, r, other.URL, http.StatusFound)
+	}))
+	defer s.Close()
+	_, err := ec2.New(ec2.Options{Endpoint: s.URL}).Region(t.Context())
+	if err == nil || !strings.Contains(err.Error(), "302 Found") || asked {
+		t.Errorf("Region: %v, followed: %v, want 302 and not followed", err, asked)
+	}
+}

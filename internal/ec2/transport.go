@@ -24,18 +24,11 @@ const (
 // sets up (85-imds-early.network).
 const mark = 0x7FFF0815
 
-// newTransport returns a transport without proxies and with one connection for
-// each endpoint.
-func newTransport(dial func(ctx context.Context, network, addr string) (net.Conn, error)) http.RoundTripper {
-	if dial == nil {
-		dial = (&net.Dialer{Control: setMark}).DialContext
-	}
+// newTransport returns a transport without proxies that asks each endpoint one
+// thing at a time.
+func newTransport(s *spares) *http.Transport {
 	return &http.Transport{
-		DialContext: func(ctx context.Context, network, addr string) (net.Conn, error) {
-			ctx, cancel := context.WithTimeout(ctx, connectTimeout)
-			defer cancel()
-			return dial(ctx, network, addr)
-		},
+		DialContext:           s.dial,
 		MaxConnsPerHost:       1,
 		ResponseHeaderTimeout: headerTimeout,
 		DisableCompression:    true,
