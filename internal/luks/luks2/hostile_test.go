@@ -435,6 +435,7 @@ func hostileHeaders() []hostile {
 		only("keyslots.0.kdf", argon2(1, 31, 4), "31 KiB and 4 lanes"),
 		only("keyslots.0.kdf", argon2(1, 0, 1), "0 KiB"),
 		only("keyslots.0.kdf", argon2(1, 1<<31-1, 4), "more than this machine allows"),
+		only("keyslots.0.kdf", argon2(1, 256<<10, 4), "more than this machine allows"),
 		only("keyslots.0.kdf", argon2(1<<31-1, 1024, 4), "more than this machine allows"),
 		only("keyslots.0.kdf", argon2(1, 64, 1), "no keyslot opens"),
 
@@ -458,6 +459,93 @@ func hostileHeaders() []hostile {
 
 func argon2(time, memory, cpus int) m {
 	return m{"type": "argon2id", "time": time, "memory": memory, "cpus": cpus, "salt": b64(32)}
+}
+
+// TestHostileSizes: a JSON area of 4 MiB, full of whatever is laborious to parse,
+// takes neither long nor much memory.
+func TestHostileSizes(t *testing.T) {
+	fill := func(piece func(i int) string) string {
+		var b strings.Builder
+		for i := 0; b.Len() < 4<<20-8<<10; i++ {
+			if i > 0 {
+				b.WriteByte(',')
+			}
+			b.WriteString(piece(i))
+		}
+		return b.String()
+	}
+	base := newVolume(t)
+	base.text(func(s string) string {
+		s = strings.Replace(s, `"json_size":"12288"`, `"json_size":"4190208"`, 1)
+		s = strings.Replace(s, `"keyslots_size":"16744448"`, `"keyslots_size":"1048576"`, 1)
+		s = strings.Replace(s, `"offset":"32768"`, `"offset":"8388608"`, 1)
+		return strings.Replace(s, `"offset":"290816"`, `"offset":"8646656"`, 1)
+	})
+	text, _, _ := strings.Cut(string(base.copies[0][4096:]), "\x00")
+	short := func(piece func(i int) string) string { // as long as is accepted
+		s := fill(piece)[:480<<10]
+		return s[:strings.LastIndexByte(s, ',')]
+	}
+	tests := []struct{ name, text, want string }{
+		{"nothing", text, ""},
+		{"an array of numbers, not too long", text[:len(text)-1] + `,"x":[` + short(func(int) string { return "0" }) + "]}", ""},
+		{"many members, not too long", text[:len(text)-1] + "," + short(func(i int) string { return fmt.Sprintf(`"%x":0`, i) }) + "}", ""},
+		{"many tokens, not too long", strings.Replace(text, `"tokens":{`, `"tokens":{`+short(func(i int) string { return fmt.Sprintf(`"%d":{}`, i+40) })+",", 1), "is not an id"},
+		{"many keyslots of a digest, not too long", strings.Replace(text, `"keyslots":["0"`, `"keyslots":[`+short(func(int) string { return `"1"` })+`,"0"`, 1), "names 1 twice"},
+		{"an array of numbers", text[:len(text)-1] + `,"x":[` + fill(func(int) string { return "0" }) + "]}", "longer than"},
+		{"an array of objects", text[:len(text)-1] + `,"x":[` + fill(func(int) string { return "{}" }) + "]}", "longer than"},
+		{"many members", text[:len(text)-1] + "," + fill(func(i int) string { return fmt.Sprintf(`"%x":0`, i) }) + "}", "longer than"},
+		{"many tokens", strings.Replace(text, `"tokens":{`, `"tokens":{`+fill(func(i int) string { return fmt.Sprintf(`"%d":{}`, i+40) })+",", 1), "longer than"},
+		{"many keyslots of a digest", strings.Replace(text, `"keyslots":["0"`, `"keyslots":[`+fill(func(int) string { return `"1"` })+`,"0"`, 1), "longer than"},
+		{"a long string", strings.Replace(text, `"tokens":{`, `"tokens":{"9":{"type":"x","keyslots":[],"y":"`+strings.Repeat("y", 4<<20-8<<10)+`"},`, 1), "longer than"},
+	}
+	for _, tt := range tests {
+		t.Run(tt.name, func(t *testing.T) {
+			d := base.d.clone()
+			for i := range 2 {
+				b := make([]byte, 4<<20)
+				copy(b, base.copies[i][:4096])
+				copy(b[8:], u64(4<<20))
+				copy(b[256:], u64(uint64(i)<<22))
+				if n := copy(b[4096:], tt.text); n < len(tt.text) || n == len(b)-4096 {
+					t.Fatal("the text does not fit")
+				}
+				clear(b[448:512])
+				sum := sha256.Sum256(b)
+				copy(b[448:], sum[:])
+				d.WriteAt(b, int64(i)<<22)
+			}
+			material := make([]byte, 2*258048)
+			base.d.ReadAt(material, 32<<10)
+			d.WriteAt(material, 8<<20)
+			opensWithin(t, d, testSize, tt.want)
+		})
+	}
+}
+
+// opensWithin opens d with "first" or fails with the error want, within a second
+// and 256 MiB.
+func opensWithin(t *testing.T, d *disk, size int64, want string) {
+	t.Helper()
+	var before, after runtime.MemStats
+	runtime.ReadMemStats(&before)
+	start := time.Now()
+	h, err := luks2.Read(d, size, luks2.Limits{Memory: 128 << 20})
+	if err == nil {
+		var p *luks2.Payload
+		if p, err = h.Open(t.Context(), pass(t, "first")); err == nil {
+			p.Wipe()
+		}
+	}
+	if want == "" && err != nil || want != "" && (err == nil || !strings.Contains(err.Error(), want)) {
+		t.Errorf("error %v, want %q", err, want)
+	}
+	runtime.ReadMemStats(&after)
+	n, took := after.TotalAlloc-before.TotalAlloc, time.Since(start)
+	t.Logf("%v, %d MiB", took, n>>20)
+	if n > 256<<20 || took > time.Second {
+		t.Errorf("took %v, allocated %d bytes", took, n)
+	}
 }
 
 func TestHostileHeaders(t *testing.T) {

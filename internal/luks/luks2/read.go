@@ -176,6 +176,9 @@ func validate(c copyState, devSize int64, lim Limits) (*Header, error) {
 	if !found || bytes.ContainsFunc(padding, func(r rune) bool { return r != 0 }) {
 		return nil, errors.New("metadata are not followed by zeros only")
 	}
+	if len(text) > maxText {
+		return nil, fmt.Errorf("metadata of %d bytes are longer than %d", len(text), maxText)
+	}
 	if err := checkJSON(text); err != nil {
 		return nil, fmt.Errorf("metadata: %w", err)
 	}

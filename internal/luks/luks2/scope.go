@@ -71,6 +71,7 @@ func (s scope) each(name string, limit int, f func(id int, s scope)) {
 		id, err := parseID(m.name, limit)
 		if err != nil {
 			child.fail("%v", err)
+			return // there may be very many
 		}
 		if e := child.sub(m.name); *s.err == nil {
 			f(id, e)
