@@ -99,6 +99,13 @@ var disks = []scenario{
 		},
 	},
 	{
+		name: "late-disk", config: volume(s3Key, "ext4", atSecretfs, "count = 2"), disks: blank(2),
+		boots: []boot{
+			{late: "unlock: network:", script: writeStripe, check: formatted},
+			{attach: []int{1, 0}, late: "unlock: network:", script: readStripe, want: []string{fileText}},
+		},
+	},
+	{
 		// The second boot has to find out that the root is xfs, whose module is loaded only then.
 		name: "root-volume", disks: []string{"blank:400"}, config: volume(s3Key, "xfs", atSecretfs),
 		boots: []boot{

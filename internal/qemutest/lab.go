@@ -39,6 +39,7 @@ type boot struct {
 	config string        // in place of the scenario's
 	append string        // to the kernel command line, after the scenario's
 	attach []int         // which disks are there, in this order; nil: all
+	late   string        // the last of them is attached when the console shows this; "": from the beginning
 	script string        // runs after the pivot; "": there must be none
 	cut    string        // power fails when the console shows this; "": it does not
 	after  time.Duration // and that much time has passed
@@ -155,10 +156,13 @@ func (l *lab) attached(b boot) []vm.Disk {
 		all = append(all, vm.Disk{File: image, Serial: vm.Serial(i)})
 	}
 	if b.attach == nil {
-		return all
+		chosen = all
 	}
 	for _, i := range b.attach {
 		chosen = append(chosen, all[i])
+	}
+	if b.late != "" {
+		chosen[len(chosen)-1].Late = b.late
 	}
 	return chosen
 }

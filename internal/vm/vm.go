@@ -45,6 +45,7 @@ type Machine struct {
 type Disk struct {
 	File   string // raw image
 	Serial string // "AWS…" is an instance-store disk to unlock
+	Late   string // attached once the console shows this; "": from the beginning
 }
 
 // Serial returns the serial number of the instance-store disk number n.
@@ -124,11 +125,19 @@ func (m *Machine) Run(ctx context.Context) (Console, error) {
 		return nil, fmt.Errorf("starting a machine: %w", err)
 	}
 	var cut atomic.Bool
+	var plugErr error
 	console := m.read(out, time.Now(), func() {
 		cut.Store(true)
 		_ = cmd.Process.Kill() // it may have ended meanwhile
+	}, func(disk int) {
+		if plugErr = m.hotplug(filepath.Join(dir, "qmp"), disk); plugErr != nil {
+			_ = cmd.Process.Kill()
+		}
 	})
 	err = cmd.Wait()
+	if plugErr != nil {
+		return console, plugErr
+	}
 	if cut.Load() {
 		return console, nil
 	}
@@ -144,14 +153,19 @@ func (m *Machine) Run(ctx context.Context) (Console, error) {
 func (m *Machine) args(dir string) ([]string, error) {
 	a := []string{
 		"-no-user-config", "-nodefaults", "-display", "none", "-no-reboot", "-serial", "stdio",
+		"-qmp", "unix:" + escape(filepath.Join(dir, "qmp")) + ",server=on,wait=off",
 		"-M", "q35", "-accel", "tcg,thread=multi", "-cpu", "max", "-smp", "2", "-m", strconv.Itoa(cmp.Or(m.Memory, 1024)),
 		"-device", "virtio-rng-pci",
 		// On a busy host the kernel takes QEMU's timer for broken, and panics.
 		"-kernel", m.Kernel, "-initrd", m.Initrd, "-append", "console=ttyS0 panic=-1 no_timer_check " + m.Append,
 	}
 	for i, d := range m.Disks {
-		a = append(a, "-drive", fmt.Sprintf("if=none,id=nvme%d,format=raw,file=%s", i, escape(d.File)),
-			"-device", fmt.Sprintf("nvme,drive=nvme%d,serial=%s", i, d.Serial))
+		a = append(a, "-drive", fmt.Sprintf("if=none,id=nvme%d,format=raw,file=%s", i, escape(d.File)), "-device")
+		if d.Late != "" {
+			a = append(a, fmt.Sprintf("pcie-root-port,id=port%d,chassis=%d", i, i+1)) // a slot to plug it into
+		} else {
+			a = append(a, fmt.Sprintf("nvme,drive=nvme%d,serial=%s", i, d.Serial))
+		}
 	}
 	if m.Root != "" {
 		script := filepath.Join(dir, "script")
@@ -206,8 +220,11 @@ func (m *Machine) plug(socket string) (unplug func(), err error) {
 	}, nil
 }
 
-func (m *Machine) read(r io.Reader, start time.Time, cut func()) Console {
+// read collects the console. When a line asks for it, it calls cut, after a
+// while, and hotplug.
+func (m *Machine) read(r io.Reader, start time.Time, cut func(), hotplug func(disk int)) Console {
 	var c Console
+	plugged := map[int]bool{}
 	var power *time.Timer
 	defer func() {
 		if power != nil {
@@ -222,6 +239,12 @@ func (m *Machine) read(r io.Reader, start time.Time, cut func()) Console {
 			c = append(c, l)
 			if m.Cut != "" && power == nil && strings.Contains(l.Text, m.Cut) {
 				power = time.AfterFunc(m.CutWait, cut)
+			}
+			for i, d := range m.Disks {
+				if d.Late != "" && !plugged[i] && strings.Contains(l.Text, d.Late) {
+					plugged[i] = true
+					hotplug(i)
+				}
 			}
 			if m.Output != nil {
 				fmt.Fprintln(m.Output, l.Text)
