@@ -344,16 +344,15 @@ func TestLocks(t *testing.T) {
 		t.Skipf("needs root and loop devices: losetup: %v: %s", err, out)
 	}
 	dev := strings.TrimSpace(string(out))
-	t.Cleanup(func() {
-		if out, err := exec.Command("losetup", "--detach", dev).CombinedOutput(); err != nil {
-			t.Errorf("losetup --detach %s: %v: %s", dev, err, out)
-		}
-	})
 	f, err := os.OpenFile(dev, os.O_RDWR, 0)
 	if err != nil {
 		t.Fatal(err)
 	}
 	defer f.Close()
+	// The kernel does it when the last user has closed it, whatever becomes of us.
+	if out, err := exec.Command("losetup", "--detach", dev).CombinedOutput(); err != nil {
+		t.Fatalf("losetup --detach %s: %v: %s", dev, err, out)
+	}
 	h, err := luks2.Format(f, testSize, pass(t, "first"), formatOptions)
 	if err != nil {
 		t.Fatal(err)
@@ -380,7 +379,7 @@ func TestLocks(t *testing.T) {
 		}()
 		select {
 		case err := <-done:
-			t.Errorf("PutToken did not wait for %s: %v", name, err)
+			t.Fatalf("PutToken did not wait for %s: %v", name, err)
 		case <-time.After(100 * time.Millisecond):
 		}
 		held.Close()

@@ -30,7 +30,8 @@ func (c copyState) trouble() int {
 // Read reads and validates the header of a device of size bytes, and the key
 // material of its keyslots: r is not used afterwards. Which copy counts follows
 // cryptsetup, but for one thing: a copy that was written as it is (its checksum is
-// right) and makes no sense is never replaced by an older one.
+// right) and makes no sense is never replaced by an older one. No lock is taken: a
+// copy that somebody is writing looks damaged, and the other one serves.
 //
 // ErrNotLUKS: no LUKS2 magic in any place where one may be; it is ErrInterrupted
 // as well if Format was cut short. Any other error: it is LUKS2, or cannot be
