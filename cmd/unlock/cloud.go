@@ -130,6 +130,9 @@ func (c *cloud) close() {
 	if c.client != nil {
 		c.client.Close()
 	}
+	if c.imds != nil {
+		c.imds.Close()
+	}
 	if c.network != nil {
 		if err := c.network.Down(); err != nil {
 			complain(err)

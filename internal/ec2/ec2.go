@@ -3,9 +3,10 @@
 // nothing from the environment or shared configuration files.
 //
 // A cold start costs four round trips: TCP, token, name of the role, its
-// credentials. Whatever can get better is asked again until the context ends:
-// a role that is not there yet (404), a token that is no longer valid (401),
-// throttling, 5xx, silence. A disabled service (403) cannot.
+// credentials, although IMDS closes the connection after each (spares.go).
+// Whatever can get better is asked again until the context ends: a role that is
+// not there yet (404), a token that is no longer valid (401), throttling, 5xx,
+// silence. A disabled service (403) cannot.
 //
 // Credentials are strings, as the SDK wants them, and cannot be wiped.
 package ec2

@@ -9,6 +9,7 @@ import (
 	"net/http"
 	"net/http/httptest"
 	"os"
+	"slices"
 	"strings"
 	"sync"
 	"syscall"
@@ -106,12 +107,12 @@ func TestRole(t *testing.T) {
 		t.Errorf("the credentials expire in %v, want an hour", left)
 	}
 	want := "PUT /latest/api/token, GET " + base + "iam/security-credentials/, GET " + base + "iam/security-credentials/demo"
-	if got := strings.Join(s.seen, ", "); got != want || s.conns != 1 {
-		t.Errorf("requests = %s over %d connections, want %s over 1", got, s.conns, want)
+	if got := strings.Join(s.seen, ", "); got != want || s.conns > 3 {
+		t.Errorf("requests = %s over %d connections, want %s over 3 at most", got, s.conns, want)
 	}
 }
 
-// TestShared has many ask at once: one token, one connection.
+// TestShared has many ask at once: one token, one connection and its spares.
 func TestShared(t *testing.T) {
 	t.Parallel()
 	s := newIMDS(t)
@@ -130,8 +131,8 @@ func TestShared(t *testing.T) {
 		})
 	}
 	wg.Wait()
-	if s.tokens != 1 || s.conns != 1 {
-		t.Errorf("%d tokens over %d connections, want one each", s.tokens, s.conns)
+	if s.tokens != 1 || s.conns > 3 {
+		t.Errorf("%d tokens over %d connections, want 1 over 3 at most", s.tokens, s.conns)
 	}
 }
 
@@ -218,8 +219,10 @@ func TestIPv6(t *testing.T) {
 			t.Fatal(err)
 		}
 	}
-	if got := strings.Join(dialled, " "); got != "169.254.169.254:80 [fd00:ec2::254]:80" {
-		t.Errorf("dialled %s, want IPv4 once, then IPv6 once", got)
+	c.Close() // waits for the spares
+	slices.Sort(dialled)
+	if got := strings.Join(slices.Compact(slices.Clone(dialled)), " "); got != "169.254.169.254:80 [fd00:ec2::254]:80" || len(dialled) > 6 {
+		t.Errorf("dialled %s, want IPv4 once, then IPv6 once, with two spares each", dialled)
 	}
 	if len(log) != 1 || !strings.Contains(log[0], "waiting for role credentials: PUT /latest/api/token: ") || !strings.Contains(log[0], "network is unreachable") {
 		t.Errorf("log = %q, want what was tried and what happened", log)

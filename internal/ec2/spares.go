@@ -20,7 +20,9 @@ type dialer func(ctx context.Context, network, addr string) (net.Conn, error)
 
 // spares dials, and keeps connections that were opened ahead.
 type spares struct {
-	open dialer
+	open   dialer
+	ctx    context.Context // of connections being opened ahead
+	cancel context.CancelFunc
 
 	mu    sync.Mutex
 	ahead map[string]chan spare // by address
@@ -36,7 +38,9 @@ func newSpares(dial dialer) *spares {
 	if dial == nil {
 		dial = (&net.Dialer{Control: setMark}).DialContext
 	}
+	ctx, cancel := context.WithCancel(context.Background())
 	return &spares{
+		ctx: ctx, cancel: cancel,
 		open: func(ctx context.Context, network, addr string) (net.Conn, error) {
 			ctx, cancel := context.WithTimeout(ctx, connectTimeout)
 			defer cancel()
@@ -56,7 +60,7 @@ func (s *spares) dial(ctx context.Context, network, addr string) (net.Conn, erro
 		s.ahead[addr] = ready
 		for range spareConns {
 			s.wait.Go(func() {
-				if conn, err := s.open(context.WithoutCancel(ctx), network, addr); err == nil {
+				if conn, err := s.open(s.ctx, network, addr); err == nil {
 					ready <- spare{conn, time.Now()}
 				}
 			})
@@ -78,6 +82,7 @@ func (s *spares) dial(ctx context.Context, network, addr string) (net.Conn, erro
 
 // close closes what nobody took.
 func (s *spares) close() {
+	s.cancel()
 	s.wait.Wait()
 	s.mu.Lock()
 	defer s.mu.Unlock()

@@ -1,10 +1,8 @@
 package ec2
 
 import (
-	"context"
 	"errors"
 	"io"
-	"net"
 	"net/http"
 	"net/url"
 	"sync/atomic"

@@ -181,7 +181,7 @@ func trips(t *testing.T, rtt time.Duration, f func()) int {
 
 func TestRoundTrips(t *testing.T) {
 	const rtt = 300 * time.Millisecond
-	c := newCloud(t, ec2sim.Config{RTT: rtt})
+	c := newCloud(t, ec2sim.Config{RTT: rtt, Faults: []string{"imds-keepalive"}})
 	g, err := c.BareGuest()
 	if err != nil {
 		t.Fatal(err)

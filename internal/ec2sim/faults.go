@@ -51,7 +51,7 @@ var faultTable = []Fault{
 
 	{Name: "imds-off", Help: "IMDS is disabled: 403"},
 	{Name: "imds-v1-only", Help: "an IMDS that knows no tokens: PUT is 404, GET needs none"},
-	{Name: "imds-close", Help: "IMDS closes the connection after each answer, as EC2's has been seen to do"},
+	{Name: "imds-keepalive", Help: "IMDS keeps connections open; EC2's has been seen to close them after each answer"},
 	{Name: "imds-slow", arg: argDuration, Help: "each IMDS answer is late"},
 	{Name: "imds-500", arg: argCount, Help: "IMDS answers 500"},
 	{Name: "imds-503", arg: argCount, Help: "IMDS answers 503"},

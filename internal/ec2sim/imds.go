@@ -40,7 +40,7 @@ func (c *Cloud) imds(w http.ResponseWriter, r *http.Request) {
 		rep.header = map[string]string{"Content-Type": "text/html"}
 	}
 	rep.header["Server"] = "EC2ws"
-	if c.fault("imds-close") {
+	if !c.fault("imds-keepalive") {
 		rep.header["Connection"] = "close"
 	}
 	rep.operation = r.Method + " " + r.URL.Path

@@ -237,11 +237,15 @@ func (c *cloud) count(prefix string) int {
 func (c *cloud) client(t *testing.T, o config.AWS, log func(string, ...any)) *keys.Client {
 	t.Helper()
 	md := ec2.New(ec2.Options{Dial: c.Dial, Endpoint: "http://" + imdsHost})
+	t.Cleanup(md.Close)
 	k, err := keys.New(keys.Options{Identity: md.Role, Region: md.Region, Dial: c.Dial, Roots: c.roots(), AWS: o, Log: log})
 	if err != nil {
 		t.Fatal(err)
 	}
-	t.Cleanup(func() { k.Close() })
+	t.Cleanup(func() {
+		k.Close()
+		md.Close()
+	})
 	return k
 }
 

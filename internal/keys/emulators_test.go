@@ -198,6 +198,8 @@ func emulators(t *testing.T) *world {
 	}
 	aws(nil, "--endpoint-url", "https://"+s3, "s3api", "create-bucket", "--bucket", "bucket")
 	md := ec2.New(ec2.Options{Endpoint: "http://" + imds})
+	t.Cleanup(md.Close)
+	t.Cleanup(md.Close)
 	if d, err := md.BlockDevices(t.Context()); err != nil || d["ephemeral0"] != "sdb" {
 		t.Errorf("BlockDevices = %v, %v, want ephemeral0 as sdb", d, err)
 	}

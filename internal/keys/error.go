@@ -9,7 +9,6 @@ import (
 	"io"
 	"net"
 	"net/http"
-	"net/url"
 	"strconv"
 	"strings"
 	"time"
@@ -146,18 +145,18 @@ func (r *request) hint(pattern string, role ec2.Role) string {
 	).Replace(pattern)
 }
 
-// explain shortens the chain of errors of a request that got no answer.
+// explain adds the host to the error of a request that AWS did not refuse.
 func (r *request) explain(err error) error {
-	var u *url.Error
-	if errors.As(err, &u) {
-		return fmt.Errorf("%s: %w", r.host, u.Err)
+	var answer *refusal
+	if errors.As(err, &answer) {
+		return err
 	}
-	return err
+	return fmt.Errorf("%s: %w", r.host, err)
 }
 
-// identityError passes on why there are no credentials.
+// identityError passes on why there are no credentials, or no region.
 func identityError(err error) error {
-	e := &Error{Op: "getting the role's credentials", Err: err, class: final}
+	e := &Error{Op: "asking the instance metadata service", Err: err, class: final}
 	var imds *ec2.Error
 	if errors.As(err, &imds) {
 		e.Hint = imds.Hint

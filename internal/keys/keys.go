@@ -57,7 +57,7 @@ type Options struct {
 type Client struct {
 	o         Options
 	transport *http.Transport
-	warm      warm
+	warm      *warm
 	skew      atomic.Int64 // nanoseconds by which AWS' clock is ahead of ours
 	identity  identity
 

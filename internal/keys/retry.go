@@ -133,7 +133,7 @@ func (c *Client) retry(ctx context.Context, r *request, since time.Time, hurry b
 		var answer *refusal
 		if errors.As(err, &answer) {
 			call.RequestID = answer.requestID
-			if class == skewed {
+			if class == skewed && !answer.date.IsZero() {
 				c.skew.Store(int64(time.Until(answer.date)))
 			}
 		}

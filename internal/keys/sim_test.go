@@ -47,6 +47,8 @@ func (i *instance) boot(t *testing.T, o config.AWS) {
 	roots := x509.NewCertPool()
 	roots.AppendCertsFromPEM(i.CA())
 	i.md = ec2.New(ec2.Options{Dial: g.DialContext, Log: t.Logf})
+	t.Cleanup(i.md.Close)
+	t.Cleanup(i.md.Close)
 	i.keys, err = keys.New(keys.Options{Identity: i.md.Role, Region: i.md.Region, Dial: g.DialContext, Roots: roots, AWS: o, Log: t.Logf})
 	if err != nil {
 		t.Fatal(err)

@@ -38,9 +38,9 @@ type warm struct {
 	tcp dialer
 	tls *tls.Config
 
-	mu    *sync.Mutex
+	mu    sync.Mutex
 	conns map[string]*warming // by host:port
-	seen  *[]*seen            // the buffers of all connections so far
+	seen  []*seen             // the buffers of all connections so far
 }
 
 // warming is a connection being opened ahead.
@@ -50,19 +50,17 @@ type warming struct {
 	when time.Time
 }
 
-func newWarm(tcp dialer, roots *x509.CertPool) warm {
-	return warm{
+func newWarm(tcp dialer, roots *x509.CertPool) *warm {
+	return &warm{
 		tcp:   tcp,
 		tls:   &tls.Config{RootCAs: roots, MinVersion: tls.VersionTLS12, NextProtos: []string{"http/1.1"}},
-		mu:    new(sync.Mutex),
 		conns: map[string]*warming{},
-		seen:  new([]*seen),
 	}
 }
 
 // open connects to addr: TLS 1.2 or later, Go's default key exchanges (first
 // the hybrid X25519MLKEM768), our roots.
-func (w warm) open(ctx context.Context, network, addr string) (net.Conn, error) {
+func (w *warm) open(ctx context.Context, network, addr string) (net.Conn, error) {
 	ctx, cancel := context.WithTimeout(ctx, connectTimeout)
 	defer cancel()
 	host, _, err := net.SplitHostPort(addr)
@@ -77,7 +75,7 @@ func (w warm) open(ctx context.Context, network, addr string) (net.Conn, error) 
 	config.ServerName = host
 	below, above := new(seen), new(seen)
 	w.mu.Lock()
-	*w.seen = append(*w.seen, below, above)
+	w.seen = append(w.seen, below, above)
 	w.mu.Unlock()
 	conn := tls.Client(wiping{raw, below}, config)
 	if err := conn.HandshakeContext(ctx); err != nil {
@@ -88,28 +86,39 @@ func (w warm) open(ctx context.Context, network, addr string) (net.Conn, error) 
 }
 
 // dial gives away the connection that was opened ahead, or opens one.
-func (w warm) dial(ctx context.Context, network, addr string) (net.Conn, error) {
+func (w *warm) dial(ctx context.Context, network, addr string) (net.Conn, error) {
 	w.mu.Lock()
 	ahead := w.conns[addr]
-	delete(w.conns, addr)
 	w.mu.Unlock()
 	if ahead != nil {
 		select {
 		case <-ahead.done:
 		case <-ctx.Done():
-			go ahead.close()
 			return nil, context.Cause(ctx)
 		}
-		if ahead.conn != nil && time.Since(ahead.when) < warmFor {
-			return ahead.conn, nil
+		if w.take(addr, ahead) {
+			if ahead.conn != nil && time.Since(ahead.when) < warmFor {
+				return ahead.conn, nil
+			}
+			ahead.close()
 		}
-		ahead.close()
 	}
 	return w.open(ctx, network, addr)
 }
 
+// take reports whether a is the caller's: it is given away once.
+func (w *warm) take(addr string, a *warming) bool {
+	w.mu.Lock()
+	defer w.mu.Unlock()
+	if w.conns[addr] != a {
+		return false
+	}
+	delete(w.conns, addr)
+	return true
+}
+
 // ahead opens a connection for dial to give away.
-func (w warm) ahead(ctx context.Context, addr string) {
+func (w *warm) ahead(ctx context.Context, addr string) {
 	a := &warming{done: make(chan struct{})}
 	defer close(a.done)
 	w.mu.Lock()
@@ -127,14 +136,14 @@ func (w warm) ahead(ctx context.Context, addr string) {
 }
 
 // close closes what nobody took, and wipes the buffers of all connections.
-func (w warm) close() {
+func (w *warm) close() {
 	w.mu.Lock()
 	defer w.mu.Unlock()
 	for _, a := range w.conns {
 		a.close()
 	}
 	clear(w.conns)
-	for _, s := range *w.seen {
+	for _, s := range w.seen {
 		s.wipe()
 	}
 }

@@ -78,6 +78,7 @@ func fetch(ctx context.Context, cloud *ec2sim.Cloud, guest *ec2sim.Guest, key co
 	roots := x509.NewCertPool()
 	roots.AppendCertsFromPEM(cloud.CA())
 	imds := ec2.New(ec2.Options{Dial: guest.DialContext})
+	defer imds.Close()
 	client, err := keys.New(keys.Options{Identity: imds.Role, Region: imds.Region, Dial: guest.DialContext, Roots: roots})
 	if err != nil {
 		return nil, err
