@@ -16,8 +16,12 @@ SIZE_MAX      = 9000000
 SIZE_ZSTD_MAX = 3000000
 
 # What the tests and the demonstration need besides Go, git and make.
-VM_PACKAGES   = qemu-system-x86 mmdebstrap kmod e2fsprogs cryptsetup-bin awscli zstd
-TEST_PACKAGES = $(VM_PACKAGES) shellcheck
+VM_PACKAGES   = qemu-system-x86 mmdebstrap kmod e2fsprogs xfsprogs btrfs-progs cryptsetup-bin awscli zstd
+# Makers of everything that must be told from a blank disk.
+FS_PACKAGES   = apfsprogs bcache-tools dosfstools drbd-utils erofs-utils exfatprogs f2fs-tools fdisk gdisk genisoimage \
+	genromfs gfs2-utils hfsutils jfsutils lvm2 mount nilfs-tools ntfs-3g ocfs2-tools parted reiser4progs reiserfsprogs \
+	squashfs-tools udftools util-linux
+TEST_PACKAGES = $(VM_PACKAGES) $(FS_PACKAGES) shellcheck
 
 all: bin/unlock bin/unlockctl
 
@@ -51,7 +55,7 @@ fuzz:
 lint:
 	@test -z "$$(gofmt -l . | tee /dev/stderr)"
 	go vet ./...
-	shellcheck scripts/packages scripts/qemu-test scripts/demo
+	shellcheck scripts/packages scripts/qemu-test scripts/demo internal/vm/root-init.sh
 
 vm-packages:
 	@scripts/packages $(VM_PACKAGES)

@@ -27,6 +27,11 @@ type Apply struct {
 	Ask func(volume string, why error) (*secret.Bytes, error)
 }
 
+// longPassphrase is the length in bytes from which a sealed passphrase counts as
+// random, or as good as that: shorter ones get the slow key derivation that
+// protects what people make up.
+const longPassphrase = 32
+
 // tries is how often a passphrase is asked for.
 const tries = 3
 
@@ -178,6 +183,7 @@ func (a *Apply) formatMember(s *Step, m *Member, key *key, state luks.State) (*l
 		UUID: m.UUID, Label: s.Volume.Name, SectorSize: sectorSize(m.Disk),
 		Flags: []string{"no-read-workqueue", "no-write-workqueue"}, // flash gains from crypto in the submitter's context
 		Set:   new(s.token(m, state)),
+		Slow:  s.Volume.Key.Source != config.SourceHeader && key.passphrase.Len() < longPassphrase,
 	}
 	if s.Volume.Discard {
 		o.Flags = append(o.Flags, "allow-discards")
