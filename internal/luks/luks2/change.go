@@ -19,7 +19,7 @@ func (h *Header) AddKeyslot(ctx context.Context, dev Device, existing, added *se
 	if added.Len() == 0 {
 		return 0, errors.New("empty passphrase")
 	}
-	key, _, err := h.open(ctx, existing)
+	key, err := h.open(ctx, existing)
 	if err != nil {
 		return 0, err
 	}

@@ -18,7 +18,7 @@ import (
 // ErrPassphrase: keyslots were tried, and none opens. Other errors: there is none
 // to try, or ctx ended.
 func (h *Header) Open(ctx context.Context, passphrase *secret.Bytes) (*Payload, error) {
-	key, _, err := h.open(ctx, passphrase)
+	key, err := h.open(ctx, passphrase)
 	if err != nil {
 		return nil, err
 	}
@@ -30,8 +30,8 @@ func (h *Header) Open(ctx context.Context, passphrase *secret.Bytes) (*Payload, 
 	}, nil
 }
 
-// open returns the volume key, which the caller wipes, and the keyslot it was in.
-func (h *Header) open(ctx context.Context, passphrase *secret.Bytes) (*secret.Bytes, int, error) {
+// open returns the volume key, which the caller wipes.
+func (h *Header) open(ctx context.Context, passphrase *secret.Bytes) (*secret.Bytes, error) {
 	var candidates []keyslot
 	var broken []error
 	for _, k := range h.meta.keyslots {
@@ -47,14 +47,14 @@ func (h *Header) open(ctx context.Context, passphrase *secret.Bytes) (*secret.By
 	tried := false
 	for _, k := range candidates {
 		if ctx.Err() != nil {
-			return nil, 0, fmt.Errorf("trying keyslot %d: %w", k.id, context.Cause(ctx))
+			return nil, fmt.Errorf("trying keyslot %d: %w", k.id, context.Cause(ctx))
 		}
 		var key *secret.Bytes
 		var err error
 		secret.Do(func() { key, err = h.try(ctx, k, passphrase) })
 		switch {
 		case err == nil:
-			return key, k.id, nil
+			return key, nil
 		case errors.Is(err, ErrPassphrase):
 			tried = true
 		default:
@@ -63,15 +63,15 @@ func (h *Header) open(ctx context.Context, passphrase *secret.Bytes) (*secret.By
 	}
 	switch {
 	case ctx.Err() != nil:
-		return nil, 0, fmt.Errorf("trying keyslots: %w", context.Cause(ctx))
+		return nil, fmt.Errorf("trying keyslots: %w", context.Cause(ctx))
 	case tried && len(broken) == 0:
-		return nil, 0, ErrPassphrase
+		return nil, ErrPassphrase
 	case tried:
-		return nil, 0, fmt.Errorf("%w; not tried: %w", ErrPassphrase, errors.Join(broken...))
+		return nil, fmt.Errorf("%w; not tried: %w", ErrPassphrase, errors.Join(broken...))
 	case len(broken) > 0:
-		return nil, 0, fmt.Errorf("no keyslot can be used: %w", errors.Join(broken...))
+		return nil, fmt.Errorf("no keyslot can be used: %w", errors.Join(broken...))
 	}
-	return nil, 0, errors.New("no keyslot to try")
+	return nil, errors.New("no keyslot to try")
 }
 
 // try opens one keyslot. The caller wipes the key.
