@@ -81,6 +81,11 @@ func TestHealthy(t *testing.T) {
 	if len(calls) != 2 || calls[0].RequestID != "req-1" || calls[1].KeyARN != arn {
 		t.Errorf("calls = %+v", calls)
 	}
+	for _, call := range calls {
+		if call.Attempts != 1 || call.Start.IsZero() || call.Duration <= 0 {
+			t.Errorf("call = %+v, want one attempt, and when and how long it was", call)
+		}
+	}
 	k.Source = "header"
 	s, b, _, err := c.Generate(t.Context(), k, "set-1")
 	if err != nil {

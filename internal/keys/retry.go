@@ -108,10 +108,13 @@ func classify(err error) (*class, string) {
 // error, or ctx ends; since is when the first request of this kind was made,
 // which widens the windows. In a hurry, fast failures are given up soon. The
 // call is to be reported if its RequestID is not empty. Errors are *Error.
-func (c *Client) retry(ctx context.Context, r *request, since time.Time, hurry bool, attempt func(context.Context, ec2.Role) error) (Call, error) {
+func (c *Client) retry(ctx context.Context, r *request, since time.Time, hurry bool, attempt func(context.Context, ec2.Role) error) (done Call, err error) {
 	call := &r.Call
-	call.Start = time.Now()
-	defer func() { call.Duration = time.Since(call.Start) }()
+	defer func() {
+		if done.Attempts > 0 {
+			done.Duration = time.Since(done.Start)
+		}
+	}()
 	failures := map[*class]int{}
 	var failed *Error
 	for {
@@ -119,7 +122,9 @@ func (c *Client) retry(ctx context.Context, r *request, since time.Time, hurry b
 		if err != nil {
 			return *call, identityError(err)
 		}
-		call.Attempts++
+		if call.Attempts++; call.Attempts == 1 {
+			call.Start = time.Now()
+		}
 		err = func() error {
 			ctx, cancel := context.WithTimeout(ctx, attemptTimeout)
 			defer cancel()

@@ -8,6 +8,7 @@ import (
 	"path/filepath"
 	"slices"
 	"strings"
+	"sync"
 	"testing"
 	"time"
 
@@ -80,38 +81,47 @@ func (i *instance) config(t *testing.T, scheme string) config.Key {
 }
 
 // TestRoundTrips counts from the link being up and DHCP done: IMDS 4, S3 or SSM
-// 1, KMS 1. Names, TCP and TLS of S3 and KMS are beside IMDS.
+// 1, KMS 1. Names, TCP and TLS of S3 and KMS are beside IMDS. They are counted by
+// the clock, to which a busy machine can only add: the best of several boots counts.
 func TestRoundTrips(t *testing.T) {
+	const rtt = 200 * time.Millisecond
 	for scheme, want := range map[string]int{"s3": 6, "ssm": 6, "file": 5, "header": 5} {
 		t.Run(scheme, func(t *testing.T) {
 			t.Parallel()
-			const rtt = 200 * time.Millisecond
-			i := newInstance(t, ec2sim.Config{RTT: rtt})
-			k := i.config(t, scheme)
-			start := time.Now()
-			warm := make(chan bool)
-			go func() { defer close(warm); i.keys.Warm(t.Context(), k) }()
-			var err error
-			if scheme == "header" {
-				_, _, _, err = i.keys.Generate(t.Context(), k, "set-1")
-			} else {
-				_, _, err = i.keys.Open(t.Context(), k)
+			trips := 1000
+			for boot := 1; boot <= 5 && trips > want; boot++ {
+				i := newInstance(t, ec2sim.Config{RTT: rtt})
+				took := fetch(t, i, i.config(t, scheme))
+				trips = min(trips, int(took/rtt))
+				t.Logf("%s: %d round trips of %v, and %v of work", scheme, took/rtt, rtt, (took % rtt).Round(time.Millisecond))
+				if n := len(apiRequests(i)); n != want-2 {
+					t.Errorf("requests %v: %d, want %d", apiRequests(i), n, want-2)
+				}
 			}
-			took := time.Since(start)
-			<-warm
-			if err != nil {
-				t.Fatal(err)
-			}
-			trips := int(took / rtt)
-			t.Logf("%s: %d round trips of %v, and %v of work", scheme, trips, rtt, (took % rtt).Round(time.Millisecond))
 			if trips > want {
 				t.Errorf("%d round trips, want %d", trips, want)
 			}
-			if n := len(apiRequests(i)); n != want-2 {
-				t.Errorf("requests %v: %d, want %d", apiRequests(i), n, want-2)
-			}
 		})
 	}
+}
+
+// fetch gets a key as a boot does, and returns how long that took.
+func fetch(t *testing.T, i *instance, k config.Key) time.Duration {
+	t.Helper()
+	start := time.Now()
+	var warm sync.WaitGroup
+	warm.Go(func() { i.keys.Warm(t.Context(), k) })
+	defer warm.Wait()
+	var err error
+	if k.Source == "header" {
+		_, _, _, err = i.keys.Generate(t.Context(), k, thisSet)
+	} else {
+		_, _, err = i.keys.Open(t.Context(), k)
+	}
+	if err != nil {
+		t.Fatal(err)
+	}
+	return time.Since(start)
 }
 
 // apiRequests returns what was asked of IMDS and AWS, tokens left out.
