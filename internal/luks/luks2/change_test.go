@@ -2,6 +2,7 @@ package luks2_test
 
 import (
 	"bytes"
+	"context"
 	"encoding/json"
 	"errors"
 	"fmt"
@@ -313,6 +314,25 @@ func TestPriorities(t *testing.T) {
 	mustCryptsetup(t, "", "config", "--key-slot", "0", "--priority", "prefer", path)
 	if d := load(t, path); !opens(t, d, "first") || !opens(t, d, "second") {
 		t.Error("a preferred keyslot does not open, or hides another")
+	}
+}
+
+// TestPreferred: the preferred keyslot is tried first, or the other would take
+// longer than there is time.
+func TestPreferred(t *testing.T) {
+	v := newVolume(t)
+	v.set("keyslots.0.kdf.iterations", 9_000_000)
+	v.set("keyslots.1.priority", 2)
+	v.store()
+	ctx, cancel := context.WithTimeout(t.Context(), time.Second)
+	defer cancel()
+	p, err := read(t, v.d).Open(ctx, pass(t, "second"))
+	if err != nil {
+		t.Fatal(err)
+	}
+	p.Wipe()
+	if _, err := read(t, v.d).Open(ctx, pass(t, "wrong")); !errors.Is(err, context.DeadlineExceeded) {
+		t.Errorf("Open = %v, want that time is up", err)
 	}
 }
 
