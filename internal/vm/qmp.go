@@ -1,56 +1,89 @@
 package vm
 
 import (
+	"context"
 	"encoding/json"
 	"fmt"
 	"net"
+	"path/filepath"
 	"time"
 )
 
-// hotplug attaches a disk to the running machine through QEMU's machine protocol
-// (QMP, docs/interop/qmp-spec.txt of QEMU).
-func (m *Machine) hotplug(socket string, disk int) error {
-	fail := func(err error) error { return fmt.Errorf("attaching disk %d: %w", disk, err) }
-	conn, err := net.DialTimeout("unix", socket, 10*time.Second)
+// request is a command of QEMU's machine protocol.
+type request struct {
+	Execute   string         `json:"execute"`
+	Arguments map[string]any `json:"arguments,omitempty"`
+}
+
+// setLink plugs the network cable in, or out.
+func setLink(up bool) request {
+	return request{"set_link", map[string]any{"name": "card", "up": up}}
+}
+
+// addDisk attaches a disk in the slot that is kept for it.
+func (m *Machine) addDisk(i int) request {
+	return request{"device_add", map[string]any{
+		"driver": "nvme", "bus": fmt.Sprintf("port%d", i), "drive": fmt.Sprintf("disk%d", i), "serial": m.Disks[i].Serial,
+	}}
+}
+
+// qmp has QEMU carry out requests, through its machine protocol (QMP,
+// docs/interop/qmp-spec.txt of QEMU). The socket appears soon after QEMU starts.
+func qmp(ctx context.Context, dir string, requests ...request) error {
+	ctx, cancel := context.WithTimeout(ctx, 10*time.Second)
+	defer cancel()
+	conn, err := dialSoon(ctx, filepath.Join(dir, "qmp"))
 	if err != nil {
-		return fail(err)
+		return fmt.Errorf("controlling QEMU: %w", err)
 	}
 	defer conn.Close()
-	if err := conn.SetDeadline(time.Now().Add(10 * time.Second)); err != nil {
-		return fail(err)
-	}
-	answers, requests := json.NewDecoder(conn), json.NewEncoder(conn)
-	command := func(name string, arguments map[string]string) error {
-		if err := requests.Encode(map[string]any{"execute": name, "arguments": arguments}); err != nil {
-			return err
+	defer context.AfterFunc(ctx, func() { conn.Close() })()
+	in, out := json.NewDecoder(conn), json.NewEncoder(conn)
+	for _, r := range append([]request{{Execute: "qmp_capabilities"}}, requests...) {
+		if err := out.Encode(r); err != nil {
+			return fmt.Errorf("controlling QEMU: %s: %w", r.Execute, err)
 		}
-		for {
-			var answer struct {
-				Return *struct{} `json:"return"`
-				Error  *struct {
-					Desc string `json:"desc"`
-				} `json:"error"`
-			}
-			if err := answers.Decode(&answer); err != nil {
-				return err
-			}
-			if answer.Error != nil {
-				return fmt.Errorf("%s: %s", name, answer.Error.Desc)
-			}
-			if answer.Return != nil {
-				return nil
-			}
-			// The greeting, or an event.
+		if err := answer(in); err != nil {
+			return fmt.Errorf("controlling QEMU: %s: %w", r.Execute, err)
 		}
-	}
-	if err := command("qmp_capabilities", map[string]string{}); err != nil {
-		return fail(err)
-	}
-	if err := command("device_add", map[string]string{
-		"driver": "nvme", "bus": fmt.Sprintf("port%d", disk),
-		"drive": fmt.Sprintf("nvme%d", disk), "serial": m.Disks[disk].Serial,
-	}); err != nil {
-		return fail(err)
 	}
 	return nil
+}
+
+func dialSoon(ctx context.Context, socket string) (net.Conn, error) {
+	tick := time.NewTicker(20 * time.Millisecond)
+	defer tick.Stop()
+	for {
+		conn, err := net.Dial("unix", socket)
+		if err == nil {
+			return conn, nil
+		}
+		select {
+		case <-tick.C:
+		case <-ctx.Done():
+			return nil, err
+		}
+	}
+}
+
+// answer reads up to the answer of a request.
+func answer(in *json.Decoder) error {
+	for {
+		var a struct {
+			Return *struct{} `json:"return"`
+			Error  *struct {
+				Desc string `json:"desc"`
+			} `json:"error"`
+		}
+		if err := in.Decode(&a); err != nil {
+			return err
+		}
+		if a.Error != nil {
+			return fmt.Errorf("%s", a.Error.Desc)
+		}
+		if a.Return != nil {
+			return nil
+		}
+		// The greeting, or an event.
+	}
 }

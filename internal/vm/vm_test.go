@@ -144,3 +144,22 @@ func TestCachedIsWholeOrNotThere(t *testing.T) {
 		t.Errorf("left over: %v", left)
 	}
 }
+
+// TestTyping checks that an answer is typed once its question shows, though the
+// question ends no line.
+func TestTyping(t *testing.T) {
+	fakeQEMU(t, `printf 'Passphrase: '; read answer; echo; echo "got $answer"`)
+	m := Machine{Type: []Typed{{When: "Passphrase:", Text: "correct horse\r\n"}}, Timeout: 30 * time.Second}
+	if c, err := m.Run(t.Context()); err != nil || !c.Contains("got correct horse") {
+		t.Errorf("Run = %v, %v; want the answer", c, err)
+	}
+}
+
+func TestPowerCutByTheDisk(t *testing.T) {
+	fakeQEMU(t, "echo here; exec sleep 100")
+	asked := 0
+	m := Machine{CutWhen: func() bool { asked++; return asked == 5 }, Timeout: 30 * time.Second}
+	if _, err := m.Run(t.Context()); err != nil || asked != 5 {
+		t.Errorf("Run = %v after %d questions, want a cut after 5", err, asked)
+	}
+}

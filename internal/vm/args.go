@@ -1,0 +1,86 @@
+package vm
+
+import (
+	"cmp"
+	"fmt"
+	"os"
+	"path/filepath"
+	"strconv"
+	"strings"
+)
+
+// Disk is a disk of the machine.
+type Disk struct {
+	File     string // raw image
+	Serial   string // "AWS…" is an instance-store disk to unlock; at most 20 characters
+	Late     string // attached once the console shows this; "": from the beginning. Only NVMe disks can be
+	Virtio   bool   // a virtio disk, which follows Root's as /dev/vdc, instead of an NVMe disk
+	ReadOnly bool   // write-protected
+	Errors   string // what fails with an I/O error: "read" or "write"; "": nothing
+}
+
+// Serial returns the serial number of the instance-store disk number n.
+func Serial(n int) string { return fmt.Sprintf("AWS%017X", 0x0123456789ABCDEF0+n) }
+
+// args returns QEMU's arguments; what they name lies in dir.
+func (m *Machine) args(dir string) ([]string, error) {
+	a := []string{
+		"-no-user-config", "-nodefaults", "-display", "none", "-no-reboot", "-serial", "stdio",
+		"-qmp", "unix:" + escape(filepath.Join(dir, "qmp")) + ",server=on,wait=off",
+		"-M", "q35", "-accel", "tcg,thread=multi", "-cpu", "max", "-smp", "2", "-m", strconv.Itoa(cmp.Or(m.Memory, 1024)),
+		"-device", "virtio-rng-pci",
+		// On a busy host the kernel takes QEMU's timer for broken, and panics.
+		"-kernel", m.Kernel, "-initrd", m.Initrd, "-append", "console=ttyS0 panic=-1 no_timer_check " + m.Append,
+	}
+	if m.Clock != "" {
+		a = append(a, "-rtc", "base="+m.Clock)
+	}
+	if m.Root != "" {
+		script := filepath.Join(dir, "script")
+		if err := os.WriteFile(script, sectors(m.Script), 0o600); err != nil {
+			return nil, fmt.Errorf("writing the machine's script: %w", err)
+		}
+		snapshot := "on"
+		if m.KeepRoot {
+			snapshot = "off"
+		}
+		a = append(a, "-drive", "if=virtio,format=raw,snapshot="+snapshot+",file="+escape(m.Root),
+			"-drive", "if=virtio,format=raw,read-only=on,file="+escape(script))
+	}
+	for i, d := range m.Disks {
+		a = append(a, d.args(i)...)
+	}
+	return append(a, m.cardArgs(dir)...), nil
+}
+
+// args returns QEMU's arguments for disk number i.
+func (d *Disk) args(i int) []string {
+	drive := fmt.Sprintf("if=none,id=disk%d,format=raw,", i)
+	if d.ReadOnly {
+		drive += "read-only=on,"
+	}
+	if d.Errors != "" {
+		drive += fmt.Sprintf("file.driver=blkdebug,file.inject-error.0.event=none,file.inject-error.0.iotype=%s,file.image.filename=", d.Errors)
+	} else {
+		drive += "file="
+	}
+	device := fmt.Sprintf("nvme,drive=disk%d,serial=%s", i, d.Serial)
+	switch {
+	case d.Virtio:
+		device = fmt.Sprintf("virtio-blk-pci,drive=disk%d,serial=%s", i, d.Serial)
+	case d.Late != "":
+		device = fmt.Sprintf("pcie-root-port,id=port%d,chassis=%d", i, i+1) // a slot to plug it into
+	}
+	return []string{"-drive", drive + escape(d.File), "-device", device}
+}
+
+// sectors returns text as a disk's content: whole sectors, at least one.
+func sectors(text string) []byte {
+	const sector = 512
+	b := make([]byte, (len(text)/sector+1)*sector)
+	copy(b, text)
+	return b
+}
+
+// escape protects a file name in a comma-separated option of QEMU.
+func escape(file string) string { return strings.ReplaceAll(file, ",", ",,") }
