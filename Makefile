@@ -34,11 +34,27 @@ bin/unlockctl: FORCE
 demo: vm-packages
 	scripts/demo
 
-test: test-packages lint unit size fuzz
+test: test-packages lint unit emulators size fuzz benchmarks
 	scripts/qemu-test
 
 unit:
 	GOEXPERIMENT=runtimesecret go test ./...
+
+# Emulators of AWS that others wrote, kept with the other downloads of the tests.
+EMULATORS = $(or $(XDG_CACHE_HOME),$(HOME)/.cache)/unlock-test/emulators
+emulators: export UNLOCK_EMULATORS = $(EMULATORS)
+emulators: $(EMULATORS)/ec2-metadata-mock $(EMULATORS)/versitygw
+	go test -tags emulators -run Emulators ./internal/keys
+
+$(EMULATORS)/ec2-metadata-mock:
+	GOBIN=$(@D) go install github.com/aws/amazon-ec2-metadata-mock/cmd/ec2-metadata-mock@v1.13.0
+
+$(EMULATORS)/versitygw:
+	GOBIN=$(@D) go install github.com/versity/versitygw/cmd/versitygw@v1.8.0
+
+# They fail when a budget is exceeded.
+benchmarks:
+	go test -run '^$$' -bench . -benchtime 20x ./internal/luks/luks2
 
 size: bin/unlock
 	@raw=$$(stat -c %s bin/unlock) && zst=$$(zstd -19 -c -q bin/unlock | wc -c) && \
@@ -50,7 +66,7 @@ FUZZ_TIME = 10s
 fuzz:
 	go test -run '^$$' -fuzz FuzzParse -fuzztime $(FUZZ_TIME) ./internal/config
 	go test -run '^$$' -fuzz FuzzProbe -fuzztime $(FUZZ_TIME) ./internal/block
-	go test -run '^$$' -fuzz FuzzRead -fuzztime 60s ./internal/luks/luks2
+	go test -run '^$$' -fuzz FuzzRead -fuzztime 60s -fuzzminimizetime 1x ./internal/luks/luks2
 
 lint:
 	@test -z "$$(gofmt -l . | tee /dev/stderr)"
@@ -67,4 +83,4 @@ clean:
 	rm -rf bin
 
 FORCE:
-.PHONY: all demo test unit size fuzz lint vm-packages test-packages clean FORCE
+.PHONY: all demo test unit emulators benchmarks size fuzz lint vm-packages test-packages clean FORCE

@@ -33,6 +33,7 @@ import (
 // world is an AWS to ask: emulators that others wrote, or ec2sim.
 type world struct {
 	md     *ec2.Client
+	moto   bool // KMS and SSM are moto's
 	client func(t *testing.T, change func(*ec2.Role)) *keys.Client
 
 	keys         [2]string // ARNs
@@ -42,7 +43,9 @@ type world struct {
 }
 
 // TestEmulators asks amazon-ec2-metadata-mock (IMDS), versitygw (S3) and moto
-// (KMS, SSM) the same as ec2sim, and wants the same results.
+// (KMS, SSM) the same as ec2sim, and wants the same results. moto is a Python
+// program that neither Debian nor the Go module proxy has: where it is not
+// installed, ec2sim stands in for it, and the test says so.
 func TestEmulators(t *testing.T) {
 	worlds := map[string]*world{"emulators": emulators(t), "ec2sim": simulated(t)}
 	ec := map[string]string{"purpose": "secretfs"}
@@ -63,7 +66,8 @@ func TestEmulators(t *testing.T) {
 		change func(*ec2.Role)
 		key    func(w *world) string // nil: the first
 		says   string                // "" for success
-		theirs string                // what the emulators say, where it differs
+		theirs string                // what versitygw says, where it differs
+		motos  string                // what moto says, where it differs
 		hint   string
 	}{
 		{name: "S3", source: "s3://bucket/key"},
@@ -74,15 +78,18 @@ func TestEmulators(t *testing.T) {
 		{name: "wrong secret", source: "s3://bucket/key", change: func(r *ec2.Role) { r.Credentials.SecretAccessKey = "wrong" }, says: "SignatureDoesNotMatch", hint: "does not accept the signature"},
 		{name: "unknown access key", source: "s3://bucket/key", change: func(r *ec2.Role) { r.Credentials.AccessKeyID = "ASIAUNKNOWN000000000" }, says: "InvalidAccessKeyId", theirs: "InvalidToken", hint: "does not accept the credentials"},
 		{name: "no parameter", source: "ssm:/none", says: "ParameterNotFound", hint: "ssm:/none does not exist"},
-		{name: "garbage", source: "s3://bucket/garbage", says: "InvalidCiphertextException", theirs: "AccessDeniedException"},
+		{name: "garbage", source: "s3://bucket/garbage", says: "InvalidCiphertextException", motos: "AccessDeniedException"},
 		{name: "other context", source: "s3://bucket/other-context", says: "InvalidCiphertextException", hint: "with context purpose=secretfs"},
 		{name: "no key", source: "s3://bucket/key", key: func(w *world) string { return w.keys[0][:len(w.keys[0])-3] + "000" }, says: "NotFoundException", hint: "check kms_key"},
-		{name: "other key", source: "s3://bucket/other-key", says: "IncorrectKeyException", theirs: "AccessDeniedException"},
+		{name: "other key", source: "s3://bucket/other-key", says: "IncorrectKeyException", motos: "AccessDeniedException"},
 	} {
 		for name, w := range worlds {
 			says := row.says
 			if name == "emulators" && row.theirs != "" {
 				says = row.theirs
+			}
+			if w.moto && row.motos != "" {
+				says = row.motos
 			}
 			t.Run(row.name+"/"+name, func(t *testing.T) {
 				t.Parallel()
@@ -156,12 +163,12 @@ func simulated(t *testing.T) *world {
 func emulators(t *testing.T) *world {
 	dir := t.TempDir()
 	cert, key := selfSigned(t, dir)
-	imds, s3, moto := freeAddr(t), freeAddr(t), freeAddr(t)
+	imds, s3 := freeAddr(t), freeAddr(t)
 
 	// The mock's own credentials expired in 2020.
 	cfg, _ := json.Marshal(map[string]any{"metadata": map[string]any{"values": map[string]any{"iam-security-credentials": map[string]string{
 		"code": "Success", "type": "AWS-HMAC", "lastupdated": "2020-04-02T18:50:40Z", "token": "mock",
-		"accesskeyid": "AKIAIOSFODNN7EXAMPLE", "secretaccesskey": "mock-secret",
+		"accesskeyid": ec2sim.AccessKey, "secretaccesskey": ec2sim.SecretKey,
 		"expiration": time.Now().Add(time.Hour).UTC().Format(time.RFC3339),
 	}}}})
 	cfgFile := filepath.Join(dir, "imds.json")
@@ -175,15 +182,14 @@ func emulators(t *testing.T) *world {
 	if err := errors.Join(os.Mkdir(data, 0o700), os.Mkdir(side, 0o700)); err != nil {
 		t.Fatal(err)
 	}
-	start(t, s3, dir, "versitygw", "--access", "AKIAIOSFODNN7EXAMPLE", "--secret", "mock-secret", "--port", s3, "--cert", cert, "--key", key, "--quiet", "posix", "--sidecar", side, data)
+	start(t, s3, dir, "versitygw", "--access", ec2sim.AccessKey, "--secret", ec2sim.SecretKey, "--port", s3, "--cert", cert, "--key", key, "--quiet", "posix", "--sidecar", side, data)
 
-	host, port, _ = net.SplitHostPort(moto)
-	start(t, moto, dir, "moto_server", "-H", host, "-p", port, "-c", cert, "-k", key)
+	api, moto := kmsAndSSM(t, dir, cert, key)
 
 	aws := func(stdin []byte, args ...string) string {
 		t.Helper()
 		cmd := exec.Command("aws", append([]string{"--ca-bundle", cert, "--output", "text"}, args...)...)
-		cmd.Env = append(os.Environ(), "AWS_ACCESS_KEY_ID=AKIAIOSFODNN7EXAMPLE", "AWS_SECRET_ACCESS_KEY=mock-secret", "AWS_DEFAULT_REGION=us-east-1", "AWS_PAGER=")
+		cmd.Env = append(os.Environ(), "AWS_ACCESS_KEY_ID="+ec2sim.AccessKey, "AWS_SECRET_ACCESS_KEY="+ec2sim.SecretKey, "AWS_DEFAULT_REGION=us-east-1", "AWS_PAGER=")
 		cmd.Stdin = bytes.NewReader(stdin)
 		var stderr bytes.Buffer
 		cmd.Stderr = &stderr
@@ -193,12 +199,8 @@ func emulators(t *testing.T) *world {
 		}
 		return strings.TrimSpace(string(out))
 	}
-	createKey := func() string {
-		return aws(nil, "--endpoint-url", "https://"+moto, "kms", "create-key", "--query", "KeyMetadata.Arn")
-	}
 	aws(nil, "--endpoint-url", "https://"+s3, "s3api", "create-bucket", "--bucket", "bucket")
 	md := ec2.New(ec2.Options{Endpoint: "http://" + imds})
-	t.Cleanup(md.Close)
 	t.Cleanup(md.Close)
 	if d, err := md.BlockDevices(t.Context()); err != nil || d["ephemeral0"] != "sdb" {
 		t.Errorf("BlockDevices = %v, %v, want ephemeral0 as sdb", d, err)
@@ -211,7 +213,8 @@ func emulators(t *testing.T) *world {
 	roots.AppendCertsFromPEM(pemBytes)
 	return &world{
 		md:   md,
-		keys: [2]string{createKey(), createKey()},
+		moto: moto,
+		keys: [2]string{api.createKey(), api.createKey()},
 		client: func(t *testing.T, change func(*ec2.Role)) *keys.Client {
 			return newClient(t, keys.Options{
 				Identity: changed(md, func(r *ec2.Role) {
@@ -222,7 +225,7 @@ func emulators(t *testing.T) *world {
 				}),
 				Dial:  (&net.Dialer{}).DialContext,
 				Roots: roots,
-				AWS:   config.AWS{Endpoint: map[string]string{"s3": "https://" + s3, "kms": "https://" + moto, "ssm": "https://" + moto}},
+				AWS:   config.AWS{Endpoint: map[string]string{"s3": "https://" + s3, "kms": api.url, "ssm": api.url}},
 			})
 		},
 		put: func(bucket, key string, data []byte) {
@@ -233,7 +236,7 @@ func emulators(t *testing.T) *world {
 			aws(nil, "--endpoint-url", "https://"+s3, "s3api", "put-object", "--bucket", bucket, "--key", key, "--body", file)
 		},
 		putParameter: func(name, value string) {
-			aws(nil, "--endpoint-url", "https://"+moto, "ssm", "put-parameter", "--name", name, "--type", "String", "--value", value)
+			aws(nil, "--endpoint-url", api.url, "ssm", "put-parameter", "--name", name, "--type", "String", "--value", value)
 		},
 		encrypt: func(arn, plaintext string, ec map[string]string) []byte {
 			file := filepath.Join(dir, "plaintext")
@@ -241,7 +244,7 @@ func emulators(t *testing.T) *world {
 				t.Fatal(err)
 			}
 			context, _ := json.Marshal(ec)
-			text := aws(nil, "--endpoint-url", "https://"+moto, "kms", "encrypt", "--key-id", arn, "--plaintext", "fileb://"+file, "--encryption-context", string(context), "--query", "CiphertextBlob")
+			text := aws(nil, "--endpoint-url", api.url, "kms", "encrypt", "--key-id", arn, "--plaintext", "fileb://"+file, "--encryption-context", string(context), "--query", "CiphertextBlob")
 			blob, err := base64.StdEncoding.DecodeString(text)
 			if err != nil {
 				t.Fatal(err)
@@ -249,6 +252,50 @@ func emulators(t *testing.T) *world {
 			return blob
 		},
 	}
+}
+
+// kmsAPI is what stands for KMS and SSM.
+type kmsAPI struct {
+	url       string
+	createKey func() string // returns the ARN
+}
+
+// kmsAndSSM starts moto if it is installed, else a simulated EC2, whose
+// certificate authority is added to the file cert.
+func kmsAndSSM(t *testing.T, dir, cert, key string) (api kmsAPI, moto bool) {
+	if _, err := exec.LookPath("moto_server"); err != nil {
+		t.Log("moto_server is not installed: KMS and SSM are ec2sim's here")
+		cloud, err := ec2sim.New(ec2sim.Config{})
+		if err != nil {
+			t.Fatal(err)
+		}
+		t.Cleanup(func() { cloud.Close() })
+		url, err := cloud.Loopback()
+		if err != nil {
+			t.Fatal(err)
+		}
+		own, err := os.ReadFile(cert)
+		if err != nil {
+			t.Fatal(err)
+		}
+		if err := os.WriteFile(cert, append(own, cloud.CA()...), 0o600); err != nil {
+			t.Fatal(err)
+		}
+		return kmsAPI{url, cloud.CreateKey}, false
+	}
+	addr := freeAddr(t)
+	host, port, _ := net.SplitHostPort(addr)
+	start(t, addr, dir, "moto_server", "-H", host, "-p", port, "-c", cert, "-k", key)
+	url := "https://" + addr
+	return kmsAPI{url, func() string {
+		cmd := exec.Command("aws", "--ca-bundle", cert, "--output", "text", "--endpoint-url", url, "kms", "create-key", "--query", "KeyMetadata.Arn")
+		cmd.Env = append(os.Environ(), "AWS_ACCESS_KEY_ID="+ec2sim.AccessKey, "AWS_SECRET_ACCESS_KEY="+ec2sim.SecretKey, "AWS_DEFAULT_REGION=us-east-1", "AWS_PAGER=")
+		out, err := cmd.Output()
+		if err != nil {
+			t.Fatalf("aws kms create-key: %v", err)
+		}
+		return strings.TrimSpace(string(out))
+	}}, true
 }
 
 func changed(md *ec2.Client, change func(*ec2.Role)) func(context.Context) (ec2.Role, error) {
