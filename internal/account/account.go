@@ -1,0 +1,132 @@
+// Package account is the administrator's way to AWS: KMS, and the places where
+// ciphertexts are kept (S3 objects, SSM parameters, files). It uses the SDK's whole
+// configuration: profiles, SSO, assumed roles, AWS_ENDPOINT_URL, AWS_CA_BUNDLE. It
+// is never part of the unlock program, whose way to AWS is package keys.
+//
+// What cannot be wiped: plaintexts pass through the SDK as JSON text and byte
+// slices. The slices are overwritten, the text is not; this is a tool of a short
+// life on the administrator's machine.
+package account
+
+import (
+	"context"
+	"crypto/tls"
+	"crypto/x509"
+	"errors"
+	"fmt"
+	"net/http"
+	"os"
+	"strings"
+
+	"github.com/aws/aws-sdk-go-v2/aws"
+	awshttp "github.com/aws/aws-sdk-go-v2/aws/transport/http"
+	awsconfig "github.com/aws/aws-sdk-go-v2/config"
+	"github.com/aws/aws-sdk-go-v2/service/kms"
+	"github.com/aws/aws-sdk-go-v2/service/s3"
+	"github.com/aws/aws-sdk-go-v2/service/ssm"
+
+	"unlock/internal/config"
+)
+
+// Options of New.
+type Options struct {
+	Profile string     // of the shared configuration; "": AWS_PROFILE, or the default
+	Region  string     // "": of the key's ARN, else AWS_REGION or the profile's
+	AWS     config.AWS // endpoints and authorities as the instance has them
+}
+
+// Account makes requests with the administrator's credentials. Safe for concurrent use.
+type Account struct {
+	region string // chosen by hand
+	kms    *kms.Client
+	s3     *s3.Client
+	ssm    *ssm.Client
+}
+
+// New reads the SDK's configuration. It makes no request yet.
+func New(ctx context.Context, o Options) (*Account, error) {
+	var options []func(*awsconfig.LoadOptions) error
+	if o.Profile != "" {
+		options = append(options, awsconfig.WithSharedConfigProfile(o.Profile))
+	}
+	region := o.Region
+	if region == "" {
+		region = o.AWS.Region
+	}
+	if region != "" {
+		options = append(options, awsconfig.WithRegion(region))
+	}
+	if o.AWS.FIPS {
+		options = append(options, awsconfig.WithUseFIPSEndpoint(aws.FIPSEndpointStateEnabled))
+	}
+	if o.AWS.DualStack {
+		options = append(options, awsconfig.WithUseDualStackEndpoint(aws.DualStackEndpointStateEnabled))
+	}
+	if o.AWS.CABundle != "" && os.Getenv("AWS_CA_BUNDLE") == "" {
+		client, err := withAuthorities(o.AWS.CABundle)
+		if err != nil {
+			return nil, err
+		}
+		options = append(options, awsconfig.WithHTTPClient(client))
+	}
+	c, err := awsconfig.LoadDefaultConfig(ctx, options...)
+	if err != nil {
+		return nil, fmt.Errorf("reading the AWS configuration: %w", err)
+	}
+	return &Account{
+		region: o.Region,
+		kms:    kms.NewFromConfig(c, func(k *kms.Options) { override(&k.BaseEndpoint, o.AWS.Endpoint["kms"]) }),
+		s3: s3.NewFromConfig(c, func(k *s3.Options) {
+			override(&k.BaseEndpoint, o.AWS.Endpoint["s3"])
+			k.UsePathStyle = k.BaseEndpoint != nil
+		}),
+		ssm: ssm.NewFromConfig(c, func(k *ssm.Options) { override(&k.BaseEndpoint, o.AWS.Endpoint["ssm"]) }),
+	}, nil
+}
+
+// override sets an endpoint that the environment does not set.
+func override(base **string, url string) {
+	if *base == nil && url != "" {
+		*base = aws.String(url)
+	}
+}
+
+// withAuthorities is an HTTP client that trusts the certificate authorities in a
+// PEM file beside the system's.
+func withAuthorities(file string) (*awshttp.BuildableClient, error) {
+	pem, err := os.ReadFile(file)
+	if err != nil {
+		return nil, fmt.Errorf("reading certificate authorities: %w", err)
+	}
+	pool, err := x509.SystemCertPool()
+	if err != nil {
+		pool = x509.NewCertPool()
+	}
+	if !pool.AppendCertsFromPEM(pem) {
+		return nil, fmt.Errorf("reading certificate authorities: %s holds no certificate in PEM", file)
+	}
+	return awshttp.NewBuildableClient().WithTransportOptions(func(t *http.Transport) {
+		t.TLSClientConfig = &tls.Config{RootCAs: pool}
+	}), nil
+}
+
+// regionOf returns the region in an ARN, or "".
+func regionOf(arn string) string {
+	if f := strings.SplitN(arn, ":", 6); len(f) == 6 && f[0] == "arn" {
+		return f[3]
+	}
+	return ""
+}
+
+// Error is a request that was refused, or got no answer.
+type Error struct {
+	Op   string // "encrypting with KMS"
+	Err  error
+	Hint string // what to do; may be empty
+}
+
+func (e *Error) Error() string { return e.Op + ": " + e.Err.Error() }
+
+func (e *Error) Unwrap() error { return e.Err }
+
+var errPlaintext = errors.New("the plaintext that KMS returned is empty")

@@ -1,0 +1,77 @@
+package account
+
+import (
+	"context"
+	"crypto/x509"
+	"errors"
+	"fmt"
+	"net"
+	"strings"
+
+	"github.com/aws/smithy-go"
+)
+
+// wrap says what was being done, and shortens the SDK's chain of errors to what
+// AWS answered, or to why it could not be asked. action is IAM's name.
+func wrap(op, action, resource string, err error) error {
+	var (
+		api  smithy.APIError
+		dns  *net.DNSError
+		cert x509.UnknownAuthorityError
+	)
+	e := &Error{Op: op, Err: err}
+	text := err.Error()
+	switch {
+	case errors.As(err, &api):
+		e.Err = fmt.Errorf("%s: %s", api.ErrorCode(), api.ErrorMessage())
+		if api.ErrorMessage() == "" {
+			e.Err = errors.New(api.ErrorCode())
+		}
+		e.Hint = hintFor(api.ErrorCode(), action, resource)
+	case errors.Is(err, context.Canceled), errors.Is(err, context.DeadlineExceeded):
+		e.Err = errors.New("no answer in time")
+		e.Hint = "check the network and the proxy variables, then try again"
+	case errors.As(err, &dns):
+		e.Err, e.Hint = dns, "check the region's name and this machine's DNS"
+	case errors.As(err, &cert):
+		e.Err, e.Hint = cert, "set AWS_CA_BUNDLE to the authorities of a proxy or private endpoint"
+	case strings.Contains(text, "Missing Region"), strings.Contains(text, "missing AWS region"), strings.Contains(text, "A region must be set"):
+		e.Err, e.Hint = errors.New("no region"), "give --region, set AWS_REGION, or name the KMS key by its ARN"
+	case strings.Contains(text, "get credentials"), strings.Contains(text, "retrieve credentials"), strings.Contains(text, "refresh cached credentials"):
+		e.Err, e.Hint = errors.New("no AWS credentials"), "log in (aws sso login), or choose a profile with --profile"
+	}
+	return e
+}
+
+// hintFor is what to do about an answer of AWS.
+func hintFor(code, action, resource string) string {
+	switch code {
+	case "AccessDenied", "AccessDeniedException", "Forbidden":
+		return fmt.Sprintf("allow %s on %s to the identity that aws sts get-caller-identity prints", action, resource)
+	case "NotFoundException":
+		return "check the key's ARN, its region and account: aws kms describe-key --key-id " + resource
+	case "NoSuchBucket":
+		return "make the bucket first, with versioning: aws s3api create-bucket, put-bucket-versioning"
+	case "NoSuchKey", "NotFound":
+		return "check the name: aws s3 ls " + resource
+	case "ParameterNotFound":
+		return "check the name and --region: aws ssm get-parameter --name NAME"
+	case "DisabledException":
+		return "enable the key: aws kms enable-key"
+	case "KMSInvalidStateException":
+		return "the key is pending deletion: aws kms cancel-key-deletion, then enable-key"
+	case "InvalidCiphertextException":
+		return "the ciphertext is damaged, or was made under another encryption context: compare --context with what sealed it"
+	case "IncorrectKeyException":
+		return "the ciphertext is under another KMS key: someone replaced it, or kms_key is wrong"
+	case "PermanentRedirect", "AuthorizationHeaderMalformed":
+		return "the bucket is in another region: give it with --region"
+	case "ExpiredToken", "ExpiredTokenException":
+		return "the credentials have expired: log in again"
+	case "RequestTimeTooSkewed":
+		return "set this machine's clock"
+	case "PreconditionFailed", "ConditionalRequestConflict":
+		return "somebody else wrote it at the same moment; look at it and try again"
+	}
+	return ""
+}

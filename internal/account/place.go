@@ -1,0 +1,65 @@
+package account
+
+import (
+	"context"
+	"errors"
+	"fmt"
+	"time"
+
+	"unlock/internal/config"
+)
+
+// ErrExists: there is a ciphertext in this place already.
+var ErrExists = errors.New("there is something already")
+
+// Object is a ciphertext in its place.
+type Object struct {
+	Ciphertext []byte
+	Version    string // S3's version id, SSM's number, or "" where there are no versions
+
+	etag string // of S3
+}
+
+// Place is where a ciphertext is kept. All three kinds write a whole ciphertext or
+// none of it.
+type Place interface {
+	// Read returns what is there.
+	Read(ctx context.Context) (Object, error)
+	// Create writes where nothing is; ErrExists otherwise.
+	Create(ctx context.Context, ciphertext []byte) (Object, error)
+	// Replace writes over what old was read from, and says where that remains. It
+	// refuses if something else is there meanwhile, where the place can tell.
+	Replace(ctx context.Context, old Object, ciphertext []byte) (now Object, kept string, err error)
+}
+
+// Place returns the place that a source of the configuration names. key is the ARN
+// of the KMS key, whose region is used where none was chosen.
+func (a *Account) Place(source config.Source, key string) (Place, error) {
+	region := a.region
+	if region == "" {
+		region = regionOf(key)
+	}
+	switch source.Scheme() {
+	case config.SourceS3:
+		bucket, name := source.Bucket()
+		return &s3Place{a, bucket, name, region}, nil
+	case config.SourceSSM:
+		return &ssmPlace{a, source.Path(), region}, nil
+	case config.SourceFile:
+		return filePlace(source.Path()), nil
+	}
+	return nil, fmt.Errorf("%q is not a place for a ciphertext: use s3://BUCKET/KEY, ssm:NAME or file:PATH", source)
+}
+
+// stamp names what is put aside.
+func stamp() string { return time.Now().UTC().Format("20060102T150405.000Z") }
+
+// maxCiphertext is the largest that KMS makes, in bytes.
+const maxCiphertext = 6144
+
+func checked(o Object, where string) (Object, error) {
+	if n := len(o.Ciphertext); n == 0 || n > maxCiphertext {
+		return Object{}, fmt.Errorf("%s holds %d bytes: not a ciphertext of KMS", where, n)
+	}
+	return o, nil
+}
