@@ -18,6 +18,9 @@ const (
 	leaseTime = time.Hour // as EC2's
 )
 
+// secondDHCPAddr is the server of the fault dhcp-two.
+var secondDHCPAddr = netip.MustParseAddr("172.31.0.3")
+
 // dhcp answers ip if it is a DHCP message, and reports whether it was. The server
 // sits on the wire and not on the stack, because its clients have no address.
 func (c *Cloud) dhcp(p *port, ip header.IPv4) bool {
@@ -33,10 +36,21 @@ func (c *Cloud) dhcp(p *port, ip header.IPv4) bool {
 	if c.fault("dhcp-silent") {
 		return true
 	}
-	reply := c.dhcpReply(req)
-	if reply == nil {
-		return true
+	servers := []netip.Addr{routerAddr}
+	if c.fault("dhcp-two") {
+		servers = []netip.Addr{secondDHCPAddr, routerAddr}
 	}
+	slow, _ := c.faultDuration("dhcp-slow")
+	for _, server := range servers {
+		if reply := c.dhcpReply(req, net.IP(server.AsSlice())); reply != nil {
+			c.transmit(p, dhcpFrame(server, req, reply), slow)
+		}
+	}
+	return true
+}
+
+// dhcpFrame addresses the answer to req as RFC 2131, section 4.1, has it.
+func dhcpFrame(server netip.Addr, req, reply *dhcpv4.DHCPv4) []byte {
 	mac, to := req.ClientHWAddr, reply.YourIPAddr
 	if to.IsUnspecified() {
 		to = reply.ClientIPAddr
@@ -45,19 +59,16 @@ func (c *Cloud) dhcp(p *port, ip header.IPv4) bool {
 		mac, to = net.HardwareAddr(header.EthernetBroadcastAddress), net.IPv4bcast
 	}
 	toAddr, _ := netip.AddrFromSlice(to.To4())
-	slow, _ := c.faultDuration("dhcp-slow")
-	c.transmit(p, udpFrame(routerMAC, mac,
-		netip.AddrPortFrom(routerAddr, dhcpServerPort), netip.AddrPortFrom(toAddr, dhcpClientPort),
-		reply.ToBytes()), slow)
-	return true
+	return udpFrame(routerMAC, mac,
+		netip.AddrPortFrom(server, dhcpServerPort), netip.AddrPortFrom(toAddr, dhcpClientPort),
+		reply.ToBytes())
 }
 
-// dhcpReply returns the answer to req (RFC 2131, section 4.3), nil for none. Each
-// machine always gets the same address.
-func (c *Cloud) dhcpReply(req *dhcpv4.DHCPv4) *dhcpv4.DHCPv4 {
+// dhcpReply returns a server's answer to req (RFC 2131, section 4.3), nil for none.
+// Each machine always gets the same address.
+func (c *Cloud) dhcpReply(req *dhcpv4.DHCPv4, server net.IP) *dhcpv4.DHCPv4 {
 	inst := c.instanceOf(req.ClientHWAddr)
 	addr := net.IP(inst.addr.AsSlice())
-	server := net.IP(routerAddr.AsSlice())
 	base := []dhcpv4.Modifier{dhcpv4.WithOption(dhcpv4.OptServerIdentifier(server))}
 	lease := append(base,
 		dhcpv4.WithYourIP(addr),

@@ -57,6 +57,10 @@ type Config struct {
 	Role    string        // default "unlock-demo"; NoRole for an instance without
 	RTT     time.Duration // delay of every frame towards the guest (ARP excepted): one round trip costs one RTT
 	Faults  []string      // names from Faults(), with an argument after a colon: "role-late:5s"
+
+	// BlockDevices is what IMDS's block-device-mapping says beside "ami" and "root":
+	// "ebs1" → "sdf"; default: "ephemeral0" → "sdb".
+	BlockDevices map[string]string
 }
 
 // Cloud is a running simulation. It is safe for concurrent use.
@@ -100,6 +104,9 @@ func New(cfg Config) (*Cloud, error) {
 	}
 	if cfg.Role == "" {
 		cfg.Role = "unlock-demo"
+	}
+	if cfg.BlockDevices == nil {
+		cfg.BlockDevices = map[string]string{"ephemeral0": "sdb"}
 	}
 	if partitions[cfg.Region] == "" {
 		return nil, fmt.Errorf("no AWS region %q", cfg.Region)

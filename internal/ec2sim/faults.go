@@ -38,6 +38,7 @@ var faultTable = []Fault{
 	{Name: "dhcp-silent", arg: argWindow, Help: "DHCP does not answer"},
 	{Name: "dhcp-nak", arg: argCount, Help: "DHCP refuses requests with a NAK"},
 	{Name: "dhcp-slow", arg: argDuration, Help: "DHCP answers late"},
+	{Name: "dhcp-two", Help: "a second DHCP server offers a lease, before the first"},
 	{Name: "dhcp-no-router", Help: "the lease has no router"},
 	{Name: "dhcp-no-dns", Help: "the lease has no name server"},
 
@@ -59,6 +60,7 @@ var faultTable = []Fault{
 	{Name: "imds-truncated", arg: argCount, Help: "IMDS answers to GET end in the middle"},
 	{Name: "no-role", Help: "the instance has no role: 404"},
 	{Name: "role-late", arg: argWindow, Help: "the role appears late: 404 until then"},
+	{Name: "role-changed", arg: argCount, Help: "the role is replaced after it was listed: its credentials are 404"},
 	{Name: "creds-expired", Help: "the role credentials of IMDS have expired"},
 
 	{Name: "clock-skew", arg: argDuration, Help: "the clock of AWS is ahead of the machine's (negative: behind)"},

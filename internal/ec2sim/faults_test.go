@@ -88,7 +88,7 @@ func doDHCP(t *testing.T, m *machine) string {
 		return "error " + err.Error()
 	}
 	ack := lease.ACK
-	return fmt.Sprintf("%s router %s dns %s", ack.YourIPAddr, ack.Router(), ack.DNS())
+	return fmt.Sprintf("%s router %s dns %s by %s", ack.YourIPAddr, ack.Router(), ack.DNS(), ack.ServerIdentifier())
 }
 
 // doDNS asks once over UDP and waits 500 ms.
@@ -171,6 +171,7 @@ func TestFaults(t *testing.T) {
 		{"dhcp-silent:150ms", doDHCP, []string{lease}, 150 * ms},
 		{"dhcp-nak", doDHCP, []string{"error", "error"}, 0},
 		{"dhcp-nak:1", doDHCP, []string{"error", lease}, 0},
+		{"dhcp-two", doDHCP, []string{lease + " by 172.31.0.3"}, 0},
 		{"dhcp-slow:80ms", doDHCP, []string{lease}, 160 * ms},
 		{"dhcp-no-router", doDHCP, []string{"172.31.5.10 router [] dns [172.31.0.2]"}, 0},
 		{"dhcp-no-dns", doDHCP, []string{"172.31.5.10 router [172.31.0.1] dns []"}, 0},
@@ -202,6 +203,9 @@ func TestFaults(t *testing.T) {
 			time.Sleep(160 * ms)
 			return got
 		}, []string{"404", role}, 150 * ms},
+		{"role-changed:1", func(t *testing.T, m *machine) string {
+			return line(m.metadata(t, "meta-data/iam/security-credentials/unlock-demo"), func(a answer) string { return a.body })
+		}, []string{"404", "200 {"}, 0},
 		{"creds-expired", doRoleKMS, []string{"400 {\"__type\":\"ExpiredTokenException\""}, 0},
 
 		{"clock-skew:1h", doRoleKMS, []string{"400 {\"__type\":\"InvalidSignatureException\",\"message\":\"Signature expired: "}, 0},

@@ -88,6 +88,9 @@ func (c *Cloud) imdsReply(r *http.Request) reply {
 		if strings.HasPrefix(path, "meta-data/iam/") && c.fault("role-late") {
 			hasRole = false
 		}
+		if path == "meta-data/iam/security-credentials/"+c.cfg.Role && c.fault("role-changed") {
+			hasRole = false
+		}
 		body, ok = lookup(c.metadata(inst, hasRole), path)
 	}
 	if !ok {

@@ -75,7 +75,7 @@ func TestIMDSToken(t *testing.T) {
 
 func TestIMDSTree(t *testing.T) {
 	t.Parallel()
-	m := newMachine(t, ec2sim.Config{Region: "cn-north-1", Account: "444455556666", Role: "a-role"})
+	m := newMachine(t, ec2sim.Config{Region: "cn-north-1", Account: "444455556666", Role: "a-role", BlockDevices: map[string]string{"ebs1": "sdf"}})
 	mac := m.MAC().String()
 	for path, want := range map[string]string{
 		"meta-data/placement/region":                                "cn-north-1",
@@ -83,7 +83,8 @@ func TestIMDSTree(t *testing.T) {
 		"meta-data/services":                                        "domain\npartition",
 		"meta-data/iam/":                                            "info\nsecurity-credentials/",
 		"meta-data/iam/security-credentials/":                       "a-role",
-		"meta-data/block-device-mapping/":                           "ami\nephemeral0\nroot",
+		"meta-data/block-device-mapping/":                           "ami\nebs1\nroot",
+		"meta-data/block-device-mapping/ebs1":                       "sdf",
 		"meta-data/network/interfaces/macs/":                        mac + "/",
 		"meta-data/local-hostname":                                  "ip-172-31-5-10.cn-north-1.compute.internal",
 		"meta-data/network/interfaces/macs/" + mac + "/local-ipv4s": "172.31.5.10",
@@ -104,6 +105,9 @@ func TestIMDSWithoutRole(t *testing.T) {
 	m := newMachine(t, ec2sim.Config{Role: ec2sim.NoRole})
 	if a := m.metadata(t, "meta-data/iam/security-credentials/"); a.status != http.StatusNotFound {
 		t.Errorf("roles = %+v, want 404", a)
+	}
+	if a := m.metadata(t, "meta-data/block-device-mapping/ephemeral0"); a.body != "sdb" {
+		t.Errorf("instance store = %+v, want sdb", a)
 	}
 	if a := m.metadata(t, "meta-data/"); strings.Contains(a.body, "iam") {
 		t.Errorf("listing = %s", a.body)
