@@ -235,9 +235,7 @@ func emulators(t *testing.T) *world {
 			}
 			aws(nil, "--endpoint-url", "https://"+s3, "s3api", "put-object", "--bucket", bucket, "--key", key, "--body", file)
 		},
-		putParameter: func(name, value string) {
-			aws(nil, "--endpoint-url", api.url, "ssm", "put-parameter", "--name", name, "--type", "String", "--value", value)
-		},
+		putParameter: api.put,
 		encrypt: func(arn, plaintext string, ec map[string]string) []byte {
 			file := filepath.Join(dir, "plaintext")
 			if err := os.WriteFile(file, []byte(plaintext), 0o600); err != nil {
@@ -258,6 +256,7 @@ func emulators(t *testing.T) *world {
 type kmsAPI struct {
 	url       string
 	createKey func() string // returns the ARN
+	put       func(name, value string)
 }
 
 // kmsAndSSM starts moto if it is installed, else a simulated EC2, whose
@@ -281,21 +280,29 @@ func kmsAndSSM(t *testing.T, dir, cert, key string) (api kmsAPI, moto bool) {
 		if err := os.WriteFile(cert, append(own, cloud.CA()...), 0o600); err != nil {
 			t.Fatal(err)
 		}
-		return kmsAPI{url, cloud.CreateKey}, false
+		return kmsAPI{url, cloud.CreateKey, cloud.PutParameter}, false
 	}
 	addr := freeAddr(t)
 	host, port, _ := net.SplitHostPort(addr)
 	start(t, addr, dir, "moto_server", "-H", host, "-p", port, "-c", cert, "-k", key)
 	url := "https://" + addr
-	return kmsAPI{url, func() string {
-		cmd := exec.Command("aws", "--ca-bundle", cert, "--output", "text", "--endpoint-url", url, "kms", "create-key", "--query", "KeyMetadata.Arn")
+	aws := func(args ...string) string {
+		t.Helper()
+		cmd := exec.Command("aws", append([]string{"--ca-bundle", cert, "--output", "text", "--endpoint-url", url}, args...)...)
 		cmd.Env = append(os.Environ(), "AWS_ACCESS_KEY_ID="+ec2sim.AccessKey, "AWS_SECRET_ACCESS_KEY="+ec2sim.SecretKey, "AWS_DEFAULT_REGION=us-east-1", "AWS_PAGER=")
 		out, err := cmd.Output()
 		if err != nil {
-			t.Fatalf("aws kms create-key: %v", err)
+			t.Fatalf("aws %s: %v", strings.Join(args, " "), err)
 		}
 		return strings.TrimSpace(string(out))
-	}}, true
+	}
+	return kmsAPI{
+		url:       url,
+		createKey: func() string { return aws("kms", "create-key", "--query", "KeyMetadata.Arn") },
+		put: func(name, value string) {
+			aws("ssm", "put-parameter", "--name", name, "--type", "String", "--value", value)
+		},
+	}, true
 }
 
 func changed(md *ec2.Client, change func(*ec2.Role)) func(context.Context) (ec2.Role, error) {
