@@ -7,6 +7,7 @@ import (
 	"fmt"
 	"os"
 	"regexp"
+	"slices"
 	"strconv"
 )
 
@@ -21,7 +22,7 @@ func both(a, b judge) judge {
 // formatted asks cryptsetup whether each disk holds LUKS2 with a token of ours, and
 // looks for plaintext and passphrase among the raw bytes.
 func formatted(l *lab) error {
-	for _, image := range l.images {
+	for _, image := range l.images() {
 		if err := tool(context.Background(), "", "cryptsetup", "isLuks", "--type", "luks2", image); err != nil {
 			return err
 		}
@@ -60,6 +61,19 @@ func answered(service string, status int) judge {
 		l.note("%s answered %d %d times", service, status, n)
 		return nil
 	}
+}
+
+// onlyAWS checks that the machine talked to nobody but DHCP, DNS, IMDS, and the
+// three services that give keys.
+func onlyAWS(l *lab) error {
+	allowed := []string{"255.255.255.255", "169.254.169.254", "169.254.169.253", "172.31.0.1", "172.31.0.2", "192.0.2.10", "192.0.2.20", "192.0.2.30",
+		bucket + ".s3.us-east-1.amazonaws.com", "kms.us-east-1.amazonaws.com", "ssm.us-east-1.amazonaws.com"}
+	for _, host := range l.cloud.Hosts() {
+		if !slices.Contains(allowed, host) {
+			return fmt.Errorf("the machine talked to %s", host)
+		}
+	}
+	return nil
 }
 
 // noFrames checks that the machine sent nothing at all.

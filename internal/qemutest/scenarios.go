@@ -56,6 +56,13 @@ crypt() {
 # mounted NAME [TYPE]
 mounted() { grep -q "^/dev/[^ ]* /mnt/$1 ${2-ext4} " /proc/mounts; }
 stays_locked() { ! test -e "/dev/mapper/$1"; }
+# Nothing of unlock's network is left: no address but lo's, no route, no card that is up.
+if busybox ip -o addr | grep -v '^[0-9]*: lo '; then exit 1; fi
+test "$(wc -l </proc/net/route)" = 1
+if grep -v ' lo$' /proc/net/ipv6_route; then exit 1; fi
+for card in /sys/class/net/*; do
+	test "$card" = /sys/class/net/lo || test $(($(cat "$card/flags") & 1)) = 0
+done
 # The real system's programs may dump core, as if there had been no initramfs.
 test "$(ulimit -Hc)" = unlimited
 if test -f /run/unlock/status.json; then grep -E '"(result|peak_rss_bytes|duration_ms)"' /run/unlock/status.json; fi
@@ -87,6 +94,22 @@ var standalone = []scenario{
 		boots: []boot{
 			{script: writeFile, check: formatted},
 			{script: readFile + stockOpen + "grep ' / ext4 rw,noatime' /proc/mounts", append: "root=UUID=" + vm.RootUUID + " rootfstype=ext4 rootflags=noatime", want: []string{fileText}},
+		},
+	},
+	{
+		// What is written through one tool's mapping is read through the other's.
+		name: "stock-tools", config: s3Key + secretfs, disks: []string{"blank"},
+		boots: []boot{
+			{script: writeFile + `
+cryptsetup close secretfs
+printf '%s' "$PASSPHRASE" | cryptsetup open --key-file - /dev/nvme0n1 stock
+mount /dev/mapper/stock /mnt
+cat /mnt/file
+echo "through cryptsetup" >/mnt/back
+umount /mnt
+cryptsetup close stock
+`, want: []string{fileText}},
+			{script: readFile + "cat /mnt/secretfs/back", want: []string{fileText, "through cryptsetup"}},
 		},
 	},
 	{
