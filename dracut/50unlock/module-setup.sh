@@ -41,7 +41,11 @@ install() {
     inst_multiple modprobe /usr/lib/unlock/unlock || exit 1
     while read -r kind name; do
         case $kind in
-            file | program) inst_multiple "$name" || exit 1 ;;
+            file) inst_multiple "$name" || exit 1 ;;
+            program)
+                rm -f -- "$initdir$name" # busybox may have taken the name
+                inst_multiple "$name" || exit 1
+                ;;
         esac
     done <<< "$needs"
 

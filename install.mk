@@ -1,0 +1,30 @@
+# Included by Makefile: installs unlock and its hooks below DESTDIR, each where its
+# initramfs generator looks for it. No generator needs to be there.
+#
+#	make install-hooks DESTDIR=/
+
+UNLOCK_LIB       = $(DESTDIR)/usr/lib/unlock
+UNIT_DIR         = $(DESTDIR)/usr/lib/systemd/system
+DRACUT_DIR       = $(DESTDIR)/usr/lib/dracut/modules.d/50unlock
+INITRAMFS_TOOLS  = $(DESTDIR)/usr/share/initramfs-tools
+MKINITCPIO_DIR   = $(DESTDIR)/usr/lib/initcpio
+
+install-hooks: bin/unlock
+	install -D -m 755 bin/unlock $(UNLOCK_LIB)/unlock
+	install -D -m 644 -t $(UNIT_DIR) systemd/unlock.service systemd/unlock-mount.service
+	install -D -m 755 -t $(DRACUT_DIR) $(wildcard dracut/50unlock/*.sh)
+	install -D -m 755 -t $(INITRAMFS_TOOLS)/hooks initramfs-tools/hooks/unlock
+	install -D -m 755 -t $(INITRAMFS_TOOLS)/scripts/init-premount initramfs-tools/scripts/init-premount/unlock
+	install -D -m 755 -t $(INITRAMFS_TOOLS)/scripts/local-bottom initramfs-tools/scripts/local-bottom/unlock
+	install -D -m 644 -t $(MKINITCPIO_DIR)/install mkinitcpio/install/unlock mkinitcpio/install/sd-unlock
+	install -D -m 644 -t $(MKINITCPIO_DIR)/hooks mkinitcpio/hooks/unlock
+	install -D -m 644 -t $(MKINITCPIO_DIR)/udev mkinitcpio/udev/11-unlock.rules
+
+# Removes what install-hooks put there; rebuild the initramfs afterwards.
+uninstall-hooks:
+	rm -rf $(UNLOCK_LIB) $(DRACUT_DIR)
+	rm -f $(UNIT_DIR)/unlock.service $(UNIT_DIR)/unlock-mount.service
+	rm -f $(INITRAMFS_TOOLS)/hooks/unlock $(INITRAMFS_TOOLS)/scripts/init-premount/unlock $(INITRAMFS_TOOLS)/scripts/local-bottom/unlock
+	rm -f $(MKINITCPIO_DIR)/install/unlock $(MKINITCPIO_DIR)/install/sd-unlock $(MKINITCPIO_DIR)/hooks/unlock $(MKINITCPIO_DIR)/udev/11-unlock.rules
+
+.PHONY: install-hooks uninstall-hooks
