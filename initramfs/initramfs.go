@@ -13,6 +13,7 @@ import (
 	"strings"
 
 	"unlock/internal/config"
+	"unlock/internal/needs"
 )
 
 // Where things lie in the image; internal/initd and internal/fsys look there.
@@ -41,6 +42,7 @@ func Build(w io.Writer, o Options) error {
 	if o.Note == nil {
 		o.Note = func(string) {}
 	}
+	n := needs.Of(cfg)
 	t := newTree()
 	for _, dir := range []string{"/dev", "/proc", "/run", "/sys", "/sysroot", "/tmp"} {
 		t.directory(dir)
@@ -49,11 +51,11 @@ func Build(w io.Writer, o Options) error {
 	t.device("/dev/null", 0o666, 1, 3)
 	t.content(releaseFile, 0o644, []byte(o.Version+"\n"))
 	if err := errors.Join(
-		o.addFiles(t, cfg),
+		o.addFiles(t, n),
 		t.file(o.Unlock, "/init", 0o755),
 		t.file(o.Config, config.DefaultFile, 0o644),
-		o.addMkfs(t, cfg),
-		o.addModules(t, cfg),
+		o.addMkfs(t, n),
+		o.addModules(t, n),
 	); err != nil {
 		return err
 	}
@@ -62,7 +64,7 @@ func Build(w io.Writer, o Options) error {
 
 // addFiles adds what the caller lists, then what the configuration names and the
 // caller did not.
-func (o *Options) addFiles(t *tree, cfg *config.Config) error {
+func (o *Options) addFiles(t *tree, n needs.List) error {
 	var errs []error
 	for _, f := range o.Files {
 		host, image, ok := strings.Cut(f, ":")
@@ -72,16 +74,7 @@ func (o *Options) addFiles(t *tree, cfg *config.Config) error {
 		}
 		errs = append(errs, t.file(host, image, 0o644))
 	}
-	var named []string
-	for _, v := range cfg.Volumes {
-		if v.Key.Source.Scheme() == config.SourceFile {
-			named = append(named, v.Key.Source.Path())
-		}
-	}
-	if cfg.AWS.CABundle != "" {
-		named = append(named, cfg.AWS.CABundle)
-	}
-	for _, f := range named {
+	for _, f := range n.Files {
 		if t.has(f) {
 			continue
 		}

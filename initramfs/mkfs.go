@@ -8,21 +8,16 @@ import (
 
 	"github.com/u-root/u-root/pkg/ldd"
 
-	"unlock/internal/config"
-	"unlock/internal/fsys"
+	"unlock/internal/needs"
 )
 
 // addMkfs adds the programs for volumes that may be formatted, in /sbin.
-func (o *Options) addMkfs(t *tree, cfg *config.Config) error {
-	for _, v := range cfg.Volumes {
-		if v.Format == config.FormatNever || v.Filesystem == "" {
-			continue
+func (o *Options) addMkfs(t *tree, n needs.List) error {
+	for _, p := range n.Programs {
+		if err := t.program(p.Name); err != nil {
+			return fmt.Errorf("volume %q needs %s to make %s: %w", p.Volume.Name, p.Name, p.Volume.Filesystem, err)
 		}
-		name := fsys.Tool(v.Filesystem)
-		if err := t.program(name); err != nil {
-			return fmt.Errorf("volume %q needs %s to make %s: %w", v.Name, name, v.Filesystem, err)
-		}
-		if name == "mke2fs" {
+		if p.Name == "mke2fs" {
 			if err := t.file("/etc/mke2fs.conf", "/etc/mke2fs.conf", 0o644); err != nil {
 				o.Note("mke2fs.conf is not on this system: " + err.Error())
 			}

@@ -12,23 +12,8 @@ import (
 
 	"github.com/u-root/u-root/pkg/kmodule"
 
-	"unlock/internal/config"
+	"unlock/internal/needs"
 )
-
-// needed are the modules without which no volume opens.
-var needed = []string{"dm-mod", "dm-crypt", "xts"}
-
-// wanted are those an instance may need, whatever type it boots on; the kernel
-// ignores drivers of hardware that is not there. A name may be built in or
-// unknown to a kernel.
-var wanted = []string{
-	"af_packet",
-	"nvme", "xen-blkfront", "virtio_blk",
-	"ena", "ixgbevf", "xen-netfront", "virtio_net", "virtio_pci",
-}
-
-// ciphers are the implementations of AES; a kernel has those of its architecture.
-var ciphers = []string{"aes_generic", "aesni_intel", "aes-ce-blk", "aes-neon-blk"}
 
 // rootTypes are file systems that the real root may have. Each gets its own list,
 // loaded only if the root needs it: btrfs alone costs a benchmark at load.
@@ -36,7 +21,7 @@ var rootTypes = []string{"ext4", "xfs", "btrfs"}
 
 // addModules adds plain .ko files, so that the boot program decompresses nothing,
 // and the lists that say in which order they are loaded.
-func (o *Options) addModules(t *tree, cfg *config.Config) error {
+func (o *Options) addModules(t *tree, n needs.List) error {
 	if o.Modules == "" {
 		return nil
 	}
@@ -44,22 +29,13 @@ func (o *Options) addModules(t *tree, cfg *config.Config) error {
 	if err != nil {
 		return err
 	}
-	names := slices.Concat(needed, wanted, ciphers)
-	for _, v := range cfg.Volumes {
-		if v.Device.Kind == config.SelectFile {
-			names = append(names, "loop")
-		}
-		if v.Mount != "" {
-			names = append(names, filesystem(v.Filesystem)...)
-		}
-	}
 	var absent []string
-	for _, name := range slices.Concat(needed, wanted) {
+	for _, name := range slices.Concat(n.Modules, n.Hardware) {
 		if !k.has(name) {
 			absent = append(absent, name)
 		}
 	}
-	for _, name := range needed {
+	for _, name := range n.Modules {
 		if slices.Contains(absent, name) {
 			return fmt.Errorf("kernel %s has no %s, neither as a module nor built in: volumes cannot be opened with it", k.version(), name)
 		}
@@ -67,22 +43,18 @@ func (o *Options) addModules(t *tree, cfg *config.Config) error {
 	if len(absent) > 0 {
 		o.Note(fmt.Sprintf("kernel %s has no %s", k.version(), strings.Join(absent, ", ")))
 	}
-	if err := k.addList(t, moduleList, names); err != nil {
+	if err := k.addList(t, moduleList, slices.Concat(n.Modules, n.Hardware, n.Optional)); err != nil {
 		return err
 	}
 	for _, fs := range rootTypes {
 		if k.has(fs) && !k.builtin[canonical(fs)] {
-			if err := k.addList(t, moduleList+"."+fs, filesystem(fs)); err != nil {
+			if err := k.addList(t, moduleList+"."+fs, needs.Filesystem(fs)); err != nil {
 				return err
 			}
 		}
 	}
 	return nil
 }
-
-// filesystem names the modules of a file system. Their checksum is asked for by
-// an alias, which modprobe would resolve and a list of files cannot.
-func filesystem(name string) []string { return []string{"crc32c_generic", "crc32c_intel", name} }
 
 // kernel is what depmod and the kernel's build left in /lib/modules/VERSION.
 type kernel struct {
