@@ -1,0 +1,98 @@
+// Package plot draws the steps of a boot as an SVG timeline, as systemd-analyze plot
+// does for units: one bar for each step, from when it began to when it ended.
+package plot
+
+import (
+	"bytes"
+	"cmp"
+	"encoding/xml"
+	"fmt"
+	"slices"
+	"strings"
+	"time"
+
+	"unlock/internal/status"
+)
+
+// Sizes in pixels.
+const (
+	margin = 20
+	row    = 22
+	bar    = 16
+	width  = 900 // of the whole time
+	labels = 320 // room for text to the right of the last bar
+	head   = 70
+)
+
+// style has light and dark.
+const style = `text{font:12px sans-serif;fill:#222}.title{font-size:16px}.axis{stroke:#ccc}.network{fill:#5b9bd5}.disk{fill:#70ad47}` +
+	`.key{fill:#ed9b33}.other{fill:#a5a5a5}.failed{fill:#c00000}` +
+	`@media(prefers-color-scheme:dark){svg{background:#1b1b1b}text{fill:#ddd}.axis{stroke:#444}}`
+
+// SVG returns the drawing.
+func SVG(b *status.Boot) []byte {
+	steps := slices.Clone(b.Steps)
+	slices.SortStableFunc(steps, func(x, y status.Step) int { return cmp.Compare(x.Start, y.Start) })
+	total := time.Duration(b.Duration)
+	for _, s := range steps {
+		total = max(total, time.Duration(s.Start+s.Duration))
+	}
+	total = max(total, time.Millisecond)
+	x := func(d time.Duration) float64 { return margin + float64(d)/float64(total)*width }
+	bottom := head + row*len(steps)
+
+	var out bytes.Buffer
+	fmt.Fprintf(&out, `<svg xmlns="http://www.w3.org/2000/svg" width="%d" height="%d"><style>%s</style>`+"\n", 2*margin+width+labels, bottom+margin, style)
+	fmt.Fprintf(&out, `<text class="title" x="%d" y="24">unlock %s: %s in %.1f ms</text>`+"\n", margin, escape(b.Version), escape(b.Result), ms(b.Duration))
+	fmt.Fprintf(&out, `<text x="%d" y="42">%s</text>`+"\n", margin, escape(b.Started.UTC().Format(time.RFC3339)))
+	for at := time.Duration(0); at <= total; at += grid(total) {
+		fmt.Fprintf(&out, `<line class="axis" x1="%.1f" y1="%d" x2="%.1f" y2="%d"/><text x="%.1f" y="%d">%g ms</text>`+"\n",
+			x(at), head-4, x(at), bottom, x(at)+2, head-6, float64(at)/float64(time.Millisecond))
+	}
+	for i, s := range steps {
+		top := head + i*row
+		from, to := x(time.Duration(s.Start)), x(time.Duration(s.Start+s.Duration))
+		fmt.Fprintf(&out, `<rect class="%s" x="%.1f" y="%d" width="%.1f" height="%d"><title>%s</title></rect>`,
+			class(s), from, top, max(to-from, 1), bar, escape(s.Error))
+		text := fmt.Sprintf("%s (%.1f ms)", strings.TrimSpace(s.Name+" "+s.Subject), ms(s.Duration))
+		fmt.Fprintf(&out, `<text x="%.1f" y="%d">%s</text>`+"\n", max(to, from+1)+5, top+bar-4, escape(text))
+	}
+	out.WriteString("</svg>\n")
+	return out.Bytes()
+}
+
+// class colours a step by what it waits for.
+func class(s status.Step) string {
+	if s.Error != "" {
+		return "failed"
+	}
+	switch s.Name {
+	case "network", "dhcp", "connections":
+		return "network"
+	case "disks", "format", "open", "mkfs":
+		return "disk"
+	case "credentials", "key", "kms", "s3":
+		return "key"
+	}
+	return "other"
+}
+
+// grid returns the distance of the lines: 1, 2 or 5 times a power of ten, so that
+// there are no more than ten.
+func grid(total time.Duration) time.Duration {
+	for unit := time.Millisecond; ; unit *= 10 {
+		for _, n := range []time.Duration{1, 2, 5} {
+			if total/(n*unit) < 10 {
+				return n * unit
+			}
+		}
+	}
+}
+
+func ms(m status.Millis) float64 { return float64(m) / float64(time.Millisecond) }
+
+func escape(s string) string {
+	var b strings.Builder
+	_ = xml.EscapeText(&b, []byte(s)) // a strings.Builder takes everything
+	return b.String()
+}
