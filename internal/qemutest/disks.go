@@ -3,7 +3,6 @@ package main
 import (
 	"slices"
 	"strings"
-	"time"
 )
 
 // volume returns a configuration with one volume on instance store; more are
@@ -92,13 +91,6 @@ var disks = []scenario{
 		},
 	},
 	{
-		name: "disks-24", config: volume(s3Key, "ext4", `layout = "separate"`, "count = 24"), disks: slices.Repeat([]string{"blank:24"}, 24),
-		boots: []boot{
-			{script: writeEach, check: both(formatted, oneDecrypt)},
-			{script: readEach, want: []string{"read 24 volumes"}},
-		},
-	},
-	{
 		name: "late-disk", config: volume(s3Key, "ext4", atSecretfs, "count = 2"), disks: blank(2),
 		boots: []boot{
 			{late: "unlock: network:", script: writeStripe, check: formatted},
@@ -165,17 +157,5 @@ umount /mnt/secretfs
 			script: "stays_locked secretfs; if touch /mnt/secretfs/in-the-clear; then exit 1; fi",
 			want:   []string{"NoSuchKey", "hint: "}, check: answered("s3", 404),
 		}},
-	},
-	{
-		name: "half-formatted", config: volume(headerKey, "ext4", atSecretfs), disks: blank(2),
-		boots: []boot{
-			{cut: "unlock: key header"},
-			{cut: "unlock: key header", after: 250 * time.Millisecond},
-			{cut: "unlock: key header", after: 500 * time.Millisecond},
-			{cut: "unlock: key header", after: 750 * time.Millisecond},
-			{cut: "unlock: key header", after: time.Second},
-			{script: writeStripe, check: formatted},
-			{script: readStripe, want: []string{fileText}},
-		},
 	},
 }

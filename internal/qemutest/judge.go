@@ -50,7 +50,7 @@ func formatted(l *lab) error {
 func answered(service string, status int) judge {
 	return func(l *lab) error {
 		n := 0
-		for _, r := range l.cloud.Requests() {
+		for _, r := range l.requests() {
 			if r.Service == service && r.Status == status {
 				n++
 			}
@@ -88,7 +88,7 @@ func noFrames(l *lab) error {
 // noRequest checks that a service was not asked.
 func noRequest(service string) judge {
 	return func(l *lab) error {
-		for _, r := range l.cloud.Requests() {
+		for _, r := range l.requests() {
 			if r.Service == service {
 				return fmt.Errorf("%s was asked for %s, want nothing", service, r.Operation)
 			}
@@ -100,7 +100,7 @@ func noRequest(service string) judge {
 // oneDecrypt checks that the disks of one key cost one call of KMS.
 func oneDecrypt(l *lab) error {
 	n := 0
-	for _, r := range l.cloud.Requests() {
+	for _, r := range l.requests() {
 		if r.Service == "kms" && r.Operation == "Decrypt" {
 			n++
 		}

@@ -72,6 +72,7 @@ type lab struct {
 	disksAt  []vm.Disk // as they are attached
 	dir      string
 	cloud    *ec2sim.Cloud
+	asked    int // requests before the last boot
 	expand   *strings.Replacer
 	console  vm.Console // of the last boot
 	consoles vm.Console // of all
@@ -104,6 +105,9 @@ func (l *lab) run(ctx context.Context) error {
 	}
 	return nil
 }
+
+// requests returns those of the last boot.
+func (l *lab) requests() []ec2sim.Request { return l.cloud.Requests()[l.asked:] }
 
 // prepare makes keys, ciphertext and disks.
 func (l *lab) prepare(ctx context.Context) error {
@@ -203,6 +207,7 @@ func (l *lab) boot(ctx context.Context, b boot) error {
 	if l.machine != nil {
 		l.machine(&m)
 	}
+	l.asked = len(l.cloud.Requests())
 	l.console, err = m.Run(ctx)
 	l.consoles = append(l.consoles, l.console...)
 	if err != nil {

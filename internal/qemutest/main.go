@@ -105,7 +105,7 @@ var groups = []struct {
 	scenarios []scenario
 }{
 	{"standalone", standalone},
-	{"disks", disks},
+	{"disks", slices.Concat(disks, volumes, powercuts)},
 }
 
 // choose returns the scenarios of a group, or of all if it is "", with these

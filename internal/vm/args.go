@@ -44,8 +44,8 @@ func (m *Machine) args(dir string) ([]string, error) {
 		if m.KeepRoot {
 			snapshot = "off"
 		}
-		a = append(a, "-drive", "if=virtio,format=raw,snapshot="+snapshot+",file="+escape(m.Root),
-			"-drive", "if=virtio,format=raw,read-only=on,file="+escape(script))
+		a = append(a, "-drive", "if=none,id=root,format=raw,snapshot="+snapshot+",file="+escape(m.Root), "-device", "virtio-blk-pci,drive=root",
+			"-drive", "if=none,id=script,format=raw,read-only=on,file="+escape(script), "-device", "virtio-blk-pci,drive=script")
 	}
 	for i, d := range m.Disks {
 		a = append(a, d.args(i)...)

@@ -42,9 +42,10 @@ func (c Console) Contains(text string) bool {
 
 // trigger is what happens to the machine when its console first shows a text.
 type trigger struct {
-	text string
-	do   func()
-	done bool
+	text  string
+	typed bool // one line of the console is answered once
+	do    func()
+	done  bool
 }
 
 // read collects the console and pulls the triggers. A text need not be a whole
@@ -53,21 +54,26 @@ func (m *Machine) read(r io.Reader, start time.Time, triggers []trigger) Console
 	var c Console
 	var pending []byte
 	chunk := make([]byte, 4096)
+	answered := -1 // number of that line
 	show := func(text string) {
 		for i := range triggers {
-			if t := &triggers[i]; !t.done && strings.Contains(text, t.text) {
-				t.done = true
-				t.do()
+			t := &triggers[i]
+			if t.done || !strings.Contains(text, t.text) || t.typed && answered == len(c) {
+				continue
 			}
+			if t.done = true; t.typed {
+				answered = len(c)
+			}
+			t.do()
 		}
 	}
 	line := func(text []byte) {
 		l := Line{At: time.Since(start), Text: printable(string(text))}
+		show(l.Text)
 		c = append(c, l)
 		if m.Output != nil {
 			fmt.Fprintln(m.Output, l.Text)
 		}
-		show(l.Text)
 	}
 	for {
 		n, err := r.Read(chunk)

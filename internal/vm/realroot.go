@@ -18,7 +18,7 @@ const (
 )
 
 // rootPackages are what the real root has beyond Debian's essential packages.
-const rootPackages = "busybox-static,cryptsetup-bin,dmsetup,e2fsprogs,mount,udev"
+const rootPackages = "busybox-static,cryptsetup-bin,dmsetup,e2fsprogs,lvm2,mount,udev"
 
 // rootImage makes the image from root.tar and init.
 const rootImage = `mkdir root && tar -xf root.tar -C root && rm -f root/sbin/init && cp init root/sbin/init && chmod 755 root/sbin/init &&

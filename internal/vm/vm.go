@@ -42,7 +42,8 @@ type Machine struct {
 	Output    io.Writer            // gets the console as it comes; may be nil
 }
 
-// Typed is text typed at the console once it shows another.
+// Typed is text typed at the console once it shows another; a question that is
+// asked again gets the next text.
 type Typed struct{ When, Text string }
 
 // Run boots the machine and waits until it powers off or reboots, which ends it

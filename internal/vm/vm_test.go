@@ -148,10 +148,10 @@ func TestCachedIsWholeOrNotThere(t *testing.T) {
 // TestTyping checks that an answer is typed once its question shows, though the
 // question ends no line.
 func TestTyping(t *testing.T) {
-	fakeQEMU(t, `printf 'Passphrase: '; read answer; echo; echo "got $answer"`)
-	m := Machine{Type: []Typed{{When: "Passphrase:", Text: "correct horse\r\n"}}, Timeout: 30 * time.Second}
-	if c, err := m.Run(t.Context()); err != nil || !c.Contains("got correct horse") {
-		t.Errorf("Run = %v, %v; want the answer", c, err)
+	fakeQEMU(t, `for i in 1 2; do printf 'Passphrase: '; read answer; echo "($i)"; echo "got $answer"; done`)
+	m := Machine{Type: []Typed{{"Passphrase:", "correct\n"}, {"Passphrase:", "horse\n"}}, Timeout: 30 * time.Second}
+	if c, err := m.Run(t.Context()); err != nil || !c.Contains("got correct") || !c.Contains("got horse") {
+		t.Errorf("Run = %v, %v; want both answers", c, err)
 	}
 }
 
