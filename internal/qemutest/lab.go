@@ -109,6 +109,16 @@ func (l *lab) run(ctx context.Context) error {
 // requests returns those of the last boot.
 func (l *lab) requests() []ec2sim.Request { return l.cloud.Requests()[l.asked:] }
 
+// printRequests shows what the simulated cloud was asked in the last boot.
+func (l *lab) printRequests() {
+	if l.cloud == nil {
+		return
+	}
+	for _, r := range l.requests() {
+		fmt.Printf("  %s %s %s %s: %d %s\n", r.Time.Format("05.000"), r.Service, r.Operation, r.Resource, r.Status, r.ErrorType)
+	}
+}
+
 // prepare makes keys, ciphertext and disks.
 func (l *lab) prepare(ctx context.Context) error {
 	key, other := l.cloud.CreateKey(), l.cloud.CreateKey()

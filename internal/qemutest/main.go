@@ -85,6 +85,7 @@ func run(ctx context.Context, o options) (bool, error) {
 					fmt.Print(l.consoles)
 				} else if err != nil {
 					fmt.Print(l.console.Tail(40))
+					l.printRequests()
 				}
 				mu.Unlock()
 			}

@@ -44,7 +44,7 @@ umount /mnt
 	},
 	{
 		// A virtio disk says nothing of itself; IMDS does.
-		name: "ebs-by-name", disks: []string{"blank:virtio"}, mapping: map[string]string{"ebs1": "sdc"},
+		name: "ebs-by-name", disks: []string{"blank:virtio:other"}, mapping: map[string]string{"ebs1": "sdc"}, append: "rd.unlock.timeout=20s",
 		config: s3Key + "[[volume]]\nname = \"secretfs\"\ndevice = \"ebs:/dev/sdc\"\nformat = \"blank\"\nfilesystem = \"ext4\"\n" + atSecretfs,
 		boots: []boot{
 			{script: writeFile, check: formatted},
@@ -57,7 +57,7 @@ umount /mnt
 		boots: []boot{
 			{script: writeFile, check: formatted},
 			{
-				faults: []string{"kms-denied"}, script: readFile, want: []string{"AccessDenied", "hint: ", fileText}, check: nothingShown,
+				faults: []string{"kms-denied"}, append: "rd.unlock.timeout=15s", script: readFile, want: []string{"AccessDenied", "hint: ", fileText}, check: nothingShown,
 				typed: []vm.Typed{{When: question, Text: "wrong " + passphrase + "\n"}, {When: question, Text: passphrase + "\n"}},
 			},
 		},
