@@ -15,7 +15,7 @@ install-hooks: bin/unlock
 	install -D -m 755 -t $(DRACUT_DIR) $(wildcard dracut/50unlock/*.sh)
 	install -D -m 755 -t $(INITRAMFS_TOOLS)/hooks initramfs-tools/hooks/unlock
 	install -D -m 755 -t $(INITRAMFS_TOOLS)/scripts/init-premount initramfs-tools/scripts/init-premount/unlock
-	install -D -m 755 -t $(INITRAMFS_TOOLS)/scripts/local-bottom initramfs-tools/scripts/local-bottom/unlock
+	install -D -m 755 -t $(INITRAMFS_TOOLS)/scripts/init-bottom initramfs-tools/scripts/init-bottom/unlock
 	install -D -m 644 -t $(MKINITCPIO_DIR)/install mkinitcpio/install/unlock mkinitcpio/install/sd-unlock
 	install -D -m 644 -t $(MKINITCPIO_DIR)/hooks mkinitcpio/hooks/unlock
 	install -D -m 644 -t $(MKINITCPIO_DIR)/udev mkinitcpio/udev/11-unlock.rules
@@ -24,7 +24,7 @@ install-hooks: bin/unlock
 uninstall-hooks:
 	rm -rf $(UNLOCK_LIB) $(DRACUT_DIR)
 	rm -f $(UNIT_DIR)/unlock.service $(UNIT_DIR)/unlock-mount.service
-	rm -f $(INITRAMFS_TOOLS)/hooks/unlock $(INITRAMFS_TOOLS)/scripts/init-premount/unlock $(INITRAMFS_TOOLS)/scripts/local-bottom/unlock
+	rm -f $(INITRAMFS_TOOLS)/hooks/unlock $(INITRAMFS_TOOLS)/scripts/init-premount/unlock $(INITRAMFS_TOOLS)/scripts/init-bottom/unlock
 	rm -f $(MKINITCPIO_DIR)/install/unlock $(MKINITCPIO_DIR)/install/sd-unlock $(MKINITCPIO_DIR)/hooks/unlock $(MKINITCPIO_DIR)/udev/11-unlock.rules
 
 .PHONY: install-hooks uninstall-hooks

@@ -112,6 +112,7 @@ n=$(cat "$0.count" 2>/dev/null || echo 0); echo $((n + 1)) >"$0.count"
 `)
 	out, err := exec.Command("dash", "-c", `
 modprobe() { echo modprobe "$@"; }
+udevadm() { echo udevadm "$@"; }
 err() { echo err "$@"; }
 launch_interactive_shell() { echo shell; }
 . "$1"
@@ -122,7 +123,7 @@ run_hook && echo root is mounted && run_latehook && echo pivot`, "dash", filepat
 	const locked = "unlock \nerr unlock: a required volume stayed locked; leave this shell to try again\nshell\n"
 	const unmounted = "unlock mount /new_root\nerr unlock: a required volume is not mounted; leave this shell to try again\nshell\n"
 	want := "modprobe -qa dm-mod loop\n" + locked + locked + "unlock \nroot is mounted\n" +
-		unmounted + unmounted + "unlock mount /new_root\npivot\n"
+		unmounted + unmounted + "unlock mount /new_root\nudevadm settle --timeout=30\npivot\n"
 	if string(out) != want {
 		t.Errorf("the hooks print\n%s\nwant\n%s", out, want)
 	}

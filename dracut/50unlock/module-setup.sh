@@ -3,10 +3,13 @@
 # Sourced by dracut when an image is built; dracut calls the functions.
 # shellcheck disable=SC2154 # variables of dracut
 
-# Included wherever there is a configuration. An image that lacks unlock would boot
-# on in the clear, so what is missing ends the build.
+# Included wherever there is a configuration; as packages install it, it needs
+# nothing. An image that lacks unlock would boot on in the clear, so what is missing
+# ends the build.
 check() {
+    local needs
     [[ -e /etc/unlock.toml ]] || return 255
+    needs=$(/usr/lib/unlock/unlock needs 2> /dev/null) && [[ ! $needs ]] && return 1
     require_binaries dmsetup /usr/lib/unlock/unlock || {
         dfatal "/etc/unlock.toml is there, but dmsetup or /usr/lib/unlock/unlock is not"
         exit 1

@@ -4,3 +4,4 @@
 until /usr/lib/unlock/unlock mount "$NEWROOT"; do
     emergency_shell -n unlock "unlock: a required volume is not mounted; leave this shell to try again"
 done
+udevadm settle --timeout=30 # init stops udevd, which would forget the newest volumes

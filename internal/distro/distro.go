@@ -107,7 +107,8 @@ func Names() []string {
 	return names
 }
 
-// What is configured, encrypted and written.
+// What is configured, encrypted and written. The root file system forgets between
+// boots what is written to it, so the volume in a file is always made anew.
 const (
 	passphrase = "correct horse battery staple 0123456789"
 	fileText   = "kept across boots"
@@ -125,6 +126,13 @@ device     = "instance-store"
 format     = "blank"
 filesystem = "ext4"
 mount      = "/mnt/secretfs"
+[[volume]]
+name       = "infile"
+device     = "file:/var/lib/infile"
+size       = "48MiB"
+format     = "blank"
+filesystem = "ext4"
+mount      = "/mnt/infile"
 `
 )
 
@@ -133,7 +141,7 @@ mount      = "/mnt/secretfs"
 const up = `
 systemctl is-active multi-user.target getty.target serial-getty@ttyS0.service
 systemctl list-jobs
-test -z "$(systemctl list-jobs --no-legend)"
+test -z "$(systemctl list-jobs --no-legend | grep -E 'device|mount|crypt')"
 systemctl --failed
 test -z "$(systemctl --failed --no-legend)"
 /lib/systemd/systemd-networkd-wait-online --timeout=60
@@ -149,10 +157,12 @@ systemd-analyze time
 `
 
 const unlocked = `
-cryptsetup status secretfs
-findmnt /mnt/secretfs
-test "$(findmnt -no SOURCE,FSTYPE /mnt/secretfs | tr -s ' ')" = "/dev/mapper/secretfs ext4"
-systemctl is-active dev-mapper-secretfs.device mnt-secretfs.mount
+for v in secretfs infile; do
+	cryptsetup status $v
+	test "$(findmnt -no SOURCE,FSTYPE /mnt/$v | tr -s ' ')" = "/dev/mapper/$v ext4"
+	udevadm info /dev/mapper/$v
+	systemctl is-active dev-mapper-$v.device mnt-$v.mount
+done
 `
 
 // lab is a scenario being run.
