@@ -20,8 +20,9 @@ var sbin = []string{"/usr/sbin", "/usr/bin", "/sbin", "/bin"}
 
 // printNeeds checks the configuration as a boot does and writes to w what an
 // initramfs must contain, one per line: "file PATH", "program PATH", "module NAME"
-// for kernel modules and "driver NAME" for those that a kernel may lack. It tells
-// of a mistake on standard error: the kernel log is the host's.
+// for kernel modules and "driver NAME" for those that a kernel may lack; nothing,
+// if the file is as the package installed it. It tells of a mistake on standard
+// error: the kernel log is the host's.
 func printNeeds(w io.Writer, file string) error {
 	lines, err := listNeeds(file)
 	if err != nil {
@@ -36,6 +37,9 @@ func printNeeds(w io.Writer, file string) error {
 }
 
 func listNeeds(file string) ([]byte, error) {
+	if unedited, err := config.Unedited(file); err != nil || unedited {
+		return nil, err
+	}
 	cfg, err := config.Load(file, "") // the command line of the host is not the image's
 	if err != nil {
 		return nil, err

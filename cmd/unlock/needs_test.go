@@ -33,6 +33,7 @@ mount      = "/mnt/secretfs"
 		},
 		{name: "ciphertext that is not there", config: good, noKey: true, err: "it names " + key + ": no such file"},
 		{name: "bad setting", config: good + "colour = \"red\"\n", err: `unlock.toml:11: unknown setting "volume.colour"`},
+		{name: "empty", config: "\n", err: "no [[volume]]"},
 		{name: "no configuration", err: "unlock.toml: no such file"},
 	} {
 		t.Run(row.name, func(t *testing.T) {
@@ -63,5 +64,13 @@ mount      = "/mnt/secretfs"
 				}
 			}
 		})
+	}
+}
+
+// An initramfs holds nothing of unlock until somebody edits what the package installed.
+func TestNeedsOfPackagedFile(t *testing.T) {
+	lines, err := listNeeds("../../packaging/unlock.toml")
+	if err != nil || len(lines) > 0 {
+		t.Errorf("listNeeds = %q, %v, want nothing", lines, err)
 	}
 }

@@ -174,6 +174,32 @@ func TestLoadMissing(t *testing.T) {
 	}
 }
 
+func TestUnedited(t *testing.T) {
+	for name, row := range map[string]struct {
+		text string
+		want bool
+	}{
+		"comments":              {"# one\n\n  # two\n", true},
+		"a setting":             {"# one\ntimeout = \"1m\"\n", false},
+		"a table":               {"# one\n[key]\n", false},
+		"what is no TOML":       {"# one\nhello\n", false},
+		"comment after a table": {"[key] # one\n", false},
+		"empty":                 {"", false},
+		"blank lines":           {"\n \n", false},
+		"zeros":                 {"\x00\x00\x00", false},
+	} {
+		t.Run(name, func(t *testing.T) {
+			file := filepath.Join(t.TempDir(), "unlock.toml")
+			if err := os.WriteFile(file, []byte(row.text), 0o600); err != nil {
+				t.Fatal(err)
+			}
+			if got, err := config.Unedited(file); got != row.want || err != nil {
+				t.Errorf("Unedited = %t, %v, want %t", got, err, row.want)
+			}
+		})
+	}
+}
+
 func FuzzParse(f *testing.F) {
 	f.Add([]byte(whole))
 	f.Add([]byte(volume(`name = "a"`, `device = "instance-store:3"`)))

@@ -60,12 +60,14 @@ type volumeTOML struct {
 	Key          *keyTOML `toml:"key"`
 }
 
+const missingHint = "put the configuration there and rebuild the initramfs"
+
 // Load reads the configuration from file and applies the kernel command line.
 // Every error is an *Error.
 func Load(file, cmdline string) (*Config, error) {
 	data, err := os.ReadFile(file)
 	if err != nil {
-		return nil, &Error{File: file, Msg: errors.Unwrap(err).Error(), Hint: "put the configuration there and rebuild the initramfs"}
+		return nil, &Error{File: file, Msg: errors.Unwrap(err).Error(), Hint: missingHint}
 	}
 	c, err := Parse(file, data)
 	if err != nil {
