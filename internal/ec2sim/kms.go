@@ -34,6 +34,10 @@ func (c *Cloud) kms(rq *call) (any, error) {
 		return c.kmsGenerateDataKey(rq, false)
 	case "DescribeKey":
 		return c.kmsDescribeKey(rq)
+	case "CreateKey":
+		return c.kmsCreateKey(rq)
+	case "CreateAlias":
+		return c.kmsCreateAlias(rq)
 	}
 	return nil, refuse("UnknownOperationException", "")
 }
@@ -211,6 +215,10 @@ func (c *Cloud) kmsDescribeKey(rq *call) (any, error) {
 	if c.fault("kms-denied") {
 		return nil, denied(rq.who, "kms:DescribeKey", arn)
 	}
+	return c.keyMetadata(k, arn), nil
+}
+
+func (c *Cloud) keyMetadata(k *key, arn string) any {
 	state := c.state(k)
 	meta := map[string]any{
 		"AWSAccountId": c.cfg.Account, "Arn": arn, "KeyId": k.id,
@@ -225,5 +233,5 @@ func (c *Cloud) kmsDescribeKey(rq *call) (any, error) {
 	if !k.deletion.IsZero() {
 		meta["DeletionDate"] = float64(k.deletion.UnixMilli()) / 1000
 	}
-	return map[string]any{"KeyMetadata": meta}, nil
+	return map[string]any{"KeyMetadata": meta}
 }

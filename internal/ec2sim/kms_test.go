@@ -63,7 +63,7 @@ func TestKMSRefusals(t *testing.T) {
 		"describe disabled":        {"DescribeKey", params{"KeyId": disabled}, `"KeyState":"Disabled"`},
 		"describe deleted":         {"DescribeKey", params{"KeyId": deleted}, `"DeletionDate"`},
 		"attestation":              {"Decrypt", params{"CiphertextBlob": blob, "Recipient": params{}}, `"UnsupportedOperationException"`},
-		"unknown operation":        {"CreateKey", params{}, `{"__type":"UnknownOperationException"}`},
+		"unknown operation":        {"ListKeys", params{}, `{"__type":"UnknownOperationException"}`},
 		"bad JSON type":            {"Decrypt", params{"CiphertextBlob": 5}, `"SerializationException"`},
 	} {
 		t.Run(name, func(t *testing.T) {

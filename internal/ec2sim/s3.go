@@ -12,10 +12,11 @@ import (
 	"time"
 )
 
-// bucket of S3. Versioning is enabled in all.
+// bucket of S3. Without versioning it has one version of each object, without an id.
 type bucket struct {
-	region  string
-	objects map[string][]*object // the last is the current version
+	region    string
+	versioned bool
+	objects   map[string][]*object // the last is the current version
 }
 
 // object is one version of an S3 object.
@@ -27,11 +28,11 @@ type object struct {
 	modified time.Time
 }
 
-// CreateBucket makes a bucket in a region.
+// CreateBucket makes a bucket with versioning in a region.
 func (c *Cloud) CreateBucket(name, region string) {
 	c.mu.Lock()
 	defer c.mu.Unlock()
-	c.buckets[name] = &bucket{region: region, objects: map[string][]*object{}}
+	c.buckets[name] = &bucket{region: region, versioned: true, objects: map[string][]*object{}}
 }
 
 // PutObject stores an S3 object. A bucket that is missing is made, in the Cloud's region.
@@ -70,6 +71,9 @@ func (c *Cloud) putObject(bucket, key, kind string, data []byte) *object {
 	c.mu.Lock()
 	defer c.mu.Unlock()
 	objects := c.buckets[bucket].objects
+	if !c.buckets[bucket].versioned {
+		o.version, objects[key] = "", nil
+	}
 	objects[key] = append(objects[key], o)
 	return o
 }
@@ -154,6 +158,8 @@ func (c *Cloud) s3Do(r *http.Request, e endpoint, name, key string, params url.V
 		return &s3Error{status: http.StatusForbidden, code: "AccessDenied", message: fmt.Sprintf(
 			"User: %s is not authorized to perform: %s on resource: \"arn:%s:s3:::%s/%s\" because no identity-based policy allows the %s action",
 			who.arn, action, partitions[c.cfg.Region], name, key, action)}
+	case key == "" && r.Method == http.MethodPut:
+		return c.s3Bucket(e, name, params, body, rep)
 	case b == nil:
 		return &s3Error{status: http.StatusNotFound, code: "NoSuchBucket", message: "The specified bucket does not exist", detail: []string{"BucketName", name}}
 	case key == "" && r.Method == http.MethodHead:
@@ -183,6 +189,9 @@ func (c *Cloud) s3Put(r *http.Request, bucket, key string, body []byte, rep *rep
 	if err != nil {
 		return &s3Error{status: http.StatusBadRequest, code: "BadDigest", message: err.Error()}
 	}
+	if refused := c.s3Precondition(r, bucket, key); refused != nil {
+		return refused
+	}
 	if name != "" {
 		rep.header[name] = checksum.Get(name)
 	}
@@ -193,7 +202,9 @@ func (c *Cloud) s3Put(r *http.Request, bucket, key string, body []byte, rep *rep
 	o := c.putObject(bucket, key, kind, body)
 	rep.status = http.StatusOK
 	rep.header["ETag"] = o.etag
-	rep.header["x-amz-version-id"] = o.version
+	if o.version != "" {
+		rep.header["x-amz-version-id"] = o.version
+	}
 	rep.header["x-amz-server-side-encryption"] = "AES256"
 	return nil
 }
@@ -221,10 +232,13 @@ func (c *Cloud) s3Get(b *bucket, key, version string, rep *reply) *s3Error {
 	rep.body = o.data
 	for k, v := range map[string]string{
 		"Content-Type": o.kind, "ETag": o.etag, "Accept-Ranges": "bytes",
-		"Last-Modified":    o.modified.UTC().Format(http.TimeFormat),
-		"x-amz-version-id": o.version, "x-amz-server-side-encryption": "AES256",
+		"Last-Modified":                o.modified.UTC().Format(http.TimeFormat),
+		"x-amz-server-side-encryption": "AES256",
 	} {
 		rep.header[k] = v
+	}
+	if o.version != "" {
+		rep.header["x-amz-version-id"] = o.version
 	}
 	if rep.head {
 		rep.header["Content-Length"] = fmt.Sprint(len(o.data))

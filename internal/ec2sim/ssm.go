@@ -43,6 +43,8 @@ func (c *Cloud) ssm(rq *call) (any, error) {
 		return nil, refuse("ThrottlingException", "Rate exceeded")
 	case c.fault("ssm-500"):
 		return nil, &apiError{http.StatusInternalServerError, "InternalServerError", "An error occurred on the server side."}
+	case rq.operation == "PutParameter":
+		return c.ssmPutParameter(rq)
 	case rq.operation != "GetParameter":
 		return nil, refuse("UnknownOperationException", "")
 	}
