@@ -81,6 +81,7 @@ type Cloud struct {
 	mu         sync.Mutex
 	close      []func() // stops servers and listeners
 	faults     map[string]*fault
+	struck     map[string]int // how often each did
 	ports      map[*port]bool
 	instances  []*instance
 	hosts      map[string]bool
@@ -113,6 +114,7 @@ func New(cfg Config) (*Cloud, error) {
 	}
 	c := &Cloud{
 		cfg:        cfg,
+		struck:     map[string]int{},
 		ports:      map[*port]bool{},
 		hosts:      map[string]bool{},
 		tokens:     map[string]imdsToken{},

@@ -162,14 +162,27 @@ func parseFault(kind argument, arg string, given bool) (*fault, error) {
 	return f, err
 }
 
-// fault reports whether a fault strikes now, and counts it down.
+// Struck returns how often a fault has struck, by the name without its argument.
+func (c *Cloud) Struck(name string) int {
+	c.mu.Lock()
+	defer c.mu.Unlock()
+	return c.struck[name]
+}
+
+// fault reports whether a fault strikes now, and counts it.
 func (c *Cloud) fault(name string) bool {
 	c.mu.Lock()
 	defer c.mu.Unlock()
 	f := c.faults[name]
-	switch {
-	case f == nil:
+	if f == nil || !f.strikes() {
 		return false
+	}
+	c.struck[name]++
+	return true
+}
+
+func (f *fault) strikes() bool {
+	switch {
 	case f.always:
 		return true
 	case f.window > 0:
@@ -177,11 +190,9 @@ func (c *Cloud) fault(name string) bool {
 			f.since = time.Now()
 		}
 		return time.Since(f.since) < f.window
-	case f.left > 0:
-		f.left--
-		return true
 	}
-	return false
+	f.left--
+	return f.left >= 0
 }
 
 // faultOnce is fault for faults that strike once.
@@ -190,6 +201,9 @@ func (c *Cloud) faultOnce(name string) bool {
 	defer c.mu.Unlock()
 	_, set := c.faults[name]
 	delete(c.faults, name)
+	if set {
+		c.struck[name]++
+	}
 	return set
 }
 
@@ -200,6 +214,7 @@ func (c *Cloud) faultDuration(name string) (time.Duration, bool) {
 	if f == nil {
 		return 0, false
 	}
+	c.struck[name]++
 	return f.window, true
 }
 
@@ -210,6 +225,7 @@ func (c *Cloud) faultPercent(name string) (float64, bool) {
 	if f == nil {
 		return 0, false
 	}
+	c.struck[name]++
 	return f.percent, true
 }
 
@@ -217,6 +233,7 @@ func (c *Cloud) faultText(name string) string {
 	c.mu.Lock()
 	defer c.mu.Unlock()
 	if f := c.faults[name]; f != nil {
+		c.struck[name]++
 		return f.text
 	}
 	return ""

@@ -263,6 +263,9 @@ func TestFaults(t *testing.T) {
 					t.Errorf("time %d: got %s, want %s", i+1, got, want)
 				}
 			}
+			if name != "" && m.cloud.Struck(name) == 0 {
+				t.Errorf("Struck(%s) = 0", name)
+			}
 			if d := time.Since(start); d < tt.least || d > tt.least+20*time.Second {
 				t.Errorf("took %v, want %v and a bit", d, tt.least)
 			}
