@@ -30,6 +30,7 @@ type scenario struct {
 	boots   []boot
 
 	mapping  map[string]string // IMDS's block-device-mapping; nil: that of ec2sim
+	hosts    []string          // that the machine may talk to besides the usual ones
 	machine  func(*vm.Machine) // changes it before each boot; may be nil
 	keepRoot bool              // boots see what earlier ones wrote to the root
 }

@@ -22,7 +22,7 @@ import (
 const parallel = 2
 
 type options struct {
-	Group   string   `placeholder:"NAME" help:"Only scenarios of this group: standalone or disks."`
+	Group   string   `placeholder:"NAME" help:"Only scenarios of this group: standalone, disks or faults."`
 	List    bool     `help:"Print the names of the scenarios."`
 	Verbose bool     `short:"v" help:"Print every console, not only those of failures."`
 	Bin     string   `default:"bin" placeholder:"DIR" help:"Where unlock and unlockctl are."`
@@ -96,6 +96,9 @@ func run(ctx context.Context, o options) (bool, error) {
 	}
 	close(queue)
 	wg.Wait()
+	if o.Group == "faults" {
+		fmt.Printf("survived %d of %d\n", passed, passed+failed)
+	}
 	fmt.Printf("%d passed, %d failed\n", passed, failed)
 	return failed == 0, nil
 }
@@ -107,6 +110,7 @@ var groups = []struct {
 }{
 	{"standalone", standalone},
 	{"disks", slices.Concat(disks, volumes, powercuts)},
+	{"faults", matrix(networkFaults, awsFaults, machineFaults)},
 }
 
 // choose returns the scenarios of a group, or of all if it is "", with these
