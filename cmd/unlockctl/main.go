@@ -2,26 +2,55 @@
 package main
 
 import (
+	"context"
 	"errors"
 	"fmt"
 	"io"
 	"os"
+	"os/signal"
 
 	"github.com/alecthomas/kong"
+	"golang.org/x/sys/unix"
 
+	"unlock/internal/account"
 	"unlock/internal/config"
+	"unlock/internal/secret"
+	"unlock/internal/status"
+	"unlock/internal/unlock"
 )
 
 // version is set by the linker.
 var version = "devel"
 
 type commands struct {
-	Initramfs initramfsCmd `cmd:"" help:"Build the standalone initramfs."`
-	Version   versionCmd   `cmd:"" help:"Print the version."`
+	Seal       sealCmd       `cmd:"" help:"Encrypt a passphrase under a KMS key and put it where boots find it."`
+	Enroll     enrollCmd     `cmd:"" help:"Add a key to a LUKS2 volume, or remove one."`
+	Rotate     rotateCmd     `cmd:"" help:"Replace the KMS key of a ciphertext, or the passphrase of a volume."`
+	Recover    recoverCmd    `cmd:"" help:"Open a volume by hand."`
+	Policy     policyCmd     `cmd:"" help:"Print the AWS policies that a configuration needs."`
+	Status     statusCmd     `cmd:"" help:"Tell what the last boot did, and what is open now."`
+	Plot       plotCmd       `cmd:"" help:"Draw the last boot's steps."`
+	Initramfs  initramfsCmd  `cmd:"" help:"Build the standalone initramfs."`
+	Completion completionCmd `cmd:"" help:"Print a completion script for a shell."`
+	Man        manCmd        `cmd:"" help:"Print a manual page."`
+	Version    versionCmd    `cmd:"" help:"Print the version."`
 }
 
-// console is where commands print.
-type console struct{ out, err io.Writer }
+// console is where commands read and print.
+type console struct {
+	in       io.Reader
+	out, err io.Writer
+}
+
+// terminal reports whether w is one.
+func terminal(w io.Writer) bool {
+	f, ok := w.(*os.File)
+	if !ok {
+		return false
+	}
+	_, err := unix.IoctlGetTermios(int(f.Fd()), unix.TCGETS)
+	return err == nil
+}
 
 type versionCmd struct{}
 
@@ -30,21 +59,37 @@ func (versionCmd) Run(c console) error {
 	return err
 }
 
-func main() { os.Exit(run(os.Args[1:], os.Stdout, os.Stderr)) }
+func main() {
+	// No core dumps, no ptrace: passphrases pass through here.
+	if err := secret.Harden(); err != nil {
+		fmt.Fprintln(os.Stderr, "unlockctl:", err)
+		os.Exit(exitFailed)
+	}
+	ctx, stop := signal.NotifyContext(context.Background(), os.Interrupt, unix.SIGTERM)
+	status := run(ctx, os.Args[1:], console{os.Stdin, os.Stdout, os.Stderr})
+	stop()
+	os.Exit(status)
+}
+
+// newParser returns the parser of the command line, which is also the model of its
+// manual page and of the completion scripts.
+func newParser(ctx context.Context, con console) *kong.Kong {
+	return kong.Must(&commands{}, kong.Name("unlockctl"), kong.Description("Administer volumes that unlock opens at boot."),
+		kong.Writers(con.out, con.err), kong.UsageOnError(),
+		kong.Vars{"config": config.DefaultFile, "status": status.DefaultFile},
+		kong.BindTo(ctx, (*context.Context)(nil)), kong.Bind(con))
+}
 
 // run returns the exit status: 0, 1 for a failure, 2 for a mistake in the
 // configuration or on the command line.
-func run(args []string, stdout, stderr io.Writer) int {
-	parser := kong.Must(&commands{}, kong.Name("unlockctl"), kong.Description("Administer volumes that unlock opens at boot."),
-		kong.Writers(stdout, stderr), kong.UsageOnError(), kong.Vars{"config": config.DefaultFile},
-		kong.Bind(console{stdout, stderr}))
-	ctx, err := parser.Parse(args)
+func run(ctx context.Context, args []string, con console) int {
+	parsed, err := newParser(ctx, con).Parse(args)
 	if err != nil {
-		fmt.Fprintln(stderr, "unlockctl:", err)
+		fmt.Fprintln(con.err, "unlockctl:", err)
 		return exitUsage
 	}
-	if err := ctx.Run(); err != nil {
-		return report(err, stderr)
+	if err := parsed.Run(); err != nil {
+		return report(err, con.err)
 	}
 	return 0
 }
@@ -54,15 +99,50 @@ const (
 	exitUsage  = 2
 )
 
+// usageError is a mistake on the command line that the parser cannot see.
+type usageError struct{ msg, hint string }
+
+func (e *usageError) Error() string { return e.msg }
+
+func usage(msg, hint string) error { return &usageError{msg, hint} }
+
+// errFound ends a command whose output has told all: exit status 1, no message.
+var errFound = errors.New("")
+
 // report prints err, with its hint, and returns the exit status for it.
 func report(err error, stderr io.Writer) int {
-	fmt.Fprintln(stderr, "unlockctl:", err)
-	var bad *config.Error
-	if !errors.As(err, &bad) {
+	if err == errFound {
 		return exitFailed
 	}
-	if bad.Hint != "" {
-		fmt.Fprintln(stderr, "hint:", bad.Hint)
+	fmt.Fprintln(stderr, "unlockctl:", err)
+	if h := hint(err); h != "" {
+		fmt.Fprintln(stderr, "hint:", h)
 	}
-	return exitUsage
+	var (
+		bad   *config.Error
+		wrong *usageError
+	)
+	if errors.As(err, &bad) || errors.As(err, &wrong) {
+		return exitUsage
+	}
+	return exitFailed
+}
+
+// hint returns what to do about an error, or "".
+func hint(err error) string {
+	var (
+		wrong *usageError
+		aws   *account.Error
+	)
+	switch {
+	case errors.As(err, &wrong):
+		return wrong.hint
+	case errors.Is(err, account.ErrExists):
+		return "--force replaces it and keeps the old one; volumes made with the old one do not open with the new one"
+	case errors.As(err, &aws):
+		return aws.Hint
+	case errors.Is(err, os.ErrPermission):
+		return "run it as root"
+	}
+	return unlock.Hint(err)
 }

@@ -59,7 +59,7 @@ device = "instance-store"
 				t.Fatal(err)
 			}
 			var out, stderr bytes.Buffer
-			if got := run(test.args, &out, &stderr); got != test.status {
+			if got := run(t.Context(), test.args, console{nil, &out, &stderr}); got != test.status {
 				t.Errorf("exit status %d, want %d: %s", got, test.status, &stderr)
 			}
 			if !strings.Contains(stderr.String(), test.stderr) {
@@ -86,7 +86,7 @@ device = "instance-store"
 func TestVersion(t *testing.T) {
 	t.Parallel()
 	var out, stderr bytes.Buffer
-	if got := run([]string{"version"}, &out, &stderr); got != 0 || out.String() != "unlockctl devel\n" {
+	if got := run(t.Context(), []string{"version"}, console{nil, &out, &stderr}); got != 0 || out.String() != "unlockctl devel\n" {
 		t.Errorf("status %d, printed %q and %q", got, &out, &stderr)
 	}
 }

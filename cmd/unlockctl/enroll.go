@@ -1,0 +1,201 @@
+package main
+
+import (
+	"context"
+	"errors"
+	"fmt"
+	"io"
+	"strings"
+
+	"rsc.io/qr"
+
+	"unlock/internal/config"
+	"unlock/internal/enrollment"
+	"unlock/internal/keys"
+	"unlock/internal/recovery"
+	"unlock/internal/secret"
+)
+
+type enrollCmd struct {
+	awsFlags
+	keyFlags
+	Device   []string `arg:"" placeholder:"DEVICE" help:"LUKS2 volume; of a stripe, all its disks."`
+	Sealed   string   `placeholder:"PLACE" help:"Add the passphrase that is sealed there: s3://BUCKET/KEY, ssm:NAME or file:/PATH; without it a data key, which goes into the LUKS header."`
+	Recovery bool     `name:"recovery-key" help:"Add a recovery key, and print it."`
+	Remove   string   `enum:",kms,recovery" default:"" placeholder:"KIND" help:"Remove a key: kms or recovery."`
+	KeyFile  string   `placeholder:"FILE" help:"File with a passphrase that opens the volume, - for standard input; by default it is asked for."`
+	DryRun   bool     `help:"Do it to a copy of the LUKS header in memory."`
+}
+
+// Run changes the keys of a volume. What opens it now goes on to do so.
+func (c *enrollCmd) Run(ctx context.Context, con console) error {
+	if kinds := count(c.Recovery, c.Remove != "", c.Sealed != ""); kinds > 1 {
+		return usage("--recovery-key, --remove and --sealed exclude each other", "")
+	}
+	set, err := enrollment.OpenSet(c.Device, c.DryRun)
+	if err != nil {
+		return err
+	}
+	defer set.Close()
+	switch {
+	case c.Remove != "":
+		err = c.remove(ctx, con, set)
+	case c.Recovery:
+		err = c.recoveryKey(ctx, con, set)
+	default:
+		err = c.kms(ctx, con, set)
+	}
+	if err == nil && c.DryRun {
+		fmt.Fprintln(con.err, "dry run: nothing was written")
+	}
+	if errors.Is(err, enrollment.ErrEnrolled) {
+		return usage(err.Error(), "replace it with unlockctl rotate, or remove it with unlockctl enroll --remove")
+	}
+	return err
+}
+
+func count(conditions ...bool) (n int) {
+	for _, c := range conditions {
+		if c {
+			n++
+		}
+	}
+	return n
+}
+
+func (c *enrollCmd) existing(con console) (*secret.Bytes, error) {
+	return con.readSecret(c.KeyFile, fmt.Sprintf("Passphrase of %s:", strings.Join(c.Device, ", ")))
+}
+
+func (c *enrollCmd) remove(ctx context.Context, con console, set *enrollment.Set) error {
+	kind := map[string]string{"kms": enrollment.TypeKMS, "recovery": enrollment.TypeRecovery}[c.Remove]
+	proof, err := con.readSecret(c.KeyFile, "Passphrase that stays:")
+	if err != nil {
+		return err
+	}
+	defer proof.Wipe()
+	if err := set.Remove(ctx, kind, proof); err != nil {
+		return err
+	}
+	fmt.Fprintf(con.err, "%s: token %s and its keyslot are gone\n", strings.Join(c.Device, ", "), kind)
+	return nil
+}
+
+// recoveryKey prints the key, which is its purpose: on standard output, and as a QR
+// code where that is a terminal.
+func (c *enrollCmd) recoveryKey(ctx context.Context, con console, set *enrollment.Set) error {
+	if err := set.Vacant(enrollment.TypeRecovery); err != nil {
+		return err
+	}
+	existing, err := c.existing(con)
+	if err != nil {
+		return err
+	}
+	defer existing.Wipe()
+	key := recovery.New()
+	defer key.Wipe()
+	if err := set.AddRecovery(ctx, existing, key); err != nil {
+		return err
+	}
+	if c.DryRun {
+		return nil // a key that opens nothing must not end on paper
+	}
+	fmt.Fprintf(con.err, "Recovery key of volume %s. Write it down now; it is not shown again:\n\n", set.UUID)
+	if _, err := con.out.Write(append(key.Bytes(), '\n')); err != nil {
+		return err
+	}
+	if terminal(con.out) {
+		return printQR(con.out, key)
+	}
+	return nil
+}
+
+// printQR draws two rows of the code with each line of text, dark on light.
+func printQR(w io.Writer, text *secret.Bytes) error {
+	code, err := qr.Encode(string(text.Bytes()), qr.M) // the encoder wants a string
+	if err != nil {
+		return fmt.Errorf("drawing the QR code: %w", err)
+	}
+	const quiet = 2
+	var b strings.Builder
+	for y := -quiet; y < code.Size+quiet; y += 2 {
+		b.WriteString("\x1b[30;107m")
+		for x := -quiet; x < code.Size+quiet; x++ {
+			upper, lower := code.Black(x, y), code.Black(x, y+1)
+			b.WriteString(map[[2]bool]string{{false, false}: " ", {true, false}: "▀", {false, true}: "▄", {true, true}: "█"}[[2]bool{upper, lower}])
+		}
+		b.WriteString("\x1b[0m\n")
+	}
+	_, err = io.WriteString(w, b.String())
+	return err
+}
+
+func (c *enrollCmd) kms(ctx context.Context, con console, set *enrollment.Set) error {
+	source := config.Source(config.SourceHeader)
+	if c.Sealed != "" {
+		var err error
+		if source, err = parsePlace(c.Sealed); err != nil {
+			return err
+		}
+	}
+	key, cfg, err := c.key(source)
+	if err != nil {
+		return err
+	}
+	if c.Sealed != "" {
+		key.Source = source
+	}
+	if len(key.KMSKeys) == 0 {
+		return usage("no KMS key was named", "give --kms-key, or --volume for the one in the configuration")
+	}
+	if key.Source == config.SourceHeader {
+		if err := set.Vacant(enrollment.TypeKMS); err != nil {
+			return err
+		}
+	}
+	a, err := c.account(ctx, cfg)
+	if err != nil {
+		return err
+	}
+	existing, err := c.existing(con)
+	if err != nil {
+		return err
+	}
+	defer existing.Wipe()
+	if err := set.Check(ctx, existing); err != nil { // before AWS is asked
+		return err
+	}
+	if key.Source != config.SourceHeader {
+		passphrase, err := openSealed(ctx, a, key)
+		if err != nil {
+			return err
+		}
+		defer passphrase.Wipe()
+		if err := set.Add(ctx, existing, passphrase, passphrase.Len() < longPassphrase); err != nil {
+			return err
+		}
+		fmt.Fprintf(con.err, "%s: opens with the passphrase in %s\n", strings.Join(c.Device, ", "), key.Source)
+		return nil
+	}
+	data, b, err := a.Generate(ctx, key.KMSKeys[0], bound(key.Context, set.UUID))
+	if err != nil {
+		return err
+	}
+	passphrase := dataKeyText(data)
+	defer passphrase.Wipe()
+	if err := set.AddKMS(ctx, existing, passphrase, b); err != nil {
+		return err
+	}
+	fmt.Fprintf(con.err, "%s: opens with a data key under %s, context %s\n",
+		strings.Join(c.Device, ", "), b.KeyARN, contextText(b.Context))
+	return con.keyTable(keys.Blob{KeyARN: b.KeyARN, Context: key.Context})
+}
+
+// longPassphrase is the length from which a passphrase is taken for a random key,
+// which needs no slow derivation.
+const longPassphrase = 32
+
+// keyTable prints the [key] for unlock.toml of a data key in the header.
+func (c console) keyTable(b keys.Blob) error {
+	return c.sealed(sealed{Source: config.SourceHeader, KMSKey: b.KeyARN, Context: b.Context}, false)
+}

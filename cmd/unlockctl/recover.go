@@ -1,0 +1,210 @@
+package main
+
+import (
+	"context"
+	"errors"
+	"fmt"
+	"io"
+	"os"
+	"path/filepath"
+	"slices"
+
+	"unlock/internal/account"
+	"unlock/internal/block"
+	"unlock/internal/config"
+	"unlock/internal/dm"
+	"unlock/internal/keys"
+	"unlock/internal/luks"
+	"unlock/internal/secret"
+	"unlock/internal/status"
+	"unlock/internal/unlock"
+)
+
+type recoverCmd struct {
+	awsFlags
+	keyFlags
+	Device  []string `arg:"" placeholder:"DEVICE" help:"LUKS volume; of a stripe, all its disks."`
+	Name    string   `default:"recovered" placeholder:"NAME" help:"Map it as /dev/mapper/NAME (${default})."`
+	Sealed  string   `placeholder:"PLACE" help:"Open with the passphrase that is sealed there: s3://BUCKET/KEY, ssm:NAME or file:/PATH."`
+	KeyFile string   `placeholder:"FILE" help:"Open with the passphrase in this file, - for standard input."`
+	Ask     bool     `help:"Ask for a passphrase or recovery key."`
+	Test    bool     `help:"Only tell whether the key opens it."`
+}
+
+// Run opens a volume, with the data key in its header unless told otherwise. It
+// never formats and never changes a header but to mend a damaged copy.
+func (c *recoverCmd) Run(ctx context.Context, con console) error {
+	if count(c.Sealed != "", c.KeyFile != "", c.Ask) > 1 {
+		return usage("--sealed, --key-file and --ask exclude each other", "")
+	}
+	found, err := c.candidates()
+	if err != nil {
+		return err
+	}
+	passphrase, err := c.passphrase(ctx, con, found[0].LUKS)
+	if err != nil {
+		return err
+	}
+	defer passphrase.Wipe()
+	if c.Test {
+		return c.test(ctx, con, found, passphrase)
+	}
+	return c.open(ctx, con, found, passphrase)
+}
+
+// candidates reads what is on the devices.
+func (c *recoverCmd) candidates() ([]*unlock.Candidate, error) {
+	finder := &block.Finder{}
+	disks, err := finder.List()
+	if err != nil {
+		return nil, err
+	}
+	var found []*unlock.Candidate
+	for _, name := range c.Device {
+		path, err := filepath.EvalSymlinks(name)
+		if err != nil {
+			return nil, err
+		}
+		i := slices.IndexFunc(disks, func(d block.Disk) bool { return d.Path == path })
+		var d block.Disk
+		switch {
+		case i >= 0:
+			d = disks[i]
+		case c.Test:
+			if d, err = imageFile(path); err != nil {
+				return nil, err
+			}
+		default:
+			return nil, usage(name+" is not a block device", "make it one: losetup --find --show "+name)
+		}
+		candidate := unlock.Inspect(finder, luks.Limits{}, d)
+		if candidate.Err != nil {
+			return nil, fmt.Errorf("%s: %w", name, candidate.Err)
+		}
+		if candidate.LUKS == nil {
+			return nil, fmt.Errorf("%s is no LUKS volume, but %s", name, candidate.Content.What)
+		}
+		found = append(found, candidate)
+	}
+	return found, nil
+}
+
+// imageFile makes a file a disk, to look into.
+func imageFile(path string) (block.Disk, error) {
+	f, err := os.Open(path)
+	if err != nil {
+		return block.Disk{}, err
+	}
+	defer f.Close()
+	size, err := f.Seek(0, io.SeekEnd)
+	return block.Disk{Name: filepath.Base(path), Path: path, Size: size, SectorSize: 512}, err
+}
+
+// passphrase gets it from where the flags say. The caller wipes it.
+func (c *recoverCmd) passphrase(ctx context.Context, con console, l *unlock.LUKS) (*secret.Bytes, error) {
+	if c.KeyFile != "" || c.Ask {
+		return con.readSecret(c.KeyFile, "Passphrase or recovery key:")
+	}
+	source := config.Source(config.SourceHeader)
+	if c.Sealed != "" {
+		var err error
+		if source, err = parsePlace(c.Sealed); err != nil {
+			return nil, err
+		}
+	}
+	k, cfg, err := c.key(source)
+	if err != nil {
+		return nil, err
+	}
+	if c.Sealed != "" {
+		k.Source = source
+	}
+	a, err := c.account(ctx, cfg)
+	if err != nil {
+		return nil, err
+	}
+	if k.Source != config.SourceHeader {
+		return openSealed(ctx, a, k)
+	}
+	if l.KMS == nil {
+		return nil, usage(c.Device[0]+" has no data key in its header", "say with --sealed, --key-file or --ask what opens it")
+	}
+	return c.dataKey(ctx, a, k, l)
+}
+
+func (c *recoverCmd) dataKey(ctx context.Context, a *account.Account, k config.Key, l *unlock.LUKS) (*secret.Bytes, error) {
+	set := l.UUID
+	if l.Set != nil {
+		set = l.Set.UUID
+	}
+	arns, ec := k.KMSKeys, l.KMS.Context
+	if len(arns) == 0 {
+		arns = []string{l.KMS.Key} // nothing in a token is authenticated, but KMS judges
+	}
+	if c.Volume != "" || len(c.Context) > 0 {
+		ec = bound(k.Context, set)
+	}
+	data, err := decryptAny(ctx, a, arns, l.KMS.Ciphertext, ec)
+	if err != nil {
+		return nil, err
+	}
+	return dataKeyText(data), nil
+}
+
+func (c *recoverCmd) test(ctx context.Context, con console, found []*unlock.Candidate, passphrase *secret.Bytes) error {
+	for i, candidate := range found {
+		p, err := candidate.LUKS.Header.Open(ctx, passphrase)
+		if err != nil {
+			return fmt.Errorf("opening %s: %w", c.Device[i], err)
+		}
+		p.Wipe()
+		fmt.Fprintf(con.out, "%s: the key opens it\n", c.Device[i])
+	}
+	return nil
+}
+
+// open maps the volume as a boot would. The devices were named by hand: that they
+// are all of one volume is for the plan to refuse.
+func (c *recoverCmd) open(ctx context.Context, con console, found []*unlock.Candidate, passphrase *secret.Bytes) error {
+	for _, candidate := range found {
+		candidate.Disk.Kind, candidate.Disk.Parent = block.KindInstanceStore, ""
+	}
+	v := config.Volume{Name: c.Name, Required: true, Device: config.Selector{Kind: config.SelectInstanceStore}, Key: config.Key{Source: "file:given"}}
+	active := map[string]string{}
+	if d, ok, err := dm.Lookup(c.Name); err != nil {
+		return err
+	} else if ok {
+		active[c.Name] = d.UUID
+	}
+	plan := unlock.MakePlan(unlock.Situation{Config: &config.Config{Volumes: []config.Volume{v}}, Candidates: found, Active: active})
+	var errs []error
+	for _, r := range plan.Refusals {
+		errs = append(errs, r)
+	}
+	if err := errors.Join(errs...); err != nil {
+		return err
+	}
+	apply := unlock.Apply{Keys: given{passphrase}, Rec: status.NewRecorder(), Log: con.note}
+	for _, r := range apply.Run(ctx, plan) {
+		if r.Err != nil {
+			return r.Err
+		}
+		fmt.Fprintln(con.out, r.Device.Path())
+	}
+	return nil
+}
+
+// given is a source of one passphrase.
+type given struct{ passphrase *secret.Bytes }
+
+func (g given) Open(context.Context, config.Key) (*secret.Bytes, []keys.Call, error) {
+	return g.passphrase.Clone(), nil, nil
+}
+
+func (given) OpenBlob(context.Context, config.Key, string, keys.Blob) (*secret.Bytes, []keys.Call, error) {
+	return nil, nil, errors.ErrUnsupported
+}
+
+func (given) Generate(context.Context, config.Key, string) (*secret.Bytes, keys.Blob, []keys.Call, error) {
+	return nil, keys.Blob{}, nil, errors.ErrUnsupported
+}

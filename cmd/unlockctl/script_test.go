@@ -1,0 +1,103 @@
+package main
+
+import (
+	"context"
+	"os"
+	"path/filepath"
+	"strings"
+	"testing"
+
+	"github.com/rogpeppe/go-internal/testscript"
+
+	"unlock/internal/ec2sim"
+)
+
+func TestMain(m *testing.M) {
+	testscript.Main(m, map[string]func(){"unlockctl": main})
+}
+
+// cloudKey finds the simulated cloud of a script.
+type cloudKey struct{}
+
+// TestScript runs the transcripts in testdata/script, which are documentation too.
+// Each has an AWS account of its own with two KMS keys, $KEY and $OTHERKEY, and a
+// bucket a-bucket; the AWS CLI and cryptsetup are the real ones. Beside testscript's
+// commands there are:
+//
+//	luks FILE PASSPHRASE   makes a LUKS2 volume with cryptsetup
+//	fault NAME...          sets faults of the simulated cloud
+//	disable ARN            disables a KMS key
+func TestScript(t *testing.T) {
+	t.Parallel()
+	testscript.Run(t, testscript.Params{
+		Dir:                 "testdata/script",
+		RequireExplicitExec: true,
+		Setup:               setupScript,
+		Cmds: map[string]func(ts *testscript.TestScript, neg bool, args []string){
+			"luks": func(ts *testscript.TestScript, neg bool, args []string) {
+				file := ts.MkAbs(args[0])
+				ts.Check(os.WriteFile(file, nil, 0o600))
+				ts.Check(os.Truncate(file, 20<<20))
+				ts.Check(os.WriteFile(file+".pass", []byte(args[1]), 0o600))
+				ts.Check(ts.Exec("cryptsetup", "luksFormat", "--batch-mode", "--type", "luks2", "--pbkdf", "pbkdf2", "--pbkdf-force-iterations", "1000", file, file+".pass"))
+			},
+			"fault": func(ts *testscript.TestScript, neg bool, args []string) {
+				ts.Check(ts.Value(cloudKey{}).(*ec2sim.Cloud).SetFaults(args...))
+			},
+			"disable": func(ts *testscript.TestScript, neg bool, args []string) {
+				ts.Value(cloudKey{}).(*ec2sim.Cloud).DisableKey(args[0], true)
+			},
+		},
+	})
+}
+
+func setupScript(env *testscript.Env) error {
+	c, err := ec2sim.New(ec2sim.Config{})
+	if err != nil {
+		return err
+	}
+	env.Defer(func() { c.Close() })
+	env.Values[cloudKey{}] = c
+	url, err := c.Loopback()
+	if err != nil {
+		return err
+	}
+	ca := filepath.Join(env.WorkDir, "ca.pem")
+	if err := os.WriteFile(ca, c.CA(), 0o600); err != nil {
+		return err
+	}
+	c.CreateBucket("a-bucket", "us-east-1")
+	home := filepath.Join(env.WorkDir, "home")
+	if err := os.MkdirAll(filepath.Join(home, ".aws"), 0o700); err != nil {
+		return err
+	}
+	env.Setenv("HOME", home)
+	env.Setenv("PATH", env.Getenv("PATH")+":"+os.Getenv("PATH")+":/usr/sbin:/sbin")
+	env.Setenv("KEY", c.CreateKey())
+	env.Setenv("OTHERKEY", c.CreateKey())
+	for name, value := range map[string]string{
+		"AWS_ENDPOINT_URL": url, "AWS_CA_BUNDLE": ca, "AWS_REGION": "us-east-1", "AWS_DEFAULT_REGION": "us-east-1", "AWS_DEFAULT_OUTPUT": "text",
+		"AWS_ACCESS_KEY_ID": ec2sim.AccessKey, "AWS_SECRET_ACCESS_KEY": ec2sim.SecretKey, "AWS_MAX_ATTEMPTS": "1", "AWS_EC2_METADATA_DISABLED": "true",
+	} {
+		env.Setenv(name, value)
+	}
+	return nil
+}
+
+// TestSecretsHaveNoFlag: no flag takes a secret itself, for arguments are everybody's
+// to read in /proc.
+func TestSecretsHaveNoFlag(t *testing.T) {
+	t.Parallel()
+	k := newParser(context.Background(), console{nil, os.Stdout, os.Stderr})
+	for _, c := range k.Model.Children {
+		for _, f := range c.Flags {
+			name := strings.ToLower(f.Name)
+			if !strings.Contains(name, "pass") && !strings.HasSuffix(name, "key-file") {
+				continue
+			}
+			if help := strings.ToLower(f.Help); f.PlaceHolder != "FILE" && !f.IsBool() {
+				t.Errorf("%s --%s=%s: %s", c.Name, f.Name, f.PlaceHolder, help)
+			}
+		}
+	}
+}

@@ -1,0 +1,174 @@
+package main
+
+import (
+	"bytes"
+	"context"
+	"crypto/rand"
+	"encoding/base64"
+	"encoding/json"
+	"errors"
+	"fmt"
+	"maps"
+	"slices"
+	"strconv"
+
+	"unlock/internal/account"
+	"unlock/internal/config"
+	"unlock/internal/secret"
+)
+
+type sealCmd struct {
+	awsFlags
+	Place      string            `arg:"" help:"Where to put the ciphertext: s3://BUCKET/KEY, ssm:NAME or file:/PATH."`
+	KMSKey     string            `name:"kms-key" required:"" placeholder:"KEY" help:"KMS key: its ARN, id or alias."`
+	Context    map[string]string `mapsep:"," placeholder:"NAME=VALUE,…" help:"KMS encryption context; may be repeated."`
+	Passphrase string            `placeholder:"FILE" help:"File with the passphrase, - for standard input; by default a random one of 256 bits is made."`
+	Force      bool              `help:"Replace the ciphertext that is there, and keep the old one beside it."`
+	JSON       bool              `help:"Print JSON."`
+}
+
+// sealed is what seal and rotate print.
+type sealed struct {
+	Source  string            `json:"source"`
+	KMSKey  string            `json:"kms_key"`
+	Context map[string]string `json:"context,omitempty"`
+	Version string            `json:"version,omitempty"`
+	Kept    string            `json:"kept,omitempty"` // where the old ciphertext is
+}
+
+// Run seals a passphrase. Nobody sees it: neither the terminal nor a file.
+func (c *sealCmd) Run(ctx context.Context, con console) error {
+	if err := checkContext(c.Context); err != nil {
+		return err
+	}
+	source, err := parsePlace(c.Place)
+	if err != nil {
+		return err
+	}
+	a, err := c.account(ctx, nil)
+	if err != nil {
+		return err
+	}
+	passphrase, err := c.passphrase(con)
+	if err != nil {
+		return err
+	}
+	defer passphrase.Wipe()
+	b, err := a.Encrypt(ctx, c.KMSKey, passphrase, c.Context)
+	if err != nil {
+		return err
+	}
+	place, err := a.Place(source, b.KeyARN)
+	if err != nil {
+		return err
+	}
+	now, err := place.Create(ctx, b.Ciphertext)
+	kept := ""
+	if errors.Is(err, account.ErrExists) && c.Force {
+		var old account.Object
+		if old, err = place.Read(ctx); err == nil {
+			now, kept, err = place.Replace(ctx, old, b.Ciphertext)
+		}
+	}
+	if err != nil {
+		return err
+	}
+	return con.sealed(sealed{string(source), b.KeyARN, c.Context, now.Version, kept}, c.JSON)
+}
+
+// parsePlace checks a place as a boot would.
+func parsePlace(text string) (config.Source, error) {
+	const rest = "kms_key = \"arn:aws:kms:us-east-1:111122223333:key/any\"\n[[volume]]\nname = \"any\"\ndevice = \"instance-store\"\n"
+	c, err := config.Parse("", []byte("[key]\nsource = "+quote(text)+"\n"+rest))
+	var bad *config.Error
+	if errors.As(err, &bad) {
+		return "", usage(bad.Msg, "places are s3://BUCKET/KEY, ssm:NAME and file:/PATH")
+	}
+	source := c.Volumes[0].Key.Source
+	if source == config.SourceHeader {
+		return "", usage("a key in the LUKS header is not sealed beforehand", "unlockctl enroll puts one into a volume that exists")
+	}
+	return source, nil
+}
+
+// passphrase makes one, or reads the one that is given: a single line, as whoever
+// types or pipes it into cryptsetup has it.
+func (c *sealCmd) passphrase(con console) (*secret.Bytes, error) {
+	if c.Passphrase == "" {
+		return randomPassphrase(), nil
+	}
+	s, err := con.readSecret(c.Passphrase, "")
+	if err != nil {
+		return nil, err
+	}
+	if n := s.Len(); s.Bytes()[n-1] == '\n' {
+		s.Truncate(n - 1)
+	}
+	if s.Len() == 0 || bytes.IndexByte(s.Bytes(), '\n') >= 0 {
+		s.Wipe()
+		return nil, usage("the passphrase is empty or has a newline in it: a boot uses what is before the first newline",
+			"take the output of: openssl rand -base64 32")
+	}
+	return s, nil
+}
+
+// randomPassphrase is 256 random bits in base64, on one line.
+func randomPassphrase() *secret.Bytes {
+	raw := secret.New(32)
+	defer raw.Wipe()
+	rand.Read(raw.Bytes()) // never fails
+	text := secret.New(base64.StdEncoding.EncodedLen(raw.Len()))
+	base64.StdEncoding.Encode(text.Bytes(), raw.Bytes())
+	return text
+}
+
+// sealed prints what to put into unlock.toml, and on standard error where things are.
+func (c console) sealed(s sealed, asJSON bool) error {
+	if asJSON {
+		return c.json(s)
+	}
+	if s.Kept != "" {
+		fmt.Fprintf(c.err, "the old ciphertext is kept as %s\n", s.Kept)
+	}
+	fmt.Fprintf(c.err, "for %s:\n", config.DefaultFile)
+	fmt.Fprintf(c.out, "[key]\nsource  = %s\nkms_key = %s\n", quote(s.Source), quote(s.KMSKey))
+	if len(s.Context) > 0 {
+		fmt.Fprintln(c.out, "[key.context]")
+		for _, name := range slices.Sorted(maps.Keys(s.Context)) {
+			fmt.Fprintf(c.out, "%s = %s\n", bareOrQuoted(name), quote(s.Context[name]))
+		}
+	}
+	return nil
+}
+
+// quote writes a TOML string; JSON's escapes are among TOML's.
+func quote(s string) string {
+	b, _ := json.Marshal(s) // a string can always be encoded
+	return string(b)
+}
+
+func bareOrQuoted(name string) string {
+	for i := range len(name) {
+		c := name[i]
+		if (c < 'a' || c > 'z') && (c < 'A' || c > 'Z') && (c < '0' || c > '9') && c != '_' && c != '-' {
+			return quote(name)
+		}
+	}
+	return name
+}
+
+// json prints v for scripts.
+func (c console) json(v any) error {
+	e := json.NewEncoder(c.out)
+	e.SetEscapeHTML(false)
+	e.SetIndent("", "  ")
+	return e.Encode(v)
+}
+
+// plural writes "1 disk" or "3 disks".
+func plural(n int, what string) string {
+	if n != 1 {
+		what += "s"
+	}
+	return strconv.Itoa(n) + " " + what
+}
