@@ -1,0 +1,143 @@
+// Package completion writes completion scripts for bash, zsh and fish from the model
+// of a command line: commands, flags and the values that flags may have. Everything
+// else completes to files.
+package completion
+
+import (
+	"fmt"
+	"reflect"
+	"strings"
+
+	"github.com/alecthomas/kong"
+)
+
+// Shells that Script knows.
+func Shells() []string { return []string{"bash", "zsh", "fish"} }
+
+// Script returns the script for a shell.
+func Script(shell string, app *kong.Application) (string, bool) {
+	switch shell {
+	case "bash":
+		return bash(app), true
+	case "zsh":
+		return zsh(app), true
+	case "fish":
+		return fish(app), true
+	}
+	return "", false
+}
+
+// values are those of an enumeration, but for the empty one.
+func values(v *kong.Value) []string {
+	var list []string
+	for _, s := range strings.Split(v.Enum, ",") {
+		if s = strings.TrimSpace(s); s != "" {
+			list = append(list, s)
+		}
+	}
+	return list
+}
+
+// words are those that may follow a command.
+func words(c *kong.Node) []string {
+	var list []string
+	for _, p := range c.Positional {
+		list = append(list, values(p)...)
+	}
+	for _, f := range c.Flags {
+		list = append(list, "--"+f.Name)
+	}
+	return list
+}
+
+func names(app *kong.Application) []string {
+	var list []string
+	for _, c := range app.Children {
+		list = append(list, c.Name)
+	}
+	return list
+}
+
+func bash(app *kong.Application) string {
+	var b strings.Builder
+	fn := "_" + app.Name
+	fmt.Fprintf(&b, "%s() {\n\tlocal cur=${COMP_WORDS[COMP_CWORD]} prev=${COMP_WORDS[COMP_CWORD-1]} words=\n", fn)
+	fmt.Fprintf(&b, "\tCOMPREPLY=()\n\tif [ \"$COMP_CWORD\" -eq 1 ]; then\n\t\tmapfile -t COMPREPLY < <(compgen -W %q -- \"$cur\")\n\t\treturn\n\tfi\n", strings.Join(names(app), " "))
+	b.WriteString("\tcase ${COMP_WORDS[1]}:$prev in\n")
+	for _, c := range app.Children {
+		for _, f := range c.Flags {
+			if v := values(f.Value); len(v) > 0 {
+				fmt.Fprintf(&b, "\t%s:--%s) words=%q ;;\n", c.Name, f.Name, strings.Join(v, " "))
+			}
+		}
+	}
+	for _, c := range app.Children {
+		fmt.Fprintf(&b, "\t%s:*) words=%q ;;\n", c.Name, strings.Join(words(c), " "))
+	}
+	b.WriteString("\tesac\n\tmapfile -t COMPREPLY < <(compgen -W \"$words\" -- \"$cur\")\n}\n")
+	fmt.Fprintf(&b, "complete -o default -F %s %s\n", fn, app.Name)
+	return b.String()
+}
+
+func zsh(app *kong.Application) string {
+	var b strings.Builder
+	fmt.Fprintf(&b, "#compdef %s\n\n_%s() {\n\tif ((CURRENT == 2)); then\n\t\tlocal -a commands=(\n", app.Name, app.Name)
+	for _, c := range app.Children {
+		fmt.Fprintf(&b, "\t\t\t%s\n", single(c.Name+":"+c.Help))
+	}
+	b.WriteString("\t\t)\n\t\t_describe command commands\n\t\treturn\n\tfi\n\tcase $words[2] in\n")
+	for _, c := range app.Children {
+		fmt.Fprintf(&b, "\t%s)\n\t\t_arguments", c.Name)
+		for _, f := range c.Flags {
+			spec := "--" + f.Name
+			text := strings.NewReplacer("[", "(", "]", ")", ":", `\:`).Replace(f.Help)
+			switch v := values(f.Value); {
+			case f.Target.Kind() == reflect.Bool:
+				spec += "[" + text + "]"
+			case len(v) > 0:
+				spec += "=[" + text + "]:value:(" + strings.Join(v, " ") + ")"
+			default:
+				spec += "=[" + text + "]:value:_files"
+			}
+			fmt.Fprintf(&b, " \\\n\t\t\t%s", single(spec))
+		}
+		rest := "*:file:_files"
+		for _, p := range c.Positional {
+			if v := values(p); len(v) > 0 {
+				rest = "*:value:(" + strings.Join(v, " ") + ")"
+			}
+		}
+		fmt.Fprintf(&b, " \\\n\t\t\t%s\n\t\t;;\n", single(rest))
+	}
+	fmt.Fprintf(&b, "\tesac\n}\n\n_%s \"$@\"\n", app.Name)
+	return b.String()
+}
+
+func fish(app *kong.Application) string {
+	var b strings.Builder
+	for _, c := range app.Children {
+		fmt.Fprintf(&b, "complete -c %s -n __fish_use_subcommand -f -a %s -d %s\n", app.Name, c.Name, single(c.Help))
+		seen := "'__fish_seen_subcommand_from " + c.Name + "'"
+		for _, p := range c.Positional {
+			if v := values(p); len(v) > 0 {
+				fmt.Fprintf(&b, "complete -c %s -n %s -f -a %s\n", app.Name, seen, single(strings.Join(v, " ")))
+			}
+		}
+		for _, f := range c.Flags {
+			fmt.Fprintf(&b, "complete -c %s -n %s -l %s", app.Name, seen, f.Name)
+			if f.Short != 0 {
+				fmt.Fprintf(&b, " -s %c", f.Short)
+			}
+			if v := values(f.Value); len(v) > 0 {
+				fmt.Fprintf(&b, " -x -a %s", single(strings.Join(v, " ")))
+			} else if f.Target.Kind() != reflect.Bool {
+				b.WriteString(" -r")
+			}
+			fmt.Fprintf(&b, " -d %s\n", single(f.Help))
+		}
+	}
+	return b.String()
+}
+
+// single quotes for all three shells.
+func single(s string) string { return "'" + strings.ReplaceAll(s, "'", `'\''`) + "'" }

@@ -1,0 +1,122 @@
+package manual
+
+import (
+	"fmt"
+	"reflect"
+	"strings"
+
+	"github.com/alecthomas/kong"
+)
+
+// Names lists the pages.
+func Names() []string { return []string{"unlock.8", "unlockctl.8", "unlock.toml.5"} }
+
+// Page returns a page by its name; app is the model of unlockctl's command line.
+func Page(name string, app *kong.Application) (string, bool) {
+	switch name {
+	case "unlock.8":
+		return unlockPage(), true
+	case "unlockctl.8":
+		return unlockctlPage(app), true
+	case "unlock.toml.5":
+		return settingsPage(), true
+	}
+	return "", false
+}
+
+const files = `*/etc/unlock.toml*: the configuration, see unlock.toml(5). */run/unlock/status.json*: what the last boot did.`
+
+func unlockPage() string {
+	p := newPage("unlock", 8, "open and format LUKS volumes on EC2 before the system starts")
+	p.section("Synopsis")
+	p.para("*unlock*")
+	p.para("*unlock mount* NEWROOT")
+	p.para("*unlock needs*")
+	p.section("Description")
+	p.para(`unlock runs once, in the initramfs of an EC2 instance. It raises the network, gets the credentials of the instance's role from IMDSv2, has AWS KMS decrypt a passphrase, opens the LUKS volumes that unlock.toml(5) names, and formats those that it may. Without arguments it does the volumes on disks; *mount* does those in files of the new root, and all mounts; *needs* lists what an initramfs must contain, for the builders of initramfs images. As process 1 of the standalone image it does all of it, and starts the system.`)
+	p.para(`A disk is formatted only if the configuration says so and the disk is blank. A disk that cannot be read is not blank. A wrong passphrase is never a reason to format.`)
+	p.section("Kernel command line")
+	p.para("Neither keys nor devices can be chosen here.")
+	p.item("rd.unlock=0", "Do nothing.")
+	p.item("rd.unlock.debug", "Print more.")
+	p.item("rd.unlock.timeout=DURATION", "The deadline of all that waits, such as 5m.")
+	p.section("Exit status")
+	p.item("0", "Done, or nothing to do: no disk matches.")
+	p.item("1", "A required volume stayed locked.")
+	p.item("2", "The configuration is wrong.")
+	p.section("Files")
+	p.para(files)
+	p.section("See also")
+	p.para("unlockctl(8), unlock.toml(5), cryptsetup(8)")
+	return p.String()
+}
+
+func settingsPage() string {
+	p := newPage("unlock.toml", 5, "the volumes that unlock opens at boot")
+	p.section("Description")
+	p.para("A file in TOML. A setting that unlock does not know is an error, with its line; an image with a wrong configuration is not built.")
+	for _, s := range Settings() {
+		if !strings.Contains(s.Name, ".") && s.Name != "timeout" {
+			title := "[" + s.Name + "]"
+			if s.Type == "array of tables" {
+				title = "[" + title + "]"
+			}
+			p.subsection(title)
+			p.para(s.Text)
+			continue
+		}
+		_, name, nested := strings.Cut(s.Name, ".")
+		if !nested {
+			name = s.Name
+		}
+		p.item(name, fmt.Sprintf("(%s) %s", s.Type, s.Text))
+	}
+	p.section("Example")
+	p.code(example)
+	p.section("Files")
+	p.para(files)
+	p.section("See also")
+	p.para("unlock(8), unlockctl(8)")
+	return p.String()
+}
+
+func unlockctlPage(app *kong.Application) string {
+	p := newPage("unlockctl", 8, "administer volumes that unlock opens at boot")
+	p.section("Synopsis")
+	p.para("*unlockctl* COMMAND [FLAG ...]")
+	p.section("Description")
+	p.para("unlockctl makes keys and policies, changes which keys open a volume, and looks for what would make a boot fail. It uses the AWS configuration of whoever runs it: environment, profiles, SSO, roles. Passphrases come from files, standard input or the terminal, never from arguments, and are not printed; the one exception is a new recovery key.")
+	p.section("Commands")
+	for _, c := range app.Children {
+		p.subsection(c.Summary())
+		p.para(c.Help)
+		for _, a := range c.Positional {
+			p.item(a.Summary(), a.Help)
+		}
+		for _, f := range c.Flags {
+			p.item(flagText(f), f.Help)
+		}
+	}
+	p.section("Exit status")
+	p.item("0", "Done.")
+	p.item("1", "It failed; or doctor found a fault, or status a volume that is not open.")
+	p.item("2", "A mistake on the command line or in the configuration.")
+	p.section("Environment")
+	p.para("Those of the AWS SDK: AWS_PROFILE, AWS_REGION, AWS_CA_BUNDLE, AWS_ENDPOINT_URL and others. *NO_COLOR* turns colours off, which are used on terminals only.")
+	p.section("Files")
+	p.para(files)
+	p.section("See also")
+	p.para("unlock(8), unlock.toml(5), aws(1)")
+	return p.String()
+}
+
+func flagText(f *kong.Flag) string {
+	text := "--" + f.Name
+	if f.Short != 0 {
+		text = fmt.Sprintf("-%c, %s", f.Short, text)
+	}
+	if f.Target.Kind() == reflect.Bool {
+		return text
+	}
+	return text + "=" + f.FormatPlaceHolder()
+}

@@ -1,0 +1,58 @@
+package manual
+
+// Setting is one of unlock.toml.
+type Setting struct {
+	Name string // "volume.key.source" is written as key.source, which it equals
+	Type string
+	Text string
+}
+
+// Settings lists all settings of unlock.toml in the order of the page.
+func Settings() []Setting {
+	return []Setting{
+		{"timeout", "duration", `For everything that waits: disks, network, AWS. Default: "10m".`},
+
+		{"key", "table", "The key of all volumes that have no *volume.key* of their own."},
+		{"key.source", "string", `Where the passphrase's ciphertext is. *s3://BUCKET/KEY*, *file:/PATH* (in the image) or *ssm:NAME* (base64): a passphrase encrypted by KMS. *header*: a data key of KMS's in the LUKS header; nothing outside the disks is needed. *ephemeral*: a random key, never stored.`},
+		{"key.version_id", "string", "Version of the S3 object. Default: the current one."},
+		{"key.kms_key", "string or array", "ARN of the KMS key; ciphertext of any other is refused. An array is for multi-Region keys and for rotations: all are accepted and tried in order, the first makes new data keys. Aliases are refused, as they can be moved to another key."},
+		{"key.context", "table of strings", "The KMS encryption context. The name *unlock:set* is unlock's own."},
+
+		{"aws", "table", "How AWS is reached. Not needed on most instances."},
+		{"aws.region", "string", "Region of bucket or parameter, where neither the key's ARN nor IMDS should decide."},
+		{"aws.endpoint", "table of strings", "URLs by service: *kms*, *s3*, *ssm*, *imds*. All but imds begin with https://."},
+		{"aws.fips", "boolean", "Use the FIPS endpoints. Default: false."},
+		{"aws.dualstack", "boolean", "Use the dual-stack endpoints. Default: false."},
+		{"aws.ca_bundle", "string", "PEM file with certificate authorities beside Amazon's, an absolute path."},
+
+		{"volume", "array of tables", "A volume. There is at least one."},
+		{"volume.name", "string", "The name of the mapping, /dev/mapper/NAME; separate disks are NAME0, NAME1 and so on."},
+		{"volume.device", "string", `Which disks: *instance-store*, *instance-store:N*, *ebs:/dev/sdf*, */dev/PATH*, *UUID=*, *LABEL=* (both of the LUKS header), *PARTUUID=*, *serial=*, or *file:/PATH*, a file below the new root.`},
+		{"volume.size", "string", `Size of a file-backed volume, such as "20GiB".`},
+		{"volume.count", "integer", "How many instance-store disks to wait for. Default: those that the kernel finds."},
+		{"volume.format", "string", `*never* (default): open only. *blank*: format disks that hold nothing: no signature that blkid knows, and zeros in the first and last MiB. *ephemeral*: a new volume at each boot, on instance store only.`},
+		{"volume.layout", "string", "Of several disks: *stripe* (default) or *separate*."},
+		{"volume.filesystem", "string", "*ext4*, *xfs*, *btrfs* or *swap*, made once, when the volume is formatted. Default: none is made."},
+		{"volume.mount", "string", "Where to mount it, an absolute path below the new root. Default: it is not mounted."},
+		{"volume.mount_options", "string", "Options of mount(8)."},
+		{"volume.required", "boolean", "Whether a failure stops the boot. Default: true."},
+		{"volume.on_failure", "string", "What the failure of a required volume leads to. *stop* (default): the boot stops. *prompt*: a recovery passphrase is asked for on the console. *reboot*: the machine reboots after a minute or two."},
+		{"volume.discard", "boolean", "Pass discards through to the disk, which tells it which blocks are unused. Default: false."},
+		{"volume.key", "table", "The volume's own key: the settings of *key*."},
+	}
+}
+
+// example is a whole unlock.toml.
+const example = `[key]
+source  = "s3://an-internalstoragekeybucket/LuksInternalStorageKey"
+kms_key = "arn:aws:kms:us-east-1:111122223333:key/1234abcd-12ab-34cd-56ef-1234567890ab"
+[key.context]
+purpose = "secretfs"
+
+[[volume]]
+name       = "secretfs"
+device     = "instance-store"
+format     = "blank"
+filesystem = "ext4"
+mount      = "/mnt/secretfs"
+`
