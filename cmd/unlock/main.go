@@ -26,33 +26,58 @@ import (
 // version is set by the linker.
 var version = "devel"
 
+// Exit statuses; exitReboot is the worker's word to its parent.
 const (
 	exitLocked    = 1
 	exitBadConfig = 2
+	exitReboot    = 3
 )
 
 func main() {
-	if os.Getpid() == 1 {
+	args := os.Args[1:]
+	switch {
+	case os.Getpid() == 1:
 		bootMachine()
+	case len(args) > 0 && args[0] == workerMark:
+		finishWorker(exitStatus(work(context.Background(), args[1:])))
+	case len(args) == 1 && args[0] == "needs":
+		os.Exit(exitStatus(printNeeds(os.Stdout, config.DefaultFile)))
+	case len(args) == 0, len(args) == 2 && args[0] == "mount":
+		os.Exit(supervise(args))
 	}
-	os.Exit(exitStatus(run(context.Background(), os.Args[1:])))
+	complain(&config.Error{File: "unlock", Msg: "unknown arguments", Hint: "unlock takes no arguments, or: mount NEWROOT, or: needs"})
+	os.Exit(exitBadConfig)
 }
 
-func run(ctx context.Context, args []string) error {
-	if len(args) == 1 && args[0] == "needs" {
-		return printNeeds(os.Stdout, config.DefaultFile)
-	}
+// work is what the worker does. Its argument "boot" is for the standalone image:
+// everything up to the pivot.
+func work(ctx context.Context, args []string) error {
 	cmdline, err := kernelCommandLine()
 	if err != nil {
+		complain(err)
 		return err
 	}
 	switch {
 	case len(args) == 0:
 		return unlockDisks(ctx, cmdline)
-	case len(args) == 2 && args[0] == "mount":
-		return unlockFiles(ctx, cmdline, args[1])
+	case args[0] == "boot":
+		return bootSystem(ctx, cmdline)
 	}
-	return &config.Error{File: "unlock", Msg: "unknown arguments", Hint: "unlock takes no arguments, or: mount NEWROOT, or: needs"}
+	return unlockFiles(ctx, cmdline, args[1])
+}
+
+// supervise has a worker do the work, reboots if it says so, and returns the exit
+// status.
+func supervise(args []string) int {
+	status, err := runWorker(args)
+	if err != nil {
+		complain(err)
+	}
+	if status != exitReboot {
+		return status
+	}
+	reboot()
+	return exitLocked
 }
 
 // unlockDisks is the part of a boot before the root file system is mounted.
@@ -88,14 +113,19 @@ func bootMachine() {
 		complain(err) // what is missing will be missed below, or not
 	}
 	cmdline, err := kernelCommandLine()
-	if err == nil {
-		err = bootSystem(context.Background(), cmdline)
+	if err != nil {
+		complain(err)
 	}
-	logf(levelError, "exit status %d", exitStatus(err))
+	status := supervise([]string{"boot"})
+	if status == 0 {
+		complain(initd.SwitchRoot(cmdline)) // it returns only on failure
+		status = exitLocked
+	}
+	logf(levelError, "exit status %d", status)
 	initd.Halt(cmdline)
 }
 
-// bootSystem returns only if the real system could not be started.
+// bootSystem does everything up to the pivot.
 func bootSystem(ctx context.Context, cmdline string) error {
 	s, limited, err := begin(ctx, cmdline, nil)
 	if err == nil {
@@ -111,10 +141,7 @@ func bootSystem(ctx context.Context, cmdline string) error {
 		err = s.mount(initd.Root)
 	}
 	s.end(err)
-	if err != nil {
-		return s.finish(err)
-	}
-	return initd.SwitchRoot(cmdline)
+	return s.finish(err)
 }
 
 func kernelCommandLine() (string, error) {
@@ -129,6 +156,8 @@ func exitStatus(err error) int {
 		return 0
 	case errors.As(err, &bad):
 		return exitBadConfig
+	case errors.Is(err, errReboot):
+		return exitReboot
 	}
 	return exitLocked
 }

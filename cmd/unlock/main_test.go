@@ -22,6 +22,7 @@ func TestExitStatus(t *testing.T) {
 		"several refusals":   {errors.Join(refusal, refusal), 1},
 		"bad configuration":  {bad, 2},
 		"wrapped, bad":       {fmt.Errorf("loading: %w", bad), 2},
+		"to be rebooted":     {fmt.Errorf("%w: %w", errReboot, refusal), 3},
 		"locked and refused": {errors.Join(errors.New("locked"), refusal), 1},
 	} {
 		t.Run(name, func(t *testing.T) {

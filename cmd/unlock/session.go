@@ -3,6 +3,7 @@ package main
 import (
 	"context"
 	"errors"
+	"fmt"
 	"math/rand/v2"
 	"time"
 
@@ -197,16 +198,24 @@ func (s *session) failed(v *config.Volume, err error) error {
 	return err
 }
 
-// finish tells why a run failed. If every volume that failed says so, it then
-// reboots, after a minute or two that spare AWS a stampede.
+// finish tells why a run failed, and returns an errReboot if every volume that
+// failed asks for it.
 func (s *session) finish(err error) error {
 	if err == nil {
 		return nil
 	}
 	complain(err)
-	if !s.reboot || s.stop {
-		return err
+	if s.reboot && !s.stop {
+		return fmt.Errorf("%w: %w", errReboot, err)
 	}
+	return err
+}
+
+var errReboot = errors.New("rebooting (on_failure = \"reboot\")")
+
+// reboot reboots the machine, after a minute or two that spare AWS a stampede. It
+// returns if it cannot.
+func reboot() {
 	wait := time.Minute + rand.N(time.Minute)
 	logf(levelError, "rebooting in %.0f s (on_failure = \"reboot\")", wait.Seconds())
 	<-time.After(wait)
@@ -214,5 +223,4 @@ func (s *session) finish(err error) error {
 	if err := unix.Reboot(unix.LINUX_REBOOT_CMD_RESTART); err != nil {
 		logf(levelError, "rebooting: %v", err)
 	}
-	return err
 }

@@ -42,11 +42,6 @@ func SwitchRoot(cmdline string) error {
 	if err := unix.Access(init, unix.X_OK); err != nil {
 		return fmt.Errorf("starting %s of the real root: %w", init, err)
 	}
-	// unlock forbids itself core dumps; the real system would inherit that for ever.
-	// This is what the kernel starts init with.
-	if err := unix.Setrlimit(unix.RLIMIT_CORE, &unix.Rlimit{Cur: 0, Max: unix.RLIM_INFINITY}); err != nil {
-		return fmt.Errorf("restoring the limit of core dumps: %w", err)
-	}
 	deleteInitramfs(old)
 	return fmt.Errorf("starting %s of the real root: %w", init,
 		unix.Exec(init, append([]string{init}, os.Args[1:]...), os.Environ()))

@@ -1,0 +1,81 @@
+package main
+
+import (
+	"bufio"
+	"bytes"
+	"fmt"
+	"os"
+	"os/exec"
+	"strconv"
+	"strings"
+	"testing"
+
+	"golang.org/x/sys/unix"
+)
+
+// secretHolder, when set in the environment, has the test binary hold a secret on
+// its heap, say where, and stop.
+const secretHolder = "UNLOCK_TEST_SECRET"
+
+func TestMain(m *testing.M) {
+	if seed := os.Getenv(secretHolder); seed != "" {
+		secret := []byte(strings.Repeat(seed, 1000))
+		fmt.Printf("%p %d\n", secret, len(secret))
+		_ = unix.Kill(os.Getpid(), unix.SIGSTOP)
+		os.Stdout.Write(secret) // not reached
+		return
+	}
+	os.Exit(m.Run())
+}
+
+// TestScrub looks into the memory of a process before and after.
+func TestScrub(t *testing.T) {
+	cmd := exec.Command(os.Args[0])
+	cmd.Env = append(os.Environ(), secretHolder+"=secret.access.key.")
+	out, err := cmd.StdoutPipe()
+	if err != nil {
+		t.Fatal(err)
+	}
+	if err := cmd.Start(); err != nil {
+		t.Fatal(err)
+	}
+	defer cmd.Wait()
+	defer cmd.Process.Kill()
+	line, err := bufio.NewReader(out).ReadString('\n')
+	if err != nil {
+		t.Fatal(err)
+	}
+	where, size, _ := strings.Cut(strings.TrimSpace(line), " ")
+	at, err := strconv.ParseInt(where, 0, 64)
+	if err != nil {
+		t.Fatal(err)
+	}
+	n, err := strconv.Atoi(size)
+	if err != nil {
+		t.Fatal(err)
+	}
+	if err := stopped(cmd.Process.Pid); err != nil {
+		t.Fatal(err)
+	}
+	read := func() []byte {
+		mem, err := os.Open(fmt.Sprintf("/proc/%d/mem", cmd.Process.Pid))
+		if err != nil {
+			t.Fatal(err)
+		}
+		defer mem.Close()
+		b := make([]byte, n)
+		if _, err := mem.ReadAt(b, at); err != nil {
+			t.Fatal(err)
+		}
+		return b
+	}
+	if b := read(); !bytes.HasPrefix(b, []byte("secret.access.key.")) {
+		t.Fatalf("memory of the process = %.20q: the test looks in the wrong place", b)
+	}
+	if err := scrub(cmd.Process.Pid); err != nil {
+		t.Fatal(err)
+	}
+	if b := read(); len(bytes.TrimLeft(b, "\x00")) != 0 {
+		t.Errorf("memory of the process after scrub = %.20q, want zeros", b)
+	}
+}
