@@ -111,6 +111,7 @@ var groups = []struct {
 	{"standalone", standalone},
 	{"disks", slices.Concat(disks, volumes, powercuts)},
 	{"faults", matrix(networkFaults, awsFaults, machineFaults)},
+	{"distributions", distributions()},
 }
 
 // choose returns the scenarios of a group, or of all if it is "", with these
