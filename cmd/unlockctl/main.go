@@ -28,6 +28,7 @@ type commands struct {
 	Rotate     rotateCmd     `cmd:"" help:"Replace the KMS key of a ciphertext, or the passphrase of a volume."`
 	Recover    recoverCmd    `cmd:"" help:"Open a volume by hand."`
 	Policy     policyCmd     `cmd:"" help:"Print the AWS policies that a configuration needs."`
+	Doctor     doctorCmd     `cmd:"" help:"Look for what would make the next boot fail."`
 	Status     statusCmd     `cmd:"" help:"Tell what the last boot did, and what is open now."`
 	Plot       plotCmd       `cmd:"" help:"Draw the last boot's steps."`
 	Initramfs  initramfsCmd  `cmd:"" help:"Build the standalone initramfs."`

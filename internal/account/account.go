@@ -79,6 +79,7 @@ func New(ctx context.Context, o Options) (*Account, error) {
 		s3: s3.NewFromConfig(c, func(k *s3.Options) {
 			override(&k.BaseEndpoint, o.AWS.Endpoint["s3"])
 			k.UsePathStyle = k.BaseEndpoint != nil
+			k.DisableLogOutputChecksumValidationSkipped = true // KMS's own authentication is the check
 		}),
 		ssm: ssm.NewFromConfig(c, func(k *ssm.Options) { override(&k.BaseEndpoint, o.AWS.Endpoint["ssm"]) }),
 	}, nil

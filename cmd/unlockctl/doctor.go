@@ -1,0 +1,99 @@
+package main
+
+import (
+	"context"
+	"fmt"
+	"net"
+	"os"
+	"path/filepath"
+	"text/tabwriter"
+
+	"golang.org/x/sys/unix"
+
+	"unlock/internal/account"
+	"unlock/internal/block"
+	"unlock/internal/config"
+	"unlock/internal/dm"
+	"unlock/internal/doctor"
+)
+
+type doctorCmd struct {
+	awsFlags
+	Config  string `default:"${config}" placeholder:"FILE" help:"Configuration (${config})."`
+	Kernel  string `placeholder:"VERSION" help:"Kernel that will boot, by default the running one; or the path of its /lib/modules/VERSION."`
+	Image   string `placeholder:"FILE" help:"Initramfs; by default that of the kernel in /boot."`
+	Unlock  string `default:"/usr/lib/unlock/unlock" placeholder:"FILE" help:"The unlock binary that the image should hold (${default})."`
+	Offline bool   `help:"Ask neither IMDS nor AWS, for the building of images."`
+	JSON    bool   `help:"Print JSON."`
+}
+
+// Run prints a table; exit status 1 if a boot would fail.
+func (c *doctorCmd) Run(ctx context.Context, con console) error {
+	if err := c.defaults(); err != nil {
+		return err
+	}
+	d := doctor.Doctor{
+		Config: c.Config, Unlock: c.Unlock, Image: c.Image, Modules: c.Kernel, Offline: c.Offline,
+		Bin:   []string{"/usr/sbin", "/usr/bin", "/sbin", "/bin"},
+		Disks: (&block.Finder{}).List,
+		Active: func(name string) (string, error) {
+			m, _, err := dm.Lookup(name)
+			return m.UUID, err
+		},
+		Account: func(ctx context.Context, cfg *config.Config) (*account.Account, error) { return c.account(ctx, cfg) },
+		Resolve: func(ctx context.Context, host string) error {
+			_, err := net.DefaultResolver.LookupHost(ctx, host)
+			return err
+		},
+	}
+	if terminal(con.err) && !c.JSON {
+		fmt.Fprintln(con.err, "looking …")
+	}
+	found := d.Examine(ctx)
+	var err error
+	if c.JSON {
+		err = con.json(found)
+	} else {
+		err = con.findings(found)
+	}
+	if err == nil && doctor.Failed(found) {
+		err = errFound
+	}
+	return err
+}
+
+// defaults finds the kernel and its image.
+func (c *doctorCmd) defaults() error {
+	if c.Kernel == "" {
+		var u unix.Utsname
+		if err := unix.Uname(&u); err != nil {
+			return err
+		}
+		c.Kernel = unix.ByteSliceToString(u.Release[:])
+	}
+	version := filepath.Base(c.Kernel)
+	if filepath.Base(c.Kernel) == c.Kernel {
+		c.Kernel = filepath.Join("/lib/modules", c.Kernel)
+	}
+	if c.Image != "" {
+		return nil
+	}
+	for _, name := range []string{"unlock.img", "initramfs-" + version + ".img", "initrd.img-" + version, "initramfs-linux.img"} {
+		if _, err := os.Stat(filepath.Join("/boot", name)); err == nil {
+			c.Image = filepath.Join("/boot", name)
+			return nil
+		}
+	}
+	return nil
+}
+
+func (c console) findings(found []doctor.Finding) error {
+	t := tabwriter.NewWriter(c.out, 0, 0, 2, ' ', 0)
+	for _, f := range found {
+		fmt.Fprintf(t, "%s\t%s\t%s\n", c.colour(string(f.State)), f.Check, f.Detail)
+		if f.Hint != "" {
+			fmt.Fprintf(t, "\t\thint: %s\n", f.Hint)
+		}
+	}
+	return t.Flush()
+}
