@@ -33,6 +33,7 @@ var fallbackDNS = netip.MustParseAddr("169.254.169.253")
 // Failures of Up that an operator can do something about.
 var (
 	ErrNoCard  = errors.New("no network card: the kernel shows none, or its driver is missing")
+	ErrNoLink  = errors.New("no link: nothing is at the other end of the network card")
 	ErrNoLease = errors.New("no lease")
 )
 
@@ -273,7 +274,7 @@ func carrier(ctx context.Context, link netlink.Link) error {
 			return nil
 		}
 	}
-	return fmt.Errorf("%s has no carrier", link.Attrs().Name)
+	return fmt.Errorf("%s: %w", link.Attrs().Name, ErrNoLink)
 }
 
 // apply puts address and default route on the interface.

@@ -37,6 +37,8 @@ func Hint(err error) string {
 		return "another tool has mapped the volume: remove it from crypttab or from rd.luks"
 	case errors.Is(err, netup.ErrNoCard):
 		return "add the driver of the network card (ena on Nitro) to the initramfs"
+	case errors.Is(err, netup.ErrNoLink):
+		return "check that the network interface is attached to the instance and in use (aws ec2 describe-network-interfaces)"
 	case errors.Is(err, netup.ErrNoLease):
 		return "check the subnet's DHCP options and that the network interface is attached"
 	case errors.Is(err, fsys.ErrNoTool):
