@@ -1,11 +1,11 @@
 package luks2
 
 import (
-	"cmp"
 	"encoding/json"
 	"errors"
 	"fmt"
 	"slices"
+	"sort"
 	"strings"
 )
 
@@ -76,9 +76,9 @@ func parseMetadata(doc object, headerSize, devSize int64, lim Limits) (metadata,
 
 	m.config(root.sub("config"), headerSize)
 	root.each("keyslots", maxKeyslots, func(id int, s scope) { m.keyslots = append(m.keyslots, parseKeyslot(id, s, lim)) })
-	slices.SortFunc(m.keyslots, func(a, b keyslot) int { return cmp.Compare(a.id, b.id) })
+	sort.Slice(m.keyslots, func(i, j int) bool { return m.keyslots[i].id < m.keyslots[j].id })
 	root.each("tokens", maxKeyslots, func(id int, s scope) { m.tokens = append(m.tokens, m.token(id, s)) })
-	slices.SortFunc(m.tokens, func(a, b Token) int { return cmp.Compare(a.ID, b.ID) })
+	sort.Slice(m.tokens, func(i, j int) bool { return m.tokens[i].ID < m.tokens[j].ID })
 	segments := 0
 	root.each("segments", maxKeyslots, func(id int, s scope) {
 		segments++
@@ -303,6 +303,13 @@ func (m *metadata) digests(root scope, lim Limits) {
 	}
 }
 
+// byOffset returns the keyslots in the order of their areas.
+func (m *metadata) byOffset() []keyslot {
+	used := slices.Clone(m.keyslots)
+	sort.Slice(used, func(i, j int) bool { return used[i].offset < used[j].offset })
+	return used
+}
+
 // areas checks that headers, key areas and data do not overlap.
 func (m *metadata) areas(headerSize int64) error {
 	start := 2 * headerSize
@@ -310,9 +317,7 @@ func (m *metadata) areas(headerSize int64) error {
 	if end > m.segment.offset {
 		return fmt.Errorf("metadata: data at byte %d begin inside the key areas, which end at byte %d", m.segment.offset, end)
 	}
-	used := slices.Clone(m.keyslots)
-	slices.SortFunc(used, func(a, b keyslot) int { return cmp.Compare(a.offset, b.offset) })
-	for _, k := range used {
+	for _, k := range m.byOffset() {
 		if k.offset < start || k.size <= 0 || k.offset > end || k.size > end-k.offset {
 			return fmt.Errorf("metadata: key area of keyslot %d, %d bytes from byte %d, is outside bytes %d to %d or overlaps another", k.id, k.size, k.offset, start, end)
 		}
@@ -324,9 +329,7 @@ func (m *metadata) areas(headerSize int64) error {
 // freeArea returns the first gap of size bytes among the key areas.
 func (m *metadata) freeArea(headerSize, size int64) (int64, error) {
 	at := 2 * headerSize
-	used := slices.Clone(m.keyslots)
-	slices.SortFunc(used, func(a, b keyslot) int { return cmp.Compare(a.offset, b.offset) })
-	for _, k := range used {
+	for _, k := range m.byOffset() {
 		if k.offset-at >= size {
 			break
 		}

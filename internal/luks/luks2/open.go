@@ -1,12 +1,12 @@
 package luks2
 
 import (
-	"cmp"
 	"context"
 	"crypto/subtle"
 	"errors"
 	"fmt"
 	"slices"
+	"sort"
 
 	"unlock/internal/secret"
 )
@@ -43,7 +43,7 @@ func (h *Header) open(ctx context.Context, passphrase *secret.Bytes) (*secret.By
 			candidates = append(candidates, k)
 		}
 	}
-	slices.SortStableFunc(candidates, func(a, b keyslot) int { return cmp.Compare(b.priority, a.priority) })
+	sort.SliceStable(candidates, func(i, j int) bool { return candidates[i].priority > candidates[j].priority })
 	tried := false
 	for _, k := range candidates {
 		if ctx.Err() != nil {
