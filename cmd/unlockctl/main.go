@@ -112,7 +112,7 @@ var errFound = errors.New("")
 
 // report prints err, with its hint, and returns the exit status for it.
 func report(err error, stderr io.Writer) int {
-	if err == errFound {
+	if errors.Is(err, errFound) { // the parser wraps it
 		return exitFailed
 	}
 	fmt.Fprintln(stderr, "unlockctl:", err)
