@@ -212,6 +212,9 @@ func get(ctx context.Context, md *imds.Client, path string) ([]byte, error) {
 	if last.err != nil {
 		err = last.err
 	}
+	if strings.HasPrefix(last.request, http.MethodPut) && status(err) == http.StatusNotFound {
+		err = fmt.Errorf("%w: %w", errNoTokens, err)
+	}
 	if err != nil {
 		return nil, fmt.Errorf("%s: %w", last.request, err)
 	}
@@ -232,4 +235,7 @@ func validRegion(s string) bool {
 
 const letters = "abcdefghijklmnopqrstuvwxyzABCDEFGHIJKLMNOPQRSTUVWXYZ0123456789"
 
-var errExpired = errors.New("expired")
+var (
+	errExpired  = errors.New("expired")
+	errNoTokens = errors.New("no session tokens")
+)

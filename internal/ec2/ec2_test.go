@@ -299,6 +299,10 @@ func TestNoFallback(t *testing.T) {
 		if err == nil || gets != 0 {
 			t.Errorf("tokens are %d: Region = %q, %v after %d requests without a token, want an error and none", status, region, err, gets)
 		}
+		var failed *ec2.Error
+		if says := errors.As(err, &failed) && strings.Contains(failed.Hint, "IMDSv2"); says != (status == 404) {
+			t.Errorf("tokens are %d: the hint of %v is wrong", status, err)
+		}
 	}
 }
 

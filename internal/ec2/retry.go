@@ -95,6 +95,8 @@ func hint(err error) string {
 		return fmt.Sprintf("let ec2.amazonaws.com assume role %s in its trust policy", refused.role)
 	case errors.Is(err, errExpired):
 		return "detach and attach the instance profile: EC2 no longer renews its credentials"
+	case errors.Is(err, errNoTokens):
+		return "what answers does not know IMDSv2, which EC2's metadata service does: check the network and aws.endpoint.imds"
 	case errors.Is(err, errMalformed):
 		return "something other than EC2's metadata service answers at its address: check the network and aws.endpoint.imds"
 	}
