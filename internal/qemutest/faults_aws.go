@@ -9,7 +9,7 @@ import (
 // awsFaults are those of IMDS, TLS, S3 and KMS.
 var awsFaults = []row{
 	{name: "imds-off", faults: []string{"imds-off"}, stop: "the metadata service is disabled"},
-	{name: "imds-v1-only", faults: []string{"imds-v1-only"}, stop: "something other than EC2's metadata service"},
+	{name: "imds-v1-only", faults: []string{"imds-v1-only"}, stop: "what answers does not know IMDSv2"},
 	{name: "imds-slow", faults: []string{"imds-slow:1s"}},
 	{name: "imds-500-twice", faults: []string{"imds-500:2"}},
 	{name: "imds-503-twice", faults: []string{"imds-503:2"}},

@@ -109,7 +109,7 @@ var groups = []struct {
 	scenarios []scenario
 }{
 	{"standalone", standalone},
-	{"disks", slices.Concat(disks, volumes, powercuts)},
+	{"disks", slices.Concat(disks, many, volumes, powercuts)},
 	{"faults", matrix(networkFaults, awsFaults, machineFaults)},
 	{"distributions", distributions()},
 }
