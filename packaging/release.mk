@@ -1,0 +1,81 @@
+# Included by Makefile, after install.mk.
+#
+#	make release        deb and rpm for amd64 and arm64, SBOMs, SHA256SUMS, in bin/release
+#	make release-test   the same twice, in two directories: identical, and no errors of lintian and rpmlint
+#
+# Everything in bin/release depends on the commit, and on the version of Go, alone.
+
+RELEASE       = bin/release
+RELEASE_ARCHS = amd64 arm64
+# Makes the packages; kept with the downloads of the tests.
+NFPM          = $(or $(XDG_CACHE_HOME),$(HOME)/.cache)/unlock-test/nfpm-2.45.0/nfpm
+RELEASE_PACKAGES = lintian rpm rpmlint
+
+# A tag vX.Y.Z is a release; anything else is older than all of them, and newer
+# than what was committed before.
+RELEASE_VERSION := $(shell git describe --exact-match --match 'v[0-9]*' 2>/dev/null | sed 's/^v//' | grep . || \
+	TZ=UTC git log -1 --abbrev=12 --date=format-local:%Y%m%d%H%M%S --format='0~git%cd.%h')$(shell git diff --quiet HEAD || echo +dirty)
+export SOURCE_DATE_EPOCH := $(shell git log -1 --format=%ct)
+export RELEASE_MAINTAINER ?= $(shell git log -1 --format='%an <%ae>')
+
+# Go builds for the other architecture as it does for its own.
+$(RELEASE)/%/unlock: FORCE
+	GOARCH=$* $(UNLOCK_ENV) go build $(UNLOCK_FLAGS) -o $@ ./cmd/unlock
+$(RELEASE)/%/unlockctl: FORCE
+	GOARCH=$* CGO_ENABLED=0 go build -trimpath -buildvcs=false -ldflags "-s -w -X main.version=$(VERSION)" -o $@ ./cmd/unlockctl
+$(RELEASE)/%: VERSION = $(RELEASE_VERSION)
+
+# What the packages of all architectures have in common. install-hooks brings
+# bin/unlock, which each architecture replaces by its own.
+MAN   = $(RELEASE)/common/usr/share/man
+SHARE = $(RELEASE)/common/usr/share
+release-common: DESTDIR = $(RELEASE)/common
+release-common: release-clean install-hooks bin/unlockctl
+	mkdir -p $(MAN)/man5 $(MAN)/man8 $(addprefix $(SHARE)/,bash-completion/completions zsh/vendor-completions fish/vendor_completions.d)
+	for page in unlock.8 unlockctl.8 unlock.toml.5; do \
+		bin/unlockctl man $$page | gzip -9n >$(MAN)/man$${page##*.}/$$page.gz || exit 1; \
+	done
+	bin/unlockctl completion bash >$(SHARE)/bash-completion/completions/unlockctl
+	bin/unlockctl completion zsh >$(SHARE)/zsh/vendor-completions/_unlockctl
+	bin/unlockctl completion fish >$(SHARE)/fish/vendor_completions.d/unlockctl.fish
+	printf -- '- semver: "%s"\n  date: %s\n  packager: %s\n  deb: {urgency: medium, distributions: [unstable]}\n  changes: [{note: "See the log of the repository."}]\n' \
+		'$(RELEASE_VERSION)-1' "$$(date -u -d @$$SOURCE_DATE_EPOCH +%FT%TZ)" "$$RELEASE_MAINTAINER" >$(RELEASE)/changelog.yaml
+
+release-clean:
+	rm -rf $(RELEASE)
+
+release-%: release-common $(RELEASE)/%/unlock $(RELEASE)/%/unlockctl $(NFPM)
+	cp -a $(RELEASE)/common $(RELEASE)/$*/root
+	install -m 755 $(RELEASE)/$*/unlock $(RELEASE)/$*/root/usr/lib/unlock/unlock
+	install -D -m 755 $(RELEASE)/$*/unlockctl $(RELEASE)/$*/root/usr/bin/unlockctl
+	go run ./internal/release licenses $(RELEASE)/$*/unlock $(RELEASE)/$*/unlockctl >$(RELEASE)/$*/licenses
+	go run ./internal/release sbom '$(RELEASE_VERSION)' $(RELEASE)/$*/unlock $(RELEASE)/$*/unlockctl >$(RELEASE)/unlock_$(RELEASE_VERSION)_$*.cdx.json
+	mv $(RELEASE)/$*/root/usr/share/man $(RELEASE)/$*/
+	chmod -R u=rwX,go=rX $(RELEASE)/$*
+	find $(RELEASE)/$* -exec touch -h -d @$$SOURCE_DATE_EPOCH {} +
+	for packager in deb rpm; do \
+		ARCH=$* VERSION='$(RELEASE_VERSION)' TREE=$(RELEASE)/$* $(NFPM) package -f packaging/nfpm.yaml -p $$packager -t $(RELEASE) || exit 1; \
+	done
+
+release: $(addprefix release-,$(RELEASE_ARCHS))
+	rm -rf $(RELEASE)/common $(addprefix $(RELEASE)/,$(RELEASE_ARCHS)) $(RELEASE)/changelog.yaml
+	cd $(RELEASE) && sha256sum *.deb *.rpm *.json >SHA256SUMS && cat SHA256SUMS
+
+# Of the commit, in clones as others have them.
+release-test: release-packages
+	rm -rf bin/release-test
+	for umask in 022 077; do \
+		git clone -q . bin/release-test/umask-$$umask && (cd bin/release-test/umask-$$umask && umask $$umask && $(MAKE) release) || exit 1; \
+	done
+	cmp bin/release-test/umask-022/$(RELEASE)/SHA256SUMS bin/release-test/umask-077/$(RELEASE)/SHA256SUMS
+	lintian --fail-on error --tag-display-limit 0 bin/release-test/umask-022/$(RELEASE)/*.deb
+	rpmlint -c packaging/rpm/rpmlint.toml bin/release-test/umask-022/$(RELEASE)/*.rpm
+	rm -rf bin/release-test
+
+release-packages:
+	@scripts/packages $(RELEASE_PACKAGES)
+
+$(NFPM):
+	GOBIN=$(@D) go install github.com/goreleaser/nfpm/v2/cmd/nfpm@v2.45.0
+
+.PHONY: release release-clean release-common release-test release-packages
