@@ -17,12 +17,19 @@ import (
 
 // cpu returns the CPU time used by this process (unix.RUSAGE_SELF) or by the
 // children it has waited for (unix.RUSAGE_CHILDREN).
-func cpu(b *testing.B, who int) time.Duration {
+func cpu(b testing.TB, who int) time.Duration {
 	var u unix.Rusage
 	if err := unix.Getrusage(who, &u); err != nil {
 		b.Fatal(err)
 	}
 	return time.Duration(unix.TimevalToNsec(u.Utime) + unix.TimevalToNsec(u.Stime))
+}
+
+// stopwatch returns a function that tells the time since: of the clock, or of the
+// CPU if that is less, because a busy machine makes everything slow.
+func stopwatch(tb testing.TB) func() time.Duration {
+	start, used := time.Now(), cpu(tb, unix.RUSAGE_SELF)
+	return func() time.Duration { return min(time.Since(start), cpu(tb, unix.RUSAGE_SELF)-used) }
 }
 
 // budget reports the CPU time per operation since start, and fails above limit.
