@@ -75,13 +75,25 @@ func (l *lab) build(ctx context.Context) error {
 		"sh", "-euc", chrootScript, "sh", l.system.root, stage, out, script); err != nil {
 		return err
 	}
-	if err := l.addFiles(ctx); err != nil {
+	if err := errors.Join(uninstall(ctx, stage), l.addFiles(ctx)); err != nil {
 		return err
 	}
 	if err := os.Rename(filepath.Join(out, "with.img"), l.file("with.img")); err != nil {
 		return err
 	}
 	return l.compare(ctx, filepath.Join(out, "without.img"), l.file("with.img"), good)
+}
+
+// uninstall checks that nothing is left of what was installed.
+func uninstall(ctx context.Context, stage string) error {
+	if _, err := run(ctx, nil, "make", "-s", "-f", "install.mk", "uninstall-hooks", "DESTDIR="+stage); err != nil {
+		return err
+	}
+	left, err := run(ctx, nil, "find", stage, "!", "-type", "d")
+	if err == nil && left != "" {
+		err = fmt.Errorf("uninstalling leaves %s", left)
+	}
+	return err
 }
 
 // addFiles makes a copy of the system with the scenario's own files.
