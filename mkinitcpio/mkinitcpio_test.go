@@ -53,6 +53,7 @@ const helpers = `
 for f in add_binary add_file add_module add_udev_rule add_runscript add_systemd_unit systemctl; do
 	eval "$f() { echo $f \"\$@\"; [ \"\$1\" != broken ]; }"
 done
+error() { echo "$@" >&2; }
 map() { local r=0; for _ in "${@:2}"; do "$1" "$_" || r=1; done; return $r; }
 BUILDROOT=/build
 `
@@ -81,6 +82,7 @@ func TestBuild(t *testing.T) {
 		{name: "with systemd", hook: "sd-unlock", unlock: needs, want: append(append([]string(nil), common...), systemd...)},
 		{name: "bad configuration", hook: "unlock", unlock: "exit 2", failed: true},
 		{name: "bad configuration, systemd", hook: "sd-unlock", unlock: "exit 2", failed: true},
+		{name: "unedited configuration", hook: "unlock", unlock: "exit 0", failed: true},
 		{name: "no such module", hook: "unlock", unlock: "echo module broken", want: []string{"add_binary UNLOCK", "add_module broken"}, failed: true},
 	} {
 		t.Run(row.name, func(t *testing.T) {

@@ -23,10 +23,11 @@ const growthMax = 3_200_000
 var chrootScript string
 
 // buildScript is what an administrator does and may do wrong. The image without
-// unlock is made with the hooks installed, but no configuration. In /mnt are the
+// unlock is made with the hooks installed, but a configuration of comments. In /mnt are the
 // configuration and its files; images go there.
 const buildScript = `
 WITHOUT=/mnt/without.img
+echo "# as the packages install it" >/etc/unlock.toml
 %s
 mkdir -p /etc/unlock
 cp /mnt/key.bin /mnt/test-ca.pem /etc/unlock
@@ -132,7 +133,7 @@ func (l *lab) compare(ctx context.Context, without, with, config string) error {
 	for name := range old {
 		// mkinitramfs takes along all scripts; ours then do nothing.
 		if strings.Contains(name, "unlock") && !strings.HasPrefix(name, "scripts/") {
-			return fmt.Errorf("an image without configuration contains %s", name)
+			return fmt.Errorf("an image made before the configuration contains %s", name)
 		}
 	}
 	if got := string(image["etc/unlock.toml"]); got != config {
