@@ -97,7 +97,7 @@ add_dracutmodules+=" busybox "'
 		config: "HOSTONLY=no CONF=\n" + dracut, rebuild: rebuildDracut,
 		files: []string{"/etc/crypttab=secretfs /dev/nvme0n1 none luks\n"},
 		check: `
-systemctl is-active systemd-cryptsetup@secretfs.service
+active systemd-cryptsetup@secretfs.service
 journalctl -b -o cat -u systemd-cryptsetup@secretfs.service
 journalctl -b -o cat -u systemd-cryptsetup@secretfs.service | grep 'secretfs already active'
 `,
@@ -145,7 +145,8 @@ mount      = "/mnt/infile"
 // up is what holds of a system that is up, in sh. The network must be there by the
 // distribution's own means: one address and one default route, both by DHCP.
 const up = `
-systemctl is-active multi-user.target getty.target serial-getty@ttyS0.service
+active() { for unit in "$@"; do systemctl is-active "$unit"; done; }
+active multi-user.target getty.target serial-getty@ttyS0.service
 systemctl list-jobs
 test -z "$(systemctl list-jobs --no-legend | grep -E 'device|mount|crypt')"
 systemctl --failed
@@ -167,7 +168,7 @@ for v in secretfs infile; do
 	cryptsetup status $v
 	test "$(findmnt -no SOURCE,FSTYPE /mnt/$v | tr -s ' ')" = "/dev/mapper/$v ext4"
 	udevadm info /dev/mapper/$v
-	systemctl is-active dev-mapper-$v.device mnt-$v.mount
+	active dev-mapper-$v.device mnt-$v.mount
 done
 `
 
@@ -251,8 +252,10 @@ func (l *lab) boot(ctx context.Context, b boot) error {
 	}
 	m := vm.Machine{
 		Kernel: l.system.kernel, Initrd: l.file("with.img"), Root: l.system.root, Plug: l.cloud.Plug, Memory: 2048,
-		Disks: []vm.Disk{{File: l.disk, Serial: vm.Serial(0)}}, Script: up + b.script, Timeout: 10 * time.Minute,
-		Append: "root=LABEL=" + vm.RootLabel + " rw systemd.show_status=1 " + b.append,
+		Disks: []vm.Disk{{File: l.disk, Serial: vm.Serial(0)}}, Script: up + b.script, Timeout: 15 * time.Minute,
+		// On a busy host a machine without acceleration is slower than systemd expects of any.
+		Append: "root=LABEL=" + vm.RootLabel + " rw systemd.show_status=1 systemd.default_timeout_start_sec=600" +
+			" systemd.default_device_timeout_sec=600 " + b.append,
 	}
 	l.console, err = m.Run(ctx)
 	l.all = append(l.all, l.console...)
