@@ -153,7 +153,7 @@ var answers = []struct {
 	{name: "unheard of", service: "s3", answer: xmlError(400, "Unheard"), class: final, says: "Unheard", hint: "S3 does not take this request"},
 	{name: "empty object", service: "s3", answer: text(200, ""), class: final, says: "the ciphertext is empty", hint: "put the output of aws kms encrypt"},
 	{name: "object too large", service: "s3", answer: text(200, strings.Repeat("x", 6145)), class: final, says: "longer than the 6144 bytes", hint: "put the output of aws kms encrypt"},
-	{name: "endless object", service: "s3", answer: text(200, strings.Repeat("x", 1<<20)), class: final, says: "too long", hint: "something other than AWS"},
+	{name: "endless object", service: "s3", answer: text(200, strings.Repeat("x", 1<<20)), class: final, says: "too long", hint: "put the output of aws kms encrypt at s3://"},
 	{name: "truncated object", service: "s3", answer: truncated, class: patient, says: "unexpected EOF", hint: "breaks off its answers"},
 	{name: "slow object", service: "s3", answer: func(w http.ResponseWriter, r *http.Request) {
 		w.Header().Set("Content-Length", "100")

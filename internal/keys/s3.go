@@ -2,6 +2,7 @@ package keys
 
 import (
 	"context"
+	"errors"
 	"fmt"
 	"net/http"
 	"strings"
@@ -34,6 +35,9 @@ func (c *Client) getObject(ctx context.Context, k config.Key) ([]byte, []Call, e
 			r.host, r.region = u.Host, region
 			req := &http.Request{Method: http.MethodGet, URL: u, Host: u.Host, Header: http.Header{}}
 			resp, body, err := c.send(ctx, role.Credentials, req, nil, config.SourceS3, region)
+			if errors.Is(err, errTooLong) {
+				return &fault{"(no-ciphertext)", err} // more likely another object than another service
+			}
 			if err != nil {
 				return err
 			}
