@@ -48,4 +48,18 @@ func TestAdministrator(t *testing.T) {
 	if n := len(c.Versions("a-bucket", "k")); n != 2 {
 		t.Errorf("%d versions, want 2", n)
 	}
+
+	a.must("iam", "create-role", "--role-name", "r", "--assume-role-policy-document", "{}")
+	refused("EntityAlreadyExists", "iam", "create-role", "--role-name", "r", "--assume-role-policy-document", "{}")
+	refused("MalformedPolicyDocument", "iam", "put-role-policy", "--role-name", "r", "--policy-name", "p", "--policy-document", "{")
+	refused("NoSuchEntity", "iam", "put-role-policy", "--role-name", "other", "--policy-name", "p", "--policy-document", "{}")
+	a.must("iam", "put-role-policy", "--role-name", "r", "--policy-name", "p", "--policy-document", `{"a":1}`)
+	if got := c.RolePolicies("r")["p"]; got != `{"a":1}` {
+		t.Errorf("policy %q", got)
+	}
+	if got := a.must("iam", "create-instance-profile", "--instance-profile-name", "i", "--query", "InstanceProfile.Arn"); got != "arn:aws:iam::111122223333:instance-profile/i" {
+		t.Errorf("instance profile %s", got)
+	}
+	a.must("iam", "add-role-to-instance-profile", "--instance-profile-name", "i", "--role-name", "r")
+	refused("InvalidAction", "iam", "list-users")
 }

@@ -93,6 +93,7 @@ type Cloud struct {
 	aliases    map[string]string    // region/alias/name to key id
 	buckets    map[string]*bucket
 	parameters map[string]*parameter
+	roles      map[string]*role // made through IAM
 }
 
 // New starts a Cloud; Close ends it.
@@ -123,6 +124,7 @@ func New(cfg Config) (*Cloud, error) {
 		aliases:    map[string]string{},
 		buckets:    map[string]*bucket{},
 		parameters: map[string]*parameter{},
+		roles:      map[string]*role{},
 	}
 	if err := c.SetFaults(cfg.Faults...); err != nil {
 		return nil, err

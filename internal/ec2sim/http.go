@@ -99,7 +99,8 @@ func reset(r *http.Request) {
 	conn.Close()
 }
 
-// api serves S3, KMS or SSM; service "" (Loopback) tells them apart by the request.
+// api serves S3, KMS or SSM; service "" (Loopback) tells them apart by the request,
+// and serves IAM as well.
 func (c *Cloud) api(service string) http.Handler {
 	return http.HandlerFunc(func(w http.ResponseWriter, r *http.Request) {
 		arrived := time.Now()
@@ -120,6 +121,8 @@ func (c *Cloud) api(service string) http.Handler {
 				e.service = "kms"
 			} else if strings.HasPrefix(target, "AmazonSSM.") {
 				e.service = "ssm"
+			} else if isIAM(r, body) {
+				e.service = "iam"
 			}
 		case !known || e.service != service:
 			c.record(Request{Time: arrived, Service: service, Operation: r.Method + " " + r.URL.Path, Host: r.Host, Status: http.StatusBadRequest})
@@ -135,6 +138,8 @@ func (c *Cloud) api(service string) http.Handler {
 			rep.reset = c.fault("kms-reset")
 		case "ssm":
 			rep = c.json(r, e, "AmazonSSM.", body, c.ssm)
+		case "iam":
+			rep = c.iam(r, body)
 		}
 		if slow, set := c.faultDuration(e.service + "-slow"); set && !c.wait(r.Context(), slow) {
 			panic(http.ErrAbortHandler)
