@@ -178,7 +178,7 @@ func unusable(v *config.Volume, members []*Candidate) *Refusal {
 		case m.Disk.InUse:
 			return refuse("", "in use: mounted, partitioned or mapped by something else")
 		case m.Disk.ReadOnly && m.LUKS == nil:
-			return refuse("", "blank, but read-only")
+			return refuse("attach the disk so that it can be written to", "blank, but read-only")
 		}
 	}
 	return nil

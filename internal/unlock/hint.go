@@ -2,6 +2,7 @@ package unlock
 
 import (
 	"errors"
+	"syscall"
 
 	"unlock/internal/config"
 	"unlock/internal/dm"
@@ -33,6 +34,8 @@ func Hint(err error) string {
 		return "KMS gave a key, but it is not this volume's: check the key source, or add the key with unlockctl enroll; nothing was changed"
 	case errors.Is(err, luks.ErrChanged), errors.Is(err, errOther):
 		return "something else writes to this disk; nothing was formatted"
+	case errors.Is(err, syscall.EIO):
+		return "look at the kernel's messages for the disk; replace the instance if it fails"
 	case errors.Is(err, dm.ErrExists):
 		return "another tool has mapped the volume: remove it from crypttab or from rd.luks"
 	case errors.Is(err, netup.ErrNoCard):

@@ -114,6 +114,11 @@ func MakePlan(s Situation) *Plan {
 			p.Absent = append(p.Absent, v)
 			continue
 		}
+		if len(members) < v.Count { // the time to wait for the others is over
+			p.Refusals = append(p.Refusals, &Refusal{v, paths(members), fmt.Sprintf("%d of %d disks are here", len(members), v.Count),
+				"attach the missing disks, or correct count"})
+			continue
+		}
 		if r := claim(v, members, claimed); r != nil {
 			p.Refusals = append(p.Refusals, r)
 			continue

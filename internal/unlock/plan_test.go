@@ -100,6 +100,7 @@ func TestPlan(t *testing.T) {
 	never := config.Volume{}
 	onBlank := config.Volume{Format: config.FormatBlank, Filesystem: "ext4"}
 	anew := config.Volume{Format: config.FormatEphemeral, Filesystem: "ext4", Key: config.Key{Source: config.SourceEphemeral}}
+	counted := func(n int) config.Volume { v := onBlank; v.Count = n; return v }
 	separate := config.Volume{Format: config.FormatBlank, Layout: config.LayoutSeparate}
 	stripe := func(n, index int, state luks.State) *Candidate { return member(n, "S", index, 2, Chunk, state) }
 	single := func(state luks.State) *Candidate { return member(0, "uuid-0", 0, 1, 0, state) }
@@ -143,6 +144,10 @@ func TestPlan(t *testing.T) {
 		"ours, ready, ephemeral":           {anew, []*Candidate{single(luks.StateReady)}, "refuse: /dev/nvme0n1 holds a LUKS volume that is not ephemeral"},
 		"ephemeral again":                  {anew, []*Candidate{ephemeral(single(luks.StateReady))}, "format data[nvme0=data@0] set new-1/1 mkfs mark"},
 		"ephemeral before":                 {onBlank, []*Candidate{ephemeral(single(luks.StateReady))}, "refuse: /dev/nvme0n1 was an ephemeral volume: its key was thrown away"},
+
+		"fewer than count, blank":     {counted(2), []*Candidate{blankDisk(0)}, "refuse: 1 of 2 disks are here"},
+		"fewer than count, ephemeral": {config.Volume{Format: config.FormatEphemeral, Count: 3, Key: anew.Key}, []*Candidate{blankDisk(0)}, "refuse: 1 of 3 disks are here"},
+		"as many as count":            {counted(1), []*Candidate{blankDisk(0)}, "format data[nvme0=data@0] set new-1/1 mkfs mark"},
 
 		"stripe, blank": {onBlank, []*Candidate{blankDisk(0), blankDisk(1)}, "format data[nvme0=data_0@0 nvme1=data_1@1] set new-1/2 mkfs mark"},
 		"stripe, ready": {onBlank, []*Candidate{stripe(0, 0, luks.StateReady), stripe(1, 1, luks.StateReady)}, "open data[nvme0=data_0@0 nvme1=data_1@1] set S/2"},
