@@ -68,10 +68,17 @@ fuzz:
 	go test -run '^$$' -fuzz FuzzProbe -fuzztime $(FUZZ_TIME) ./internal/block
 	go test -run '^$$' -fuzz FuzzRead -fuzztime 60s -fuzzminimizetime 1x ./internal/luks/luks2
 
+# The generators' communities indent differently.
+SHELL_TABS   = .ci/run scripts/demo scripts/packages scripts/qemu-test internal/vm/root-init.sh internal/distro/chroot.sh \
+	internal/distro/system.sh $(wildcard initramfs-tools/hooks/* initramfs-tools/scripts/*/* packaging/rpm/post*)
+SHELL_SPACES = $(wildcard dracut/50unlock/*.sh mkinitcpio/hooks/* mkinitcpio/install/*)
+SHFMT        = go run mvdan.cc/sh/v3/cmd/shfmt@v3.11.0
 lint:
 	@test -z "$$(gofmt -l . | tee /dev/stderr)"
 	go vet ./...
-	shellcheck scripts/packages scripts/qemu-test scripts/demo internal/vm/root-init.sh
+	shellcheck $(SHELL_TABS) $(SHELL_SPACES)
+	$(SHFMT) -d $(SHELL_TABS)
+	$(SHFMT) -i 4 -bn -ci -sr -d $(SHELL_SPACES)
 
 vm-packages:
 	@scripts/packages $(VM_PACKAGES)
@@ -83,4 +90,7 @@ clean:
 	rm -rf bin
 
 FORCE:
+
+include install.mk
+
 .PHONY: all demo test unit emulators benchmarks size fuzz lint vm-packages test-packages clean FORCE
