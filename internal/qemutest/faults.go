@@ -1,6 +1,7 @@
 package main
 
 import (
+	"cmp"
 	"fmt"
 	"slices"
 	"strings"
@@ -17,6 +18,7 @@ type row struct {
 	timeout string   // rd.unlock.timeout; "": 8s where the boot must stop, else the default
 	config  string   // "": one ext4 volume, its key from S3
 	disks   []string // nil: one blank one
+	script  string   // "": writeFile
 	late    string   // the last disk is attached when the console shows this
 	machine func(*vm.Machine)
 	hosts   []string // that the fault has the machine talk to
@@ -40,7 +42,7 @@ func (r row) scenario() scenario {
 	if s.disks == nil {
 		s.disks = blank(1)
 	}
-	b := boot{script: writeFile, check: r.outcome, late: r.late}
+	b := boot{script: cmp.Or(r.script, writeFile), check: r.outcome, late: r.late}
 	if r.stop != "" {
 		s.append = "rd.unlock.timeout=8s"
 		b.script, b.want = "", []string{"hint: " + r.stop, "exit status 1"}
