@@ -56,25 +56,24 @@ func (r row) scenario() scenario {
 
 // outcome checks that the fault was met and notes what came of it.
 func (r row) outcome(l *lab) error {
-	var met []string
+	came := []string{"goes on"}
+	if r.stop != "" {
+		came[0] = "stops: " + l.expand.Replace(r.stop)
+	}
 	for _, f := range r.faults {
 		name, _, _ := strings.Cut(f, ":")
 		n := l.cloud.Struck(name)
 		if n == 0 {
 			return fmt.Errorf("the fault %s was never met", f)
 		}
-		met = append(met, fmt.Sprintf("%s struck %d times", name, n))
+		came = append(came, fmt.Sprintf("%s struck %d times", name, n))
 	}
 	if r.reports != "" {
 		if !l.console.Contains(r.reports) {
 			return fmt.Errorf("the console does not show %q", r.reports)
 		}
-		met = append(met, r.reports)
+		came = append(came, r.reports)
 	}
-	came := "goes on"
-	if r.stop != "" {
-		came = "stops: " + r.stop
-	}
-	l.note("%s; %s", came, strings.Join(met, ", "))
+	l.note("%s", strings.Join(came, "; "))
 	return nil
 }
