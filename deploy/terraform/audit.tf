@@ -1,0 +1,113 @@
+# Management events have the calls to KMS; data events those for the object.
+resource "aws_cloudtrail" "this" {
+  name                       = var.name
+  enable_log_file_validation = true
+  s3_bucket_name             = aws_s3_bucket.trail.id
+  cloud_watch_logs_group_arn = "${aws_cloudwatch_log_group.trail.arn}:*"
+  cloud_watch_logs_role_arn  = aws_iam_role.trail.arn
+  event_selector {
+    read_write_type           = "All"
+    include_management_events = true
+    dynamic "data_resource" {
+      for_each = aws_s3_bucket.this
+      content {
+        type   = "AWS::S3::Object"
+        values = ["${data_resource.value.arn}/${var.object}"]
+      }
+    }
+  }
+  depends_on = [aws_s3_bucket_policy.trail, aws_iam_role_policy.trail]
+}
+
+resource "aws_s3_bucket" "trail" {
+  bucket_prefix = "${var.name}-trail-"
+}
+
+resource "aws_s3_bucket_public_access_block" "trail" {
+  bucket                  = aws_s3_bucket.trail.id
+  block_public_acls       = true
+  block_public_policy     = true
+  ignore_public_acls      = true
+  restrict_public_buckets = true
+}
+
+resource "aws_s3_bucket_policy" "trail" {
+  bucket = aws_s3_bucket.trail.id
+  policy = jsonencode({
+    Version = "2012-10-17"
+    Statement = [
+      {
+        Effect    = "Allow"
+        Principal = { Service = "cloudtrail.amazonaws.com" }
+        Action    = "s3:GetBucketAcl"
+        Resource  = aws_s3_bucket.trail.arn
+      },
+      {
+        Effect    = "Allow"
+        Principal = { Service = "cloudtrail.amazonaws.com" }
+        Action    = "s3:PutObject"
+        Resource  = "${aws_s3_bucket.trail.arn}/AWSLogs/${data.aws_caller_identity.this.account_id}/*"
+        Condition = { StringEquals = { "s3:x-amz-acl" = "bucket-owner-full-control" } }
+      },
+      {
+        Effect    = "Deny"
+        Principal = "*"
+        Action    = "s3:*"
+        Resource  = [aws_s3_bucket.trail.arn, "${aws_s3_bucket.trail.arn}/*"]
+        Condition = { Bool = { "aws:SecureTransport" = "false" } }
+      },
+    ]
+  })
+}
+
+resource "aws_cloudwatch_log_group" "trail" {
+  name              = "${var.name}-trail"
+  retention_in_days = 90
+}
+
+resource "aws_iam_role" "trail" {
+  name = "${var.name}-trail"
+  assume_role_policy = jsonencode({
+    Version   = "2012-10-17"
+    Statement = [{ Effect = "Allow", Principal = { Service = "cloudtrail.amazonaws.com" }, Action = "sts:AssumeRole" }]
+  })
+}
+
+resource "aws_iam_role_policy" "trail" {
+  name = "log"
+  role = aws_iam_role.trail.id
+  policy = jsonencode({
+    Version = "2012-10-17"
+    Statement = [{
+      Effect   = "Allow"
+      Action   = ["logs:CreateLogStream", "logs:PutLogEvents"]
+      Resource = "${aws_cloudwatch_log_group.trail.arn}:*"
+    }]
+  })
+}
+
+resource "aws_cloudwatch_log_metric_filter" "denied" {
+  name           = "${var.name}-denied"
+  log_group_name = aws_cloudwatch_log_group.trail.name
+  pattern        = "{ ($.eventSource = \"kms.amazonaws.com\") && ($.eventName = \"Decrypt\") && ($.errorCode = \"AccessDenied*\") }"
+  metric_transformation {
+    namespace     = var.name
+    name          = "DeniedDecrypt"
+    value         = "1"
+    default_value = 0
+  }
+}
+
+resource "aws_cloudwatch_metric_alarm" "denied" {
+  alarm_name          = "${var.name}-denied"
+  alarm_description   = "KMS denied a Decrypt"
+  namespace           = var.name
+  metric_name         = "DeniedDecrypt"
+  statistic           = "Sum"
+  period              = 300
+  evaluation_periods  = 1
+  threshold           = 1
+  comparison_operator = "GreaterThanOrEqualToThreshold"
+  treat_missing_data  = "notBreaching"
+  alarm_actions       = var.alarm_topic == null ? [] : [var.alarm_topic]
+}

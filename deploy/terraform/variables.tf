@@ -1,0 +1,50 @@
+variable "name" {
+  description = "Of the role, the alias of the key, and the metric of denied decryptions"
+  type        = string
+  default     = "unlock"
+}
+
+variable "source_of_keys" {
+  description = "s3: a passphrase sealed in the bucket; header: a data key in each LUKS header"
+  type        = string
+  default     = "s3"
+  validation {
+    condition     = contains(["s3", "header"], var.source_of_keys)
+    error_message = "source_of_keys is s3 or header."
+  }
+}
+
+variable "object" {
+  description = "Key of the object with the ciphertext"
+  type        = string
+  default     = "LuksInternalStorageKey"
+}
+
+variable "purpose" {
+  description = "Value of purpose in the KMS encryption context"
+  type        = string
+  default     = "secretfs"
+}
+
+variable "image_id" {
+  description = "Image with unlock for the launch template; null leaves the choice to who launches"
+  type        = string
+  default     = null
+}
+
+variable "vpc" {
+  description = "VPC that gets endpoints for KMS and S3; null makes none"
+  type = object({
+    id              = string
+    cidr            = string
+    subnet_ids      = list(string)
+    route_table_ids = list(string)
+  })
+  default = null
+}
+
+variable "alarm_topic" {
+  description = "ARN of an SNS topic told of denied decryptions; null tells nobody"
+  type        = string
+  default     = null
+}
