@@ -1,14 +1,17 @@
 # Included by Makefile, after install.mk.
 #
 #	make release        deb and rpm for amd64 and arm64, SBOMs, SHA256SUMS, in bin/release
+#	make deb-test       installs, upgrades, removes the deb in systems of Debian
+#	make deploy-test    what can be checked of deploy/ without an account
 #	make release-test   the same twice, in two directories: identical, and no errors of lintian and rpmlint
 #
 # Everything in bin/release depends on the commit, and on the version of Go, alone.
 
 RELEASE       = bin/release
+CACHE         = $(or $(XDG_CACHE_HOME),$(HOME)/.cache)/unlock-test
 RELEASE_ARCHS = amd64 arm64
 # Makes the packages; kept with the downloads of the tests.
-NFPM          = $(or $(XDG_CACHE_HOME),$(HOME)/.cache)/unlock-test/nfpm-2.45.0/nfpm
+NFPM          = $(CACHE)/nfpm-2.45.0/nfpm
 RELEASE_PACKAGES = lintian rpm rpmlint
 
 # A tag vX.Y.Z is a release; anything else is older than all of them, and newer
@@ -72,10 +75,28 @@ release-test: release-packages
 	rpmlint -c packaging/rpm/rpmlint.toml bin/release-test/umask-022/$(RELEASE)/*.rpm
 	rm -rf bin/release-test
 
+# The systems are those of the scenarios of internal/distro, which make them.
+deb-test: RELEASE_ARCHS = amd64
+deb-test: release
+	packaging/install-test $(RELEASE)/*_amd64.deb $(dir $(wildcard $(CACHE)/bookworm-*/root.ext4 $(CACHE)/trixie-*/root.ext4))
+
+# Debian's packer knows no plugins, hence -syntax-only; no provider of terraform is at
+# hand, hence no validate but of the policies. cfn-lint is Amazon's, from PyPI.
+TERRAFORM = $(CACHE)/terraform-1.5.7/terraform
+deploy-test: $(TERRAFORM)
+	@scripts/packages packer
+	packer validate -syntax-only deploy/packer/unlock.pkr.hcl
+	$(TERRAFORM) fmt -check -recursive deploy/terraform
+	UNLOCK_TERRAFORM=$(TERRAFORM) go test -tags terraform ./deploy
+	if command -v cfn-lint >/dev/null; then cfn-lint deploy/cloudformation.yaml; else echo "cfn-lint is not installed: the template was not linted" >&2; fi
+
+$(TERRAFORM):
+	GOBIN=$(@D) go install github.com/hashicorp/terraform@v1.5.7
+
 release-packages:
 	@scripts/packages $(RELEASE_PACKAGES)
 
 $(NFPM):
 	GOBIN=$(@D) go install github.com/goreleaser/nfpm/v2/cmd/nfpm@v2.45.0
 
-.PHONY: release release-clean release-common release-test release-packages
+.PHONY: release release-clean release-common release-test release-packages deb-test deploy-test
