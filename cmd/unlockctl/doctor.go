@@ -22,7 +22,7 @@ type doctorCmd struct {
 	Config  string `default:"${config}" placeholder:"FILE" help:"Configuration (${config})."`
 	Kernel  string `placeholder:"VERSION" help:"Kernel that will boot, by default the running one; or the path of its /lib/modules/VERSION."`
 	Image   string `placeholder:"FILE" help:"Initramfs; by default that of the kernel in /boot."`
-	Unlock  string `default:"/usr/lib/unlock/unlock" placeholder:"FILE" help:"The unlock binary that the image should hold (${default})."`
+	Unlock  string `placeholder:"FILE" help:"The unlock binary that the image should hold; by default the one beside unlockctl, else /usr/lib/unlock/unlock."`
 	Offline bool   `help:"Ask neither IMDS nor AWS, for the building of images."`
 	JSON    bool   `help:"Print JSON."`
 }
@@ -62,8 +62,18 @@ func (c *doctorCmd) Run(ctx context.Context, con console) error {
 	return err
 }
 
-// defaults finds the kernel and its image.
+// defaults finds the program, the kernel and its image.
 func (c *doctorCmd) defaults() error {
+	if c.Unlock == "" {
+		self, err := os.Executable()
+		if err != nil {
+			return fmt.Errorf("finding the unlock binary: %w", err)
+		}
+		c.Unlock = filepath.Join(filepath.Dir(self), "unlock")
+		if _, err := os.Stat(c.Unlock); err != nil {
+			c.Unlock = "/usr/lib/unlock/unlock"
+		}
+	}
 	if c.Kernel == "" {
 		var u unix.Utsname
 		if err := unix.Uname(&u); err != nil {

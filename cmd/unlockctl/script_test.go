@@ -2,7 +2,9 @@ package main
 
 import (
 	"context"
+	"fmt"
 	"os"
+	"os/exec"
 	"path/filepath"
 	"strings"
 	"testing"
@@ -72,7 +74,11 @@ func setupScript(env *testscript.Env) error {
 		return err
 	}
 	env.Setenv("HOME", home)
-	env.Setenv("PATH", env.Getenv("PATH")+":"+os.Getenv("PATH")+":/usr/sbin:/sbin")
+	bin := filepath.Join(env.WorkDir, ".bin")
+	if err := wrapAWS(bin); err != nil {
+		return err
+	}
+	env.Setenv("PATH", bin+":"+env.Getenv("PATH")+":/usr/sbin:/sbin")
 	env.Setenv("KEY", c.CreateKey())
 	env.Setenv("OTHERKEY", c.CreateKey())
 	for name, value := range map[string]string{
@@ -82,6 +88,20 @@ func setupScript(env *testscript.Env) error {
 		env.Setenv(name, value)
 	}
 	return nil
+}
+
+// wrapAWS puts an aws into dir that passes $AWS_ENDPOINT_URL on: that of Debian 12
+// does not know the variable, and would ask the real AWS.
+func wrapAWS(dir string) error {
+	real, err := exec.LookPath("aws")
+	if err != nil {
+		return fmt.Errorf("the AWS CLI is missing (Debian package awscli): %w", err)
+	}
+	if err := os.MkdirAll(dir, 0o755); err != nil {
+		return err
+	}
+	text := fmt.Sprintf("#!/bin/sh\nexec '%s' --endpoint-url \"${AWS_ENDPOINT_URL:?}\" \"$@\"\n", real)
+	return os.WriteFile(filepath.Join(dir, "aws"), []byte(text), 0o755)
 }
 
 // TestSecretsHaveNoFlag: no flag takes a secret itself, for arguments are everybody's

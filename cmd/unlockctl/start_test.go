@@ -1,0 +1,136 @@
+package main
+
+import (
+	"os"
+	"os/exec"
+	"path/filepath"
+	"regexp"
+	"strings"
+	"testing"
+
+	"unlock/internal/ec2sim"
+)
+
+// session is a command of the documentation and what it is said to print.
+type session struct{ command, output string }
+
+// sessions reads the blocks marked as console: lines after "$ ", continued by
+// lines after "> ", are commands, the others what they print.
+func sessions(text string) []session {
+	var list []session
+	inside := false
+	for line := range strings.Lines(text) {
+		switch {
+		case strings.HasPrefix(line, "```"):
+			inside = line == "```console\n"
+		case !inside:
+		case strings.HasPrefix(line, "$ "):
+			list = append(list, session{command: line[2:]})
+		case strings.HasPrefix(line, "> "), line == ">\n":
+			list[len(list)-1].command += strings.TrimPrefix(strings.TrimPrefix(line, ">"), " ")
+		default:
+			list[len(list)-1].output += line
+		}
+	}
+	return list
+}
+
+// changing is what differs from run to run: ids.
+var changing = regexp.MustCompile(`[0-9a-f]{8}-[0-9a-f]{4}-[0-9a-f]{4}-[0-9a-f]{4}-[0-9a-f]{12}`)
+
+// TestGettingStarted runs the lines of docs/getting-started.md against a simulated
+// AWS and wants the output that the page shows.
+func TestGettingStarted(t *testing.T) {
+	t.Parallel()
+	page, err := os.ReadFile("../../docs/getting-started.md")
+	if err != nil {
+		t.Fatal(err)
+	}
+	list := sessions(string(page))
+	if len(list) < 10 {
+		t.Fatalf("%d commands on the page", len(list))
+	}
+	c, err := ec2sim.New(ec2sim.Config{})
+	if err != nil {
+		t.Fatal(err)
+	}
+	defer c.Close()
+	url, err := c.Loopback()
+	if err != nil {
+		t.Fatal(err)
+	}
+	dir := t.TempDir()
+	bin, work := filepath.Join(dir, "bin"), filepath.Join(dir, "work")
+	if err := wrapAWS(bin); err != nil {
+		t.Fatal(err)
+	}
+	for file, text := range map[string]string{
+		filepath.Join(dir, "ca.pem"):                      string(c.CA()),
+		filepath.Join(work, "x"):                          "",
+		filepath.Join(bin, "unlock"):                      "the program\n",
+		filepath.Join(bin, "uname"):                       "#!/bin/sh\necho '" + dir + "/6.1.0-cloud'\n", // the kernel that the image is for
+		filepath.Join(dir, "6.1.0-cloud/ena.ko"):          "a module\n",
+		filepath.Join(dir, "6.1.0-cloud/ext4.ko"):         "a module\n",
+		filepath.Join(dir, "6.1.0-cloud/modules.dep"):     "ena.ko:\next4.ko:\n",
+		filepath.Join(dir, "6.1.0-cloud/modules.builtin"): builtin,
+	} {
+		if err := os.MkdirAll(filepath.Dir(file), 0o755); err != nil {
+			t.Fatal(err)
+		}
+		if err := os.WriteFile(file, []byte(text), 0o755); err != nil {
+			t.Fatal(err)
+		}
+	}
+	if out, err := exec.Command("go", "build", "-o", filepath.Join(bin, "unlockctl"), ".").CombinedOutput(); err != nil {
+		t.Fatalf("%v\n%s", err, out)
+	}
+	script := "exec 2>&1\n"
+	const mark = "@@@@"
+	for _, s := range list {
+		script += s.command + "echo \"" + mark + "$?\"\n"
+	}
+	cmd := exec.CommandContext(t.Context(), "bash", "-c", script)
+	cmd.Dir = work
+	cmd.Env = []string{
+		"PATH=" + bin + ":" + os.Getenv("PATH") + ":/usr/sbin:/sbin", "HOME=" + dir,
+		"AWS_ENDPOINT_URL=" + url, "AWS_CA_BUNDLE=" + filepath.Join(dir, "ca.pem"), "AWS_REGION=us-east-1", "AWS_DEFAULT_REGION=us-east-1",
+		"AWS_ACCESS_KEY_ID=" + ec2sim.AccessKey, "AWS_SECRET_ACCESS_KEY=" + ec2sim.SecretKey,
+	}
+	out, err := cmd.CombinedOutput()
+	if err != nil {
+		t.Fatalf("%v\n%s", err, out)
+	}
+	rest := string(out)
+	for _, s := range list {
+		var got, status string
+		got, rest, _ = strings.Cut(rest, mark)
+		status, rest, _ = strings.Cut(rest, "\n")
+		got = changing.ReplaceAllString(got, "ID")
+		if want := changing.ReplaceAllString(s.output, "ID"); got != want || status != "0" {
+			t.Errorf("$ %sexit status %s\n%s\nwant\n%s", s.command, status, got, want)
+		}
+	}
+	if got := c.RolePolicies("unlock")["unlock"]; !strings.Contains(got, "kms:Decrypt") {
+		t.Errorf("the role's policy: %s", got)
+	}
+}
+
+// builtin is in the kernel for which the page makes an image.
+const builtin = `dm-mod.ko
+dm-crypt.ko
+xts.ko
+af_packet.ko
+nvme.ko
+crc32c_generic.ko
+crc32c_intel.ko
+aes_generic.ko
+aesni_intel.ko
+xen-blkfront.ko
+virtio_blk.ko
+ixgbevf.ko
+xen-netfront.ko
+virtio_net.ko
+virtio_pci.ko
+aes-ce-blk.ko
+aes-neon-blk.ko
+`
