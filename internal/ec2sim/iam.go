@@ -67,7 +67,7 @@ func (c *Cloud) iamDo(action string, form url.Values) (string, *apiError) {
 		return fmt.Sprintf("arn:%s:iam::%s:%s/%s", partitions[c.cfg.Region], c.cfg.Account, kind, name)
 	}
 	described := func(kind, field, name string) string {
-		return fmt.Sprintf("<Path>/</Path><Arn>%s</Arn><%s>%s</%[2]s><CreateDate>%s</CreateDate>", arn(kind, name), field, name, now)
+		return fmt.Sprintf("<Path>/</Path><Arn>%[1]s</Arn><%[2]s>%[3]s</%[2]s><CreateDate>%[4]s</CreateDate>", arn(kind, name), field, name, now)
 	}
 	for _, document := range []string{form.Get("AssumeRolePolicyDocument"), form.Get("PolicyDocument")} {
 		if document != "" && !json.Valid([]byte(document)) {
