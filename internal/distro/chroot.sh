@@ -4,7 +4,7 @@
 set -eu
 image=$1 stage=$2 out=$3 script=$4
 
-work=$(mktemp -d)
+work=$(mktemp -d -p "$(dirname "$out")") # a place that the caller removes
 mount -t tmpfs unlock-test "$work"
 mkdir "$work/lower" "$work/upper" "$work/work" "$work/root"
 mount -o loop,ro "$image" "$work/lower"
