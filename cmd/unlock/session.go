@@ -83,7 +83,7 @@ func (s *session) disks(ctx context.Context) error {
 		return nil
 	}
 	search := unlock.Search{Config: s.cfg, Finder: &block.Finder{}, Active: s.active(),
-		Mapping: s.cloud.blockDevices, Promising: func() { s.cloud.start(ctx) }}
+		Mapping: s.cloud.blockDevices, Promising: func() { s.cloud.start(ctx) }, Waiting: waiting}
 	var plan *unlock.Plan
 	err := s.rec.Step("disks", "", func() (err error) {
 		plan, err = search.Run(ctx)
@@ -92,7 +92,17 @@ func (s *session) disks(ctx context.Context) error {
 	if err != nil {
 		return err
 	}
+	if len(plan.Absent) == len(s.cfg.Volumes) && len(plan.Refusals) == 0 {
+		logf(levelInfo, "no disk for any volume: nothing to do")
+	}
 	return s.apply(ctx, plan)
+}
+
+// waiting tells what the boot waits for, lest it seem to hang.
+func waiting(volumes []*config.Volume) {
+	for _, v := range volumes {
+		logf(levelWarning, "volume %q: waiting for device %s", v.Name, v.Device)
+	}
 }
 
 // active returns the UUIDs of those mappings that have the names we would use.

@@ -51,6 +51,9 @@ type Header struct {
 	v2 *luks2.Header
 }
 
+// MinSize is the size in bytes of the smallest device that Format takes.
+const MinSize = luks2.MinSize
+
 // Read reads and validates the header of a device of size bytes. ErrNotLUKS: no
 // LUKS magic in any place where one may be; it is ErrInterrupted as well if Format
 // was cut short. Any other error: it is LUKS, or cannot be read, and must not be

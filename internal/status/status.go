@@ -132,6 +132,8 @@ func (r *Recorder) Fill(b *Boot) {
 
 // Write writes b to file, mode 0644, making its directory.
 func Write(file string, b *Boot) error {
+	// Scripts find lists, even if there is nothing in them.
+	b.Volumes, b.Steps, b.Calls = append([]Volume{}, b.Volumes...), append([]Step{}, b.Steps...), append([]Call{}, b.Calls...)
 	data, err := json.MarshalIndent(b, "", "  ")
 	if err != nil {
 		return fmt.Errorf("encoding status: %w", err)

@@ -93,10 +93,12 @@ func (a *Apply) prompt(ctx context.Context, s *Step, why error) (d dm.Device, er
 		if !errors.Is(err, luks.ErrPassphrase) {
 			return d, err
 		}
-		why = err
+		why = errTyped
 	}
 	return d, why
 }
+
+var errTyped = errors.New("the passphrase that was typed does not open it")
 
 // unlock formats if need be, opens, maps, makes the file system and marks the
 // set as ready.

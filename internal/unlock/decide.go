@@ -177,6 +177,8 @@ func unusable(v *config.Volume, members []*Candidate) *Refusal {
 			return refuse("cryptsetup luksDump and cryptsetup repair may tell more; nothing was changed", "%v", m.Err)
 		case m.Disk.InUse:
 			return refuse("", "in use: mounted, partitioned or mapped by something else")
+		case m.Disk.Size < luks.MinSize && m.LUKS == nil:
+			return refuse("use a larger disk", "blank, but its %d bytes are too few for a LUKS header", m.Disk.Size)
 		case m.Disk.ReadOnly && m.LUKS == nil:
 			return refuse("attach the disk so that it can be written to", "blank, but read-only")
 		}

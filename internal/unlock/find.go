@@ -28,6 +28,9 @@ type Search struct {
 	// those found so far will need a key and none of them is to be refused: the
 	// network may start.
 	Promising func()
+	// Waiting, if not nil, is called once if the kernel has shown all its disks, with
+	// the volumes that still lack some.
+	Waiting func(awaited []*config.Volume)
 
 	seen    map[string]*Candidate
 	mapping map[string]string
@@ -48,8 +51,13 @@ func (s *Search) Run(ctx context.Context) (*Plan, error) {
 			}
 			found = s.candidates(disks)
 		}
-		if s.complete(found, settled) {
+		awaited := s.awaited(found, settled)
+		if len(awaited) == 0 {
 			return true
+		}
+		if settled && s.Waiting != nil {
+			s.Waiting(awaited)
+			s.Waiting = nil
 		}
 		if s.Promising != nil && promising(s.Config, found) {
 			s.Promising()
@@ -179,23 +187,24 @@ func readLUKS(d block.Disk, lim luks.Limits) (*LUKS, error) {
 	return l, nil
 }
 
-// complete reports whether no volume has reason to wait any longer.
-func (s *Search) complete(found []*Candidate, settled bool) bool {
+// awaited returns the volumes that have reason to wait for further disks.
+func (s *Search) awaited(found []*Candidate, settled bool) []*config.Volume {
+	var list []*config.Volume
 	for i := range s.Config.Volumes {
 		v := &s.Config.Volumes[i]
 		n := len(Select(v, found))
 		switch {
 		case v.Device.Kind == config.SelectFile: // its turn comes with the new root
 		case v.Count > 0 && n < v.Count:
-			return false
+			list = append(list, v)
 		case v.Count > 0 || n > 0 && v.Device.Single():
 		case !settled:
-			return false
+			list = append(list, v)
 		case n == 0 && v.Required && v.Device.Kind != config.SelectInstanceStore:
-			return false // it was named; it may yet be attached
+			list = append(list, v) // it was named; it may yet be attached
 		}
 	}
-	return true
+	return list
 }
 
 func promising(c *config.Config, found []*Candidate) bool {

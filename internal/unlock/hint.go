@@ -30,6 +30,8 @@ func Hint(err error) string {
 		return k.Hint
 	case errors.As(err, &i):
 		return i.Hint
+	case errors.Is(err, errTyped):
+		return "type a recovery passphrase that was added to the volume, for instance by unlockctl enroll --recovery-key"
 	case errors.Is(err, luks.ErrPassphrase):
 		return "KMS gave a key, but it is not this volume's: check the key source, or add the key with unlockctl enroll; nothing was changed"
 	case errors.Is(err, luks.ErrChanged), errors.Is(err, errOther):

@@ -129,6 +129,7 @@ func TestPlan(t *testing.T) {
 		"invalid LUKS":            {onBlank, []*Candidate{invalid}, "refuse: bad checksum"},
 		"invalid LUKS, ephemeral": {anew, []*Candidate{invalid}, "refuse: bad checksum"},
 		"in use":                  {onBlank, []*Candidate{with(blankDisk(0), func(c *Candidate) { c.Disk.InUse = true })}, "refuse: in use: mounted, partitioned or mapped by something else"},
+		"too small":               {onBlank, []*Candidate{with(blankDisk(0), func(c *Candidate) { c.Disk.Size = 8 << 20 })}, "refuse: blank, but its 8388608 bytes are too few for a LUKS header"},
 		"read-only":               {onBlank, []*Candidate{with(blankDisk(0), func(c *Candidate) { c.Disk.ReadOnly = true })}, "refuse: blank, but read-only"},
 
 		"anyone's LUKS, sealed passphrase": {config.Volume{Key: config.Key{Source: "s3://b/k"}}, []*Candidate{luksDisk(0)}, "open data[nvme0=data@0] set uuid-0/1"},

@@ -20,6 +20,9 @@ const (
 	formatKey    = 64       // bytes: AES-256-XTS
 )
 
+// MinSize is the size in bytes of the smallest device that Format takes.
+const MinSize = formatData + 4096
+
 // FormatOptions of a new volume.
 type FormatOptions struct {
 	UUID       string // lower-case, with dashes
@@ -143,7 +146,7 @@ func Format(dev Device, size int64, passphrase *secret.Bytes, o FormatOptions) (
 	if len(o.Label) > maxLabel || len(o.Subsystem) > maxLabel {
 		return nil, fmt.Errorf("label %q or subsystem %q is longer than %d bytes", o.Label, o.Subsystem, maxLabel)
 	}
-	if size < formatData+4096 {
+	if size < MinSize {
 		return nil, fmt.Errorf("device of %d bytes is too small; the header takes %d", size, formatData)
 	}
 	key := secret.New(formatKey)
