@@ -134,7 +134,7 @@ func (d *Doctor) network(ctx context.Context, r *report, c *config.Config) bool 
 			r.add("network", Fail, "check route table, network ACLs and security groups: port 443 to the endpoint, or a VPC endpoint", "%s: %v", host, err)
 			good = false
 		case time.Until(date).Abs() > maxSkew:
-			r.add("clock", Fail, "set the clock (chrony, hwclock --systohc): AWS refuses signatures that are off by 5 minutes", "this machine's clock is %s off", time.Until(date).Abs().Round(time.Second))
+			r.add("clock", Fail, "set the clock (chrony, hwclock --systohc): AWS refuses signatures that are off by 5 minutes", "this machine's clock is %s off", time.Until(date).Abs().Round(time.Minute))
 			good = false
 		default:
 			r.add("network", OK, "", "%s: name, TLS and clock", host)
