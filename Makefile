@@ -1,6 +1,6 @@
 # make          builds bin/unlock and bin/unlockctl
 # make demo     boots a simulated EC2 instance twice and shows what happens
-# make test     everything that CI runs
+# make test     everything that CI runs; make test-faults test-distributions boot more
 # make size     the sizes of unlock, against their budget
 
 SHELL = /bin/bash -o pipefail
@@ -35,7 +35,15 @@ demo: vm-packages
 	scripts/demo
 
 test: test-packages lint unit emulators size fuzz benchmarks
-	scripts/qemu-test
+	scripts/qemu-test --group standalone
+	scripts/qemu-test --group disks
+
+# Longer: 76 faults, and Debian 12 and 13 with the hooks (as root).
+test-faults: test-packages
+	scripts/qemu-test --group faults
+test-distributions: test-packages
+	@scripts/packages dash
+	scripts/qemu-test --group distributions
 
 unit:
 	GOEXPERIMENT=runtimesecret go test ./...
@@ -93,4 +101,4 @@ FORCE:
 
 include install.mk
 
-.PHONY: all demo test unit emulators benchmarks size fuzz lint vm-packages test-packages clean FORCE
+.PHONY: all demo test test-faults test-distributions unit emulators benchmarks size fuzz lint vm-packages test-packages clean FORCE

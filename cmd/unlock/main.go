@@ -94,6 +94,7 @@ func unlockDisks(ctx context.Context, cmdline string) error {
 func unlockFiles(ctx context.Context, cmdline, newroot string) error {
 	before, err := status.Read(status.DefaultFile)
 	if err != nil {
+		complain(err)
 		return err
 	}
 	s, ctx, err := begin(ctx, cmdline, before)
