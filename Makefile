@@ -78,7 +78,8 @@ fuzz:
 
 # The generators' communities indent differently.
 SHELL_TABS   = .ci/run scripts/demo scripts/packages scripts/qemu-test internal/vm/root-init.sh internal/distro/chroot.sh \
-	internal/distro/system.sh $(wildcard initramfs-tools/hooks/* initramfs-tools/scripts/*/* packaging/rpm/post*)
+	internal/distro/system.sh packaging/install-test deploy/packer/install.sh \
+	$(wildcard initramfs-tools/hooks/* initramfs-tools/scripts/*/* packaging/rpm/post*)
 SHELL_SPACES = $(wildcard dracut/50unlock/*.sh mkinitcpio/hooks/* mkinitcpio/install/*)
 SHFMT        = go run mvdan.cc/sh/v3/cmd/shfmt@v3.11.0
 lint:
@@ -100,5 +101,6 @@ clean:
 FORCE:
 
 include install.mk
+include packaging/release.mk
 
 .PHONY: all demo test test-faults test-distributions unit emulators benchmarks size fuzz lint vm-packages test-packages clean FORCE

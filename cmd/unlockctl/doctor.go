@@ -65,13 +65,9 @@ func (c *doctorCmd) Run(ctx context.Context, con console) error {
 // defaults finds the program, the kernel and its image.
 func (c *doctorCmd) defaults() error {
 	if c.Unlock == "" {
-		self, err := os.Executable()
-		if err != nil {
-			return fmt.Errorf("finding the unlock binary: %w", err)
-		}
-		c.Unlock = filepath.Join(filepath.Dir(self), "unlock")
-		if _, err := os.Stat(c.Unlock); err != nil {
-			c.Unlock = "/usr/lib/unlock/unlock"
+		var err error
+		if c.Unlock, err = findUnlock(); err != nil {
+			return err
 		}
 	}
 	if c.Kernel == "" {

@@ -14,7 +14,7 @@ type initramfsCmd struct {
 	Kernel   string   `required:"" placeholder:"VERSION" help:"Kernel version, or the path of its /lib/modules/VERSION."`
 	Config   string   `default:"${config}" placeholder:"FILE" help:"Configuration to put into the image (${config})."`
 	Output   string   `short:"o" required:"" placeholder:"FILE" help:"Image to write."`
-	Unlock   string   `placeholder:"FILE" help:"The unlock binary; by default the one beside unlockctl."`
+	Unlock   string   `placeholder:"FILE" help:"The unlock binary; by default the one beside unlockctl, else /usr/lib/unlock/unlock."`
 	Compress string   `enum:"zstd,none" default:"zstd" help:"zstd or none (zstd)."`
 	File     []string `sep:"none" placeholder:"HOST:IMAGE" help:"Further file to put into the image; may be repeated."`
 }
@@ -34,11 +34,10 @@ func (c *initramfsCmd) Run(con console) error {
 		o.Modules = filepath.Join("/lib/modules", c.Kernel)
 	}
 	if o.Unlock == "" {
-		self, err := os.Executable()
-		if err != nil {
-			return fmt.Errorf("finding the unlock binary: %w", err)
+		var err error
+		if o.Unlock, err = findUnlock(); err != nil {
+			return err
 		}
-		o.Unlock = filepath.Join(filepath.Dir(self), "unlock")
 	}
 	f, err := os.CreateTemp(filepath.Dir(c.Output), ".initramfs-")
 	if err != nil {
@@ -76,4 +75,18 @@ func (c *initramfsCmd) build(w io.Writer, o initramfs.Options) error {
 		return fmt.Errorf("compressing %s: %w", c.Output, err)
 	}
 	return nil
+}
+
+// findUnlock returns the unlock binary beside this program, as a build leaves it,
+// or else where packages put it.
+func findUnlock() (string, error) {
+	self, err := os.Executable()
+	if err != nil {
+		return "", fmt.Errorf("finding the unlock binary: %w", err)
+	}
+	beside := filepath.Join(filepath.Dir(self), "unlock")
+	if _, err := os.Stat(beside); err != nil {
+		return "/usr/lib/unlock/unlock", nil
+	}
+	return beside, nil
 }
