@@ -11,13 +11,13 @@ import (
 	"unlock/internal/ec2sim"
 )
 
-// session is a command of the documentation and what it is said to print.
-type session struct{ command, output string }
+// example is a command of the documentation and what it is said to print.
+type example struct{ command, output string }
 
-// sessions reads the blocks marked as console: lines after "$ ", continued by
+// examples reads the blocks marked as console: lines after "$ ", continued by
 // lines after "> ", are commands, the others what they print.
-func sessions(text string) []session {
-	var list []session
+func examples(text string) []example {
+	var list []example
 	inside := false
 	for line := range strings.Lines(text) {
 		switch {
@@ -25,7 +25,7 @@ func sessions(text string) []session {
 			inside = line == "```console\n"
 		case !inside:
 		case strings.HasPrefix(line, "$ "):
-			list = append(list, session{command: line[2:]})
+			list = append(list, example{command: line[2:]})
 		case strings.HasPrefix(line, "> "), line == ">\n":
 			list[len(list)-1].command += strings.TrimPrefix(strings.TrimPrefix(line, ">"), " ")
 		default:
@@ -46,7 +46,7 @@ func TestGettingStarted(t *testing.T) {
 	if err != nil {
 		t.Fatal(err)
 	}
-	list := sessions(string(page))
+	list := examples(string(page))
 	if len(list) < 10 {
 		t.Fatalf("%d commands on the page", len(list))
 	}

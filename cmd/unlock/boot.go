@@ -18,10 +18,10 @@ import (
 	"unlock/internal/unlock"
 )
 
-// session is one run: the volumes on disks, those in files of the new root, and
+// boot is one run: the volumes on disks, those in files of the new root, and
 // the mounts, in this order; or only a part of it where the distribution's
 // initramfs does the rest.
-type session struct {
+type boot struct {
 	cfg    *config.Config
 	rec    *status.Recorder
 	report *status.Boot
@@ -33,8 +33,8 @@ type session struct {
 // begin reads the configuration; before is what an earlier part of the boot left,
 // or nil. The returned context ends with the configured deadline; end must be
 // called even after an error.
-func begin(ctx context.Context, cmdline string, before *status.Boot) (*session, context.Context, error) {
-	s := &session{rec: status.NewRecorder(), report: &status.Boot{Version: version, Result: status.ResultNothing}}
+func begin(ctx context.Context, cmdline string, before *status.Boot) (*boot, context.Context, error) {
+	s := &boot{rec: status.NewRecorder(), report: &status.Boot{Version: version, Result: status.ResultNothing}}
 	if before != nil {
 		s.rec, s.report = status.Continue(before), before
 	}
@@ -52,7 +52,7 @@ func begin(ctx context.Context, cmdline string, before *status.Boot) (*session, 
 }
 
 // end wipes keys, takes the network down, and leaves the status file.
-func (s *session) end(err error) {
+func (s *boot) end(err error) {
 	if s.cloud != nil {
 		s.cloud.close()
 	}
@@ -77,7 +77,7 @@ func (s *session) end(err error) {
 }
 
 // disks does the volumes on disks.
-func (s *session) disks(ctx context.Context) error {
+func (s *boot) disks(ctx context.Context) error {
 	if s.cfg.Skip {
 		logf(levelWarning, "skipped (rd.unlock=0)")
 		return nil
@@ -107,7 +107,7 @@ func waiting(volumes []*config.Volume) {
 
 // active returns the UUIDs of those mappings that have the names we would use.
 // Where device-mapper is not there, creating them will say so.
-func (s *session) active() map[string]string {
+func (s *boot) active() map[string]string {
 	found := map[string]string{}
 	for _, v := range s.cfg.Volumes {
 		for _, name := range v.Names() {
@@ -120,7 +120,7 @@ func (s *session) active() map[string]string {
 }
 
 // files does the volumes that lie in files of the new root.
-func (s *session) files(ctx context.Context, newroot string) error {
+func (s *boot) files(ctx context.Context, newroot string) error {
 	if s.cfg.Skip {
 		return nil
 	}
@@ -128,7 +128,7 @@ func (s *session) files(ctx context.Context, newroot string) error {
 }
 
 // mount mounts all volumes below the new root.
-func (s *session) mount(newroot string) error {
+func (s *boot) mount(newroot string) error {
 	if s.cfg.Skip {
 		return nil
 	}
@@ -136,7 +136,7 @@ func (s *session) mount(newroot string) error {
 }
 
 // apply carries out a plan, or stops at its refusals.
-func (s *session) apply(ctx context.Context, plan *unlock.Plan) error {
+func (s *boot) apply(ctx context.Context, plan *unlock.Plan) error {
 	if err := s.refused(plan); err != nil || len(plan.Steps) == 0 {
 		return err
 	}
@@ -162,7 +162,7 @@ func needsCloud(p *unlock.Plan) bool {
 }
 
 // refused tells of all refusals and returns those that stop the boot.
-func (s *session) refused(plan *unlock.Plan) error {
+func (s *boot) refused(plan *unlock.Plan) error {
 	var errs []error
 	for _, r := range plan.Refusals {
 		s.report.Volumes = append(s.report.Volumes, status.Volume{Name: r.Volume.Name, Action: "refused", Devices: r.Devices, Error: r.Error()})
@@ -173,7 +173,7 @@ func (s *session) refused(plan *unlock.Plan) error {
 
 // reported puts the results into the status and returns the failures that stop
 // the boot.
-func (s *session) reported(results []unlock.Result) error {
+func (s *boot) reported(results []unlock.Result) error {
 	var errs []error
 	for _, r := range results {
 		v := status.Volume{Name: r.Step.Name, Action: r.Step.Action(), KMSKey: r.KMSKey}
@@ -194,7 +194,7 @@ func (s *session) reported(results []unlock.Result) error {
 }
 
 // failed returns the error if the volume is required; otherwise it only tells.
-func (s *session) failed(v *config.Volume, err error) error {
+func (s *boot) failed(v *config.Volume, err error) error {
 	if !v.Required {
 		complain(err)
 		s.report.Result = status.ResultDone
@@ -210,7 +210,7 @@ func (s *session) failed(v *config.Volume, err error) error {
 
 // finish tells why a run failed, and returns an errReboot if every volume that
 // failed asks for it.
-func (s *session) finish(err error) error {
+func (s *boot) finish(err error) error {
 	if err == nil {
 		return nil
 	}
