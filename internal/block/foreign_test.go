@@ -128,7 +128,7 @@ var foreign = []struct {
 	{name: "xfs made over luks2", sh: luksFormat + "--luks2-metadata-size 4m --luks2-keyslots-size 8m $IMG $DIR/files/key && mkfs.xfs -q -f -K $IMG",
 		want: Foreign, what: "XFS file system, and a second LUKS2 header"},
 	{name: "luks2 wiped by its owner", sh: luksFormat + "$IMG $DIR/files/key && dd if=/dev/zero of=$IMG bs=1M count=17 conv=notrunc", want: Blank, what: "blank"},
-	{name: "luks2, both headers lost", sh: luksFormat + "$IMG $DIR/files/key && dd if=/dev/zero of=$IMG bs=32k count=1 conv=notrunc", want: Foreign, what: "data at byte 32768"},
+	{name: "luks2, both headers lost", sh: luksFormat + "$IMG $DIR/files/key && dd if=/dev/zero of=$IMG bs=32k count=1 conv=notrunc", want: Foreign, what: "data at byte 327"}, // random key material may begin with zeros
 
 	// Anything else.
 	{name: "nothing", sh: "true", want: Blank, what: "blank"},
