@@ -1,19 +1,12 @@
 package main
 
 import (
-	"bytes"
 	"context"
-	"encoding/base64"
-	"errors"
 	"fmt"
-	"maps"
-	"slices"
-	"strings"
 
 	"unlock/internal/account"
 	"unlock/internal/config"
 	"unlock/internal/keys"
-	"unlock/internal/secret"
 )
 
 // awsFlags choose whose AWS is asked.
@@ -39,9 +32,17 @@ type keyFlags struct {
 	Context map[string]string `mapsep:"," placeholder:"NAME=VALUE,…" help:"KMS encryption context; may be repeated."`
 }
 
-// key returns the key that the flags name; source is where its ciphertext is when
-// no volume of the configuration says so. The configuration is nil without --volume.
-func (f keyFlags) key(source config.Source) (config.Key, *config.Config, error) {
+// key returns the key that the flags name. Its ciphertext is where sealed says, or
+// the volume in the configuration, else in the LUKS header. The configuration is nil
+// without --volume.
+func (f keyFlags) key(sealed string) (config.Key, *config.Config, error) {
+	source := config.Source(config.SourceHeader)
+	if sealed != "" {
+		var err error
+		if source, err = parsePlace(sealed); err != nil {
+			return config.Key{}, nil, err
+		}
+	}
 	if f.Volume == "" {
 		if err := checkContext(f.Context); err != nil {
 			return config.Key{}, nil, err
@@ -61,6 +62,9 @@ func (f keyFlags) key(source config.Source) (config.Key, *config.Config, error) 
 	}
 	for _, v := range c.Volumes {
 		if v.Name == f.Volume {
+			if sealed != "" {
+				v.Key.Source = source
+			}
 			return v.Key, c, nil
 		}
 	}
@@ -74,59 +78,4 @@ func checkContext(context map[string]string) error {
 		}
 	}
 	return nil
-}
-
-// bound returns the encryption context of a data key: that of the configuration,
-// and the set of disks.
-func bound(context map[string]string, set string) map[string]string {
-	all := map[string]string{}
-	maps.Copy(all, context)
-	all[keys.ContextSet] = set
-	return all
-}
-
-// contextText writes an encryption context for people.
-func contextText(context map[string]string) string {
-	var list []string
-	for _, name := range slices.Sorted(maps.Keys(context)) {
-		list = append(list, name+"="+context[name])
-	}
-	return strings.Join(list, ", ")
-}
-
-// dataKeyText returns the passphrase that a data key stands for, its base64 text,
-// and wipes the key. The caller wipes the result.
-func dataKeyText(key *secret.Bytes) *secret.Bytes {
-	defer key.Wipe()
-	text := secret.New(base64.StdEncoding.EncodedLen(key.Len()))
-	base64.StdEncoding.Encode(text.Bytes(), key.Bytes())
-	return text
-}
-
-// sealedText shortens a sealed passphrase as a boot does: to its first line.
-func sealedText(plaintext *secret.Bytes) (*secret.Bytes, error) {
-	if i := bytes.IndexByte(plaintext.Bytes(), '\n'); i >= 0 {
-		plaintext.Truncate(i)
-	}
-	if plaintext.Len() == 0 {
-		plaintext.Wipe()
-		return nil, errors.New("the sealed passphrase is empty")
-	}
-	return plaintext, nil
-}
-
-// decryptAny has KMS decrypt under the first of the keys that made the ciphertext.
-func decryptAny(ctx context.Context, a *account.Account, arns []string, ciphertext []byte, context map[string]string) (*secret.Bytes, error) {
-	var errs []error
-	for _, arn := range arns {
-		s, err := a.Decrypt(ctx, arn, ciphertext, context)
-		if err == nil {
-			return s, nil
-		}
-		errs = append(errs, err)
-	}
-	if len(errs) == 0 {
-		return nil, usage("no KMS key was named", "give --kms-key, or --volume for the one in the configuration")
-	}
-	return nil, errors.Join(errs...)
 }

@@ -131,19 +131,9 @@ func printQR(w io.Writer, text *secret.Bytes) error {
 }
 
 func (c *enrollCmd) kms(ctx context.Context, con console, set *enrollment.Set) error {
-	source := config.Source(config.SourceHeader)
-	if c.Sealed != "" {
-		var err error
-		if source, err = parsePlace(c.Sealed); err != nil {
-			return err
-		}
-	}
-	key, cfg, err := c.key(source)
+	key, cfg, err := c.key(c.Sealed)
 	if err != nil {
 		return err
-	}
-	if c.Sealed != "" {
-		key.Source = source
 	}
 	if len(key.KMSKeys) == 0 {
 		return usage("no KMS key was named", "give --kms-key, or --volume for the one in the configuration")
@@ -166,34 +156,31 @@ func (c *enrollCmd) kms(ctx context.Context, con console, set *enrollment.Set) e
 		return err
 	}
 	if key.Source != config.SourceHeader {
-		passphrase, err := openSealed(ctx, a, key)
+		passphrase, err := openSealed(ctx, con, a, key)
 		if err != nil {
 			return err
 		}
 		defer passphrase.Wipe()
-		if err := set.Add(ctx, existing, passphrase, passphrase.Len() < longPassphrase); err != nil {
+		if err := set.Add(ctx, existing, passphrase, keys.Guessable(passphrase)); err != nil {
 			return err
 		}
 		fmt.Fprintf(con.err, "%s: opens with the passphrase in %s\n", strings.Join(c.Device, ", "), key.Source)
 		return nil
 	}
-	data, b, err := a.Generate(ctx, key.KMSKeys[0], bound(key.Context, set.UUID))
+	data, b, err := a.Generate(ctx, key.KMSKeys[0], keys.Bound(key.Context, set.UUID))
 	if err != nil {
 		return err
 	}
-	passphrase := dataKeyText(data)
+	defer data.Wipe()
+	passphrase := keys.Text(data)
 	defer passphrase.Wipe()
 	if err := set.AddKMS(ctx, existing, passphrase, b); err != nil {
 		return err
 	}
 	fmt.Fprintf(con.err, "%s: opens with a data key under %s, context %s\n",
-		strings.Join(c.Device, ", "), b.KeyARN, contextText(b.Context))
+		strings.Join(c.Device, ", "), b.KeyARN, keys.ContextText(b.Context))
 	return con.keyTable(keys.Blob{KeyARN: b.KeyARN, Context: key.Context})
 }
-
-// longPassphrase is the length from which a passphrase is taken for a random key,
-// which needs no slow derivation.
-const longPassphrase = 32
 
 // keyTable prints the [key] for unlock.toml of a data key in the header.
 func (c console) keyTable(b keys.Blob) error {

@@ -105,26 +105,16 @@ func (c *recoverCmd) passphrase(ctx context.Context, con console, l *unlock.LUKS
 	if c.KeyFile != "" || c.Ask {
 		return con.readSecret(c.KeyFile, "Passphrase or recovery key:")
 	}
-	source := config.Source(config.SourceHeader)
-	if c.Sealed != "" {
-		var err error
-		if source, err = parsePlace(c.Sealed); err != nil {
-			return nil, err
-		}
-	}
-	k, cfg, err := c.key(source)
+	k, cfg, err := c.key(c.Sealed)
 	if err != nil {
 		return nil, err
-	}
-	if c.Sealed != "" {
-		k.Source = source
 	}
 	a, err := c.account(ctx, cfg)
 	if err != nil {
 		return nil, err
 	}
 	if k.Source != config.SourceHeader {
-		return openSealed(ctx, a, k)
+		return openSealed(ctx, con, a, k)
 	}
 	if l.KMS == nil {
 		return nil, usage(c.Device[0]+" has no data key in its header", "say with --sealed, --key-file or --ask what opens it")
@@ -142,13 +132,9 @@ func (c *recoverCmd) dataKey(ctx context.Context, a *account.Account, k config.K
 		arns = []string{l.KMS.Key} // nothing in a token is authenticated, but KMS judges
 	}
 	if c.Volume != "" || len(c.Context) > 0 {
-		ec = bound(k.Context, set)
+		ec = keys.Bound(k.Context, set)
 	}
-	data, err := decryptAny(ctx, a, arns, l.KMS.Ciphertext, ec)
-	if err != nil {
-		return nil, err
-	}
-	return dataKeyText(data), nil
+	return decryptDataKey(ctx, a, arns, l.KMS.Ciphertext, ec)
 }
 
 func (c *recoverCmd) test(ctx context.Context, con console, found []*unlock.Candidate, passphrase *secret.Bytes) error {

@@ -28,19 +28,9 @@ type rotateCmd struct {
 // Run rotates. Interrupted at any point, one of the two keys opens, and the same
 // command again goes on.
 func (c *rotateCmd) Run(ctx context.Context, con console) error {
-	source := config.Source(config.SourceHeader)
-	if c.Sealed != "" {
-		var err error
-		if source, err = parsePlace(c.Sealed); err != nil {
-			return err
-		}
-	}
-	key, cfg, err := c.key(source)
+	key, cfg, err := c.key(c.Sealed)
 	if err != nil {
 		return err
-	}
-	if c.Sealed != "" {
-		key.Source = source
 	}
 	header := key.Source == config.SourceHeader
 	switch {
@@ -144,7 +134,7 @@ func (c *rotateCmd) claimed(k config.Key, t luks.KMSToken, set *enrollment.Set) 
 	if c.Volume == "" && len(c.Context) == 0 {
 		return arns, t.Context
 	}
-	return arns, bound(k.Context, set.UUID)
+	return arns, keys.Bound(k.Context, set.UUID)
 }
 
 // replaceDataKey has KMS make a new data key.
@@ -163,14 +153,11 @@ func (c *rotateCmd) replaceDataKey(ctx context.Context, con console, a *account.
 			if err != nil {
 				return nil, b, err
 			}
-			return dataKeyText(data), b, nil
+			defer data.Wipe()
+			return keys.Text(data), b, nil
 		},
 		Decrypt: func(ctx context.Context, ciphertext []byte) (*secret.Bytes, error) {
-			data, err := decryptAny(ctx, a, arns, ciphertext, ec)
-			if err != nil {
-				return nil, err
-			}
-			return dataKeyText(data), nil
+			return decryptDataKey(ctx, a, arns, ciphertext, ec)
 		},
 		Log: con.note,
 	})
@@ -192,7 +179,7 @@ func (c *rotateCmd) replaceSealed(ctx context.Context, con console, a *account.A
 	s := sealed{Source: string(k.Source), KMSKey: k.KMSKeys[0], Context: k.Context, Version: object.Version}
 	err = set.Rotate(ctx, enrollment.Rotation{
 		New: func(ctx context.Context) (*secret.Bytes, keys.Blob, error) {
-			passphrase := randomPassphrase()
+			passphrase := keys.Random()
 			b, err := a.Encrypt(ctx, k.KMSKeys[0], passphrase, k.Context)
 			if err != nil {
 				passphrase.Wipe()
@@ -200,11 +187,7 @@ func (c *rotateCmd) replaceSealed(ctx context.Context, con console, a *account.A
 			return passphrase, b, err
 		},
 		Decrypt: func(ctx context.Context, ciphertext []byte) (*secret.Bytes, error) {
-			plaintext, err := decryptAny(ctx, a, k.KMSKeys, ciphertext, k.Context)
-			if err != nil {
-				return nil, err
-			}
-			return sealedText(plaintext)
+			return decryptSealed(ctx, con, a, k, ciphertext)
 		},
 		Object: object.Ciphertext,
 		Publish: func(ctx context.Context, b keys.Blob) error {

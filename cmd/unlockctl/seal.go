@@ -3,8 +3,6 @@ package main
 import (
 	"bytes"
 	"context"
-	"crypto/rand"
-	"encoding/base64"
 	"encoding/json"
 	"errors"
 	"fmt"
@@ -14,6 +12,7 @@ import (
 
 	"unlock/internal/account"
 	"unlock/internal/config"
+	"unlock/internal/keys"
 	"unlock/internal/secret"
 )
 
@@ -76,17 +75,16 @@ func (c *sealCmd) Run(ctx context.Context, con console) error {
 	return con.sealed(sealed{string(source), b.KeyARN, c.Context, now.Version, kept}, c.JSON)
 }
 
-// parsePlace checks a place as a boot would.
+// parsePlace reads where a ciphertext is kept.
 func parsePlace(text string) (config.Source, error) {
-	const rest = "kms_key = \"arn:aws:kms:us-east-1:111122223333:key/any\"\n[[volume]]\nname = \"any\"\ndevice = \"instance-store\"\n"
-	c, err := config.Parse("", []byte("[key]\nsource = "+quote(text)+"\n"+rest))
-	var bad *config.Error
-	if errors.As(err, &bad) {
-		return "", usage(bad.Msg, "places are s3://BUCKET/KEY, ssm:NAME and file:/PATH")
-	}
-	source := c.Volumes[0].Key.Source
-	if source == config.SourceHeader {
+	source, err := config.ParseSource(text)
+	switch {
+	case err != nil:
+		return "", usage(err.Error(), "places are s3://BUCKET/KEY, ssm:NAME and file:/PATH")
+	case source == config.SourceHeader:
 		return "", usage("a key in the LUKS header is not sealed beforehand", "unlockctl enroll puts one into a volume that exists")
+	case source == config.SourceEphemeral:
+		return "", usage("an ephemeral key is kept nowhere", "places are s3://BUCKET/KEY, ssm:NAME and file:/PATH")
 	}
 	return source, nil
 }
@@ -95,7 +93,7 @@ func parsePlace(text string) (config.Source, error) {
 // types or pipes it into cryptsetup has it.
 func (c *sealCmd) passphrase(con console) (*secret.Bytes, error) {
 	if c.Passphrase == "" {
-		return randomPassphrase(), nil
+		return keys.Random(), nil
 	}
 	s, err := con.readSecret(c.Passphrase, "")
 	if err != nil {
@@ -110,16 +108,6 @@ func (c *sealCmd) passphrase(con console) (*secret.Bytes, error) {
 			"take the output of: openssl rand -base64 32")
 	}
 	return s, nil
-}
-
-// randomPassphrase is 256 random bits in base64, on one line.
-func randomPassphrase() *secret.Bytes {
-	raw := secret.New(32)
-	defer raw.Wipe()
-	rand.Read(raw.Bytes()) // never fails
-	text := secret.New(base64.StdEncoding.EncodedLen(raw.Len()))
-	base64.StdEncoding.Encode(text.Bytes(), raw.Bytes())
-	return text
 }
 
 // sealed prints what to put into unlock.toml, and on standard error where things are.

@@ -16,7 +16,6 @@ import (
 	"fmt"
 	"net/http"
 	"os"
-	"strings"
 
 	"github.com/aws/aws-sdk-go-v2/aws"
 	awshttp "github.com/aws/aws-sdk-go-v2/aws/transport/http"
@@ -109,14 +108,6 @@ func withAuthorities(file string) (*awshttp.BuildableClient, error) {
 	return awshttp.NewBuildableClient().WithTransportOptions(func(t *http.Transport) {
 		t.TLSClientConfig = &tls.Config{RootCAs: pool}
 	}), nil
-}
-
-// regionOf returns the region in an ARN, or "".
-func regionOf(arn string) string {
-	if f := strings.SplitN(arn, ":", 6); len(f) == 6 && f[0] == "arn" {
-		return f[3]
-	}
-	return ""
 }
 
 // Error is a request that was refused, or got no answer.

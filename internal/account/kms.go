@@ -2,6 +2,7 @@ package account
 
 import (
 	"context"
+	"errors"
 
 	"github.com/aws/aws-sdk-go-v2/aws"
 	"github.com/aws/aws-sdk-go-v2/service/kms"
@@ -14,7 +15,7 @@ import (
 // inRegion has KMS asked in the region of the key's ARN.
 func (a *Account) inRegion(key string) func(*kms.Options) {
 	return func(o *kms.Options) {
-		if r := regionOf(key); r != "" && a.region == "" {
+		if r := keys.RegionOf(key); r != "" && a.region == "" {
 			o.Region = r
 		}
 	}
@@ -41,6 +42,20 @@ func (a *Account) Decrypt(ctx context.Context, key string, ciphertext []byte, co
 		return nil, &Error{Op: "decrypting with KMS", Err: errPlaintext}
 	}
 	return secret.Take(out.Plaintext), nil
+}
+
+// DecryptAny has KMS decrypt under the first of keys that made the ciphertext, and
+// says which that is. The caller wipes the plaintext.
+func (a *Account) DecryptAny(ctx context.Context, keys []string, ciphertext []byte, context map[string]string) (*secret.Bytes, string, error) {
+	var errs []error
+	for _, key := range keys {
+		s, err := a.Decrypt(ctx, key, ciphertext, context)
+		if err == nil {
+			return s, key, nil
+		}
+		errs = append(errs, err)
+	}
+	return nil, "", errors.Join(errs...)
 }
 
 // Generate has KMS make a data key of 32 bytes. The caller wipes it.

@@ -7,6 +7,7 @@ import (
 	"time"
 
 	"unlock/internal/config"
+	"unlock/internal/keys"
 )
 
 // ErrExists: there is a ciphertext in this place already.
@@ -37,7 +38,7 @@ type Place interface {
 func (a *Account) Place(source config.Source, key string) (Place, error) {
 	region := a.region
 	if region == "" {
-		region = regionOf(key)
+		region = keys.RegionOf(key)
 	}
 	switch source.Scheme() {
 	case config.SourceS3:

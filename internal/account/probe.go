@@ -16,6 +16,7 @@ import (
 	"github.com/aws/aws-sdk-go-v2/service/kms/types"
 
 	"unlock/internal/config"
+	"unlock/internal/keys"
 )
 
 // This file tries things without doing them.
@@ -43,20 +44,11 @@ func Endpoint(o config.AWS, service, arn string) string {
 			return u
 		}
 	}
-	if u := o.Endpoint[service]; u != "" {
-		return u
-	}
-	region, suffix := regionOf(arn), "amazonaws.com"
+	region := keys.RegionOf(arn)
 	if o.Region != "" && service != "kms" {
 		region = o.Region
 	}
-	if strings.HasPrefix(region, "cn-") {
-		suffix += ".cn"
-	}
-	if o.FIPS {
-		service += "-fips"
-	}
-	return fmt.Sprintf("https://%s.%s.%s", service, region, suffix)
+	return keys.Endpoint(o, service, region).String()
 }
 
 // Date asks an endpoint for the time, over TLS with the same authorities as all

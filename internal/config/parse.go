@@ -188,7 +188,7 @@ func (p *parser) key(k *keyTOML, at string) (*Key, error) {
 	if k.Source == "" {
 		return nil, p.errorAt("set source to s3://BUCKET/KEY, file:PATH, ssm:NAME, header or ephemeral", "the key has no source", at)
 	}
-	source, err := parseSource(k.Source)
+	source, err := ParseSource(k.Source)
 	if err != nil {
 		return nil, p.errorAt("sources are s3://BUCKET/KEY, file:PATH, ssm:NAME, header and ephemeral", err.Error(), at+".source")
 	}

@@ -110,7 +110,8 @@ func (s Source) Path() string {
 
 var errSource = errors.New("not a key source")
 
-func parseSource(text string) (Source, error) {
+// ParseSource reads a key source.
+func ParseSource(text string) (Source, error) {
 	s := Source(text)
 	switch s.Scheme() {
 	case SourceS3:

@@ -174,31 +174,23 @@ func (d *Doctor) token(ctx context.Context, r *report, a *account.Account, step 
 			"volume %q: its data key is under %s, which is not in kms_key", step.Name, t.Key)
 		return
 	}
-	ec := map[string]string{keys.ContextSet: step.Set}
-	for name, value := range step.Volume.Key.Context {
-		ec[name] = value
-	}
+	ec := keys.Bound(step.Volume.Key.Context, step.Set)
 	d.decrypt(ctx, r, a, step.Volume.Key.KMSKeys, t.Ciphertext, ec, "the header of volume "+step.Name)
 }
 
 // decrypt tries, and wipes what comes of it.
 func (d *Doctor) decrypt(ctx context.Context, r *report, a *account.Account, arns []string, ciphertext []byte, ec map[string]string, what string) {
-	var err error
-	for _, arn := range arns {
-		plaintext, e := a.Decrypt(ctx, arn, ciphertext, ec)
-		if e == nil {
-			empty := plaintext.Bytes()[0] == '\n'
-			plaintext.Wipe()
-			if empty {
-				r.add("kms", Fail, "seal another one", "the passphrase in %s is empty", what)
-				return
-			}
-			r.add("kms", OK, "", "%s decrypts under %s", what, arn)
-			return
-		}
-		err = errors.Join(err, e)
+	plaintext, arn, err := a.DecryptAny(ctx, arns, ciphertext, ec)
+	if err != nil {
+		r.add("kms", Fail, hintOf(err), "%s: %v", what, err)
+		return
 	}
-	r.add("kms", Fail, hintOf(err), "%s: %v", what, err)
+	defer plaintext.Wipe()
+	if plaintext.Bytes()[0] == '\n' {
+		r.add("kms", Fail, "seal another one", "the passphrase in %s is empty", what)
+		return
+	}
+	r.add("kms", OK, "", "%s decrypts under %s", what, arn)
 }
 
 // dataKey tries whether a new one could be made, without making it.
@@ -208,11 +200,7 @@ func (d *Doctor) dataKey(ctx context.Context, r *report, a *account.Account, v *
 	}
 	ctx, cancel := context.WithTimeout(ctx, patience)
 	defer cancel()
-	ec := map[string]string{keys.ContextSet: "doctor"}
-	for name, value := range v.Key.Context {
-		ec[name] = value
-	}
-	if err := a.TryGenerate(ctx, v.Key.KMSKeys[0], ec); err != nil {
+	if err := a.TryGenerate(ctx, v.Key.KMSKeys[0], keys.Bound(v.Key.Context, "doctor")); err != nil {
 		r.add("kms", Fail, hintOf(err), "%v", err)
 		return
 	}

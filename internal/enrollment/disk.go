@@ -121,7 +121,7 @@ type kmsToken struct {
 
 // put writes a token with a ciphertext: it replaces the one of its type.
 func (d *Disk) put(typ string, b keys.Blob, slots []string) error {
-	t := kmsToken{typ, luks.KMSToken{Keyslots: slots, Version: 1, Ciphertext: b.Ciphertext, Key: b.KeyARN, Context: b.Context, Region: regionOf(b.KeyARN)}}
+	t := kmsToken{typ, luks.KMSToken{Keyslots: slots, Version: 1, Ciphertext: b.Ciphertext, Key: b.KeyARN, Context: b.Context, Region: keys.RegionOf(b.KeyARN)}}
 	raw, err := json.Marshal(t)
 	if err != nil {
 		return err

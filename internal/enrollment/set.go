@@ -6,7 +6,6 @@ import (
 	"errors"
 	"fmt"
 	"slices"
-	"strings"
 
 	"unlock/internal/keys"
 	"unlock/internal/luks"
@@ -225,12 +224,4 @@ func slots(d *Disk) []string {
 		list = append(list, fmt.Sprint(id))
 	}
 	return list
-}
-
-// regionOf returns the region in an ARN, or "".
-func regionOf(arn string) string {
-	if f := strings.SplitN(arn, ":", 6); len(f) == 6 {
-		return f[3]
-	}
-	return ""
 }

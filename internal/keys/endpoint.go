@@ -22,9 +22,9 @@ var partitions = []struct{ name, region, suffix, dual string }{
 	{"aws", "", "amazonaws.com", "api.aws"},
 }
 
-// endpoint returns the URL of a service ("kms", "s3", "ssm") in a region,
+// Endpoint returns the URL of a service ("kms", "s3", "ssm") in a region,
 // without a path.
-func endpoint(o config.AWS, service, region string) *url.URL {
+func Endpoint(o config.AWS, service, region string) *url.URL {
 	if u, err := url.Parse(o.Endpoint[service]); err == nil && u.Host != "" {
 		return &url.URL{Scheme: u.Scheme, Host: u.Host}
 	}
@@ -54,7 +54,7 @@ func endpoint(o config.AWS, service, region string) *url.URL {
 // not cover.
 func objectURL(o config.AWS, k config.Key, region string) *url.URL {
 	bucket, key := k.Source.Bucket()
-	u := endpoint(o, config.SourceS3, region)
+	u := Endpoint(o, config.SourceS3, region)
 	if o.Endpoint[config.SourceS3] == "" && !strings.Contains(bucket, ".") {
 		u.Host = bucket + "." + u.Host
 	} else {
@@ -82,8 +82,8 @@ func escape(key string) string {
 	return b.String()
 }
 
-// regionOf returns the region in an ARN, "" if there is none.
-func regionOf(arn string) string {
+// RegionOf returns the region in an ARN, "" if there is none.
+func RegionOf(arn string) string {
 	if f := strings.SplitN(arn, ":", 6); len(f) == 6 && f[0] == "arn" && validRegion(f[3]) {
 		return f[3]
 	}
@@ -98,14 +98,14 @@ func validRegion(s string) bool {
 // region returns where a key's bucket or parameter is first looked for: in the
 // region of its ARN, as configured, of the first KMS key, or of the instance.
 func (c *Client) region(ctx context.Context, k config.Key) (string, error) {
-	if r := regionOf(k.Source.Path()); r != "" {
+	if r := RegionOf(k.Source.Path()); r != "" {
 		return r, nil
 	}
 	if c.o.AWS.Region != "" {
 		return c.o.AWS.Region, nil
 	}
 	for _, arn := range k.KMSKeys {
-		if r := regionOf(arn); r != "" {
+		if r := RegionOf(arn); r != "" {
 			return r, nil
 		}
 	}

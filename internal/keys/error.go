@@ -134,7 +134,7 @@ type request struct {
 func (r *request) hint(pattern string, role ec2.Role) string {
 	var with, missing string
 	if len(r.context) > 0 {
-		with = " with context " + contextText(r.context)
+		with = " with context " + ContextText(r.context)
 	}
 	if r.Service == config.SourceS3 {
 		missing = " (S3 may say the same of an object that does not exist)"

@@ -22,7 +22,6 @@ package keys
 import (
 	"context"
 	"crypto/x509"
-	"encoding/base64"
 	"fmt"
 	"maps"
 	"net"
@@ -127,7 +126,7 @@ func (c *Client) Open(ctx context.Context, k config.Key) (*secret.Bytes, []Call,
 		if err != nil {
 			return nil, calls, err
 		}
-		if err := c.stdin(plaintext, k); err != nil {
+		if err := FirstLine(plaintext, k.Source, c.o.Log); err != nil {
 			plaintext.Wipe()
 			return nil, calls, err
 		}
@@ -154,7 +153,7 @@ func (c *Client) ciphertext(ctx context.Context, k config.Key) ([]byte, []Call, 
 // ContextSet = set, never with what the blob claims. The caller wipes it. The
 // calls are as Open's.
 func (c *Client) OpenBlob(ctx context.Context, k config.Key, set string, b Blob) (*secret.Bytes, []Call, error) {
-	context := withSet(k.Context, set)
+	context := Bound(k.Context, set)
 	id := fmt.Sprintf("blob %q %q %q", b.Ciphertext, k.KMSKeys, context)
 	return c.share(ctx, id, func() (*secret.Bytes, []Call, error) {
 		if err := checkSize(len(b.Ciphertext)); err != nil {
@@ -166,42 +165,35 @@ func (c *Client) OpenBlob(ctx context.Context, k config.Key, set string, b Blob)
 			return nil, calls, err
 		}
 		defer plaintext.Wipe()
-		return encode(plaintext), calls, nil
+		return Text(plaintext), calls, nil
 	})
 }
 
 // Generate has KMS make a data key for a new set of disks and returns its
 // passphrase, which the caller wipes, and its blob.
 func (c *Client) Generate(ctx context.Context, k config.Key, set string) (*secret.Bytes, Blob, []Call, error) {
-	context := withSet(k.Context, set)
+	context := Bound(k.Context, set)
 	plaintext, b, calls, err := c.generate(ctx, k.KMSKeys, context)
 	if err != nil {
 		return nil, Blob{}, calls, err
 	}
 	defer plaintext.Wipe()
-	return encode(plaintext), b, calls, nil
+	return Text(plaintext), b, calls, nil
 }
 
 // ContextSet is the name in the encryption context that binds a data key to its set of disks.
 const ContextSet = "unlock:set"
 
-// withSet returns a copy of an encryption context, bound to a set of disks.
-func withSet(context map[string]string, set string) map[string]string {
+// Bound returns a copy of an encryption context, bound to a set of disks.
+func Bound(context map[string]string, set string) map[string]string {
 	bound := map[string]string{}
 	maps.Copy(bound, context)
 	bound[ContextSet] = set
 	return bound
 }
 
-// encode returns the base64 text of a data key. The caller wipes it.
-func encode(key *secret.Bytes) *secret.Bytes {
-	text := secret.New(base64.StdEncoding.EncodedLen(key.Len()))
-	base64.StdEncoding.Encode(text.Bytes(), key.Bytes())
-	return text
-}
-
-// contextText writes an encryption context for people: "a=1, b=2".
-func contextText(context map[string]string) string {
+// ContextText writes an encryption context for people: "a=1, b=2".
+func ContextText(context map[string]string) string {
 	var text string
 	for i, name := range slices.Sorted(maps.Keys(context)) {
 		if i > 0 {

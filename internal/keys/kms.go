@@ -117,8 +117,8 @@ func (c *Client) kms(ctx context.Context, keys []string, r request, input func(a
 	for {
 		for _, arn := range slices.Clone(keys) {
 			r := r
-			r.region, r.resource = regionOf(arn), arn
-			u := endpoint(c.o.AWS, "kms", r.region)
+			r.region, r.resource = RegionOf(arn), arn
+			u := Endpoint(c.o.AWS, "kms", r.region)
 			r.host = u.Host
 			var out *kmsOutput
 			call, err := c.retry(ctx, &r, start, len(keys) > 1, func(ctx context.Context, role ec2.Role) (err error) {
@@ -178,14 +178,14 @@ func otherKey(keys []string, b Blob) string {
 // otherContext says why KMS may find that a ciphertext is not one with this
 // encryption context, as far as its blob tells.
 func otherContext(keys []string, ec map[string]string, b Blob) string {
-	pinned, with := strings.Join(keys, " or "), contextText(ec)
+	pinned, with := strings.Join(keys, " or "), ContextText(ec)
 	switch set, claimed := ec[ContextSet], b.Context[ContextSet]; {
 	case claimed != set:
 		return fmt.Sprintf("this disk's token was made for set %s, not for this set %s, and copied here: restore this disk's own header", claimed, set)
 	case set == "":
 		return fmt.Sprintf("the ciphertext is damaged, or not encrypted under %s with context %s: someone replaced it, or key.context is wrong", pinned, with)
 	case !maps.Equal(b.Context, ec):
-		return fmt.Sprintf("this disk's data key was made with context %s, but the configuration gives %s: correct key.context", contextText(b.Context), with)
+		return fmt.Sprintf("this disk's data key was made with context %s, but the configuration gives %s: correct key.context", ContextText(b.Context), with)
 	}
 	return fmt.Sprintf("this disk's token is damaged or forged, its data key was not made under %s with context %s: restore the header from a backup", pinned, with)
 }

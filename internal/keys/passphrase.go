@@ -2,6 +2,8 @@ package keys
 
 import (
 	"bytes"
+	"crypto/rand"
+	"encoding/base64"
 	"fmt"
 	"io"
 	"os"
@@ -17,13 +19,39 @@ const maxCiphertext = 6144
 // goes on after a newline is taken for an accident.
 const shortest = 8
 
-// stdin shortens a plaintext to the passphrase that cryptsetup would read from
+// Random returns a passphrase of 256 random bits, as the text that a data key
+// becomes too. The caller wipes it.
+func Random() *secret.Bytes {
+	raw := secret.New(32)
+	defer raw.Wipe()
+	rand.Read(raw.Bytes()) // never fails
+	return Text(raw)
+}
+
+// Text returns the passphrase that a data key stands for: its base64 text. The
+// caller wipes it.
+func Text(key *secret.Bytes) *secret.Bytes {
+	text := secret.New(base64.StdEncoding.EncodedLen(key.Len()))
+	base64.StdEncoding.Encode(text.Bytes(), key.Bytes())
+	return text
+}
+
+// longPassphrase is the length in bytes from which a passphrase counts as random,
+// or as good as that.
+const longPassphrase = 32
+
+// Guessable reports whether a passphrase is so short that somebody may have made it
+// up: it needs the slow key derivation that protects what people think of.
+func Guessable(passphrase *secret.Bytes) bool { return passphrase.Len() < longPassphrase }
+
+// FirstLine shortens a plaintext to the passphrase that cryptsetup would read from
 // standard input: up to the first newline, which is not part of it (the blog's
 // recipe pipes it so, and cryptsetup without --key-file stops there). Its usual
 // work is to drop the newline that an editor or echo left at the end. A random
 // binary key may have a newline anywhere; one that leaves next to nothing is
-// refused, for a volume formatted with it would be open to guessing.
-func (c *Client) stdin(plaintext *secret.Bytes, k config.Key) error {
+// refused, for a volume formatted with it would be open to guessing. log is told
+// of what is left out.
+func FirstLine(plaintext *secret.Bytes, source config.Source, log func(format string, args ...any)) error {
 	size := plaintext.Len()
 	if i := bytes.IndexByte(plaintext.Bytes(), '\n'); i >= 0 {
 		plaintext.Truncate(i)
@@ -31,14 +59,14 @@ func (c *Client) stdin(plaintext *secret.Bytes, k config.Key) error {
 	left := plaintext.Len()
 	switch {
 	case left == 0:
-		return &Error{Op: "reading the passphrase in " + string(k.Source), Err: fmt.Errorf("it is empty"),
+		return &Error{Op: "reading the passphrase in " + string(source), Err: fmt.Errorf("it is empty"),
 			Hint: "encrypt a passphrase that does not begin with a newline"}
 	case left+1 < size && left < shortest:
-		return &Error{Op: "reading the passphrase in " + string(k.Source),
+		return &Error{Op: "reading the passphrase in " + string(source),
 			Err:  fmt.Errorf("its first newline leaves %d bytes of %d", left, size),
 			Hint: "encrypt a passphrase without newlines, such as the output of: openssl rand -base64 32"}
 	case left+1 < size:
-		c.o.Log("the passphrase in %s goes on after a newline: as cryptsetup does, only the %d bytes before it are used", k.Source, left)
+		log("the passphrase in %s goes on after a newline: as cryptsetup does, only the %d bytes before it are used", source, left)
 	}
 	return nil
 }

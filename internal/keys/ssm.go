@@ -18,7 +18,7 @@ func (c *Client) getParameter(ctx context.Context, k config.Key) ([]byte, []Call
 	if err != nil {
 		return nil, nil, identityError(err)
 	}
-	u := endpoint(c.o.AWS, config.SourceSSM, region)
+	u := Endpoint(c.o.AWS, config.SourceSSM, region)
 	r := &request{
 		Call: Call{Service: config.SourceSSM, Operation: "GetParameter"},
 		op:   "reading " + string(k.Source), action: "ssm:GetParameter", resource: string(k.Source), region: region, host: u.Host,

@@ -165,14 +165,14 @@ func (c *Client) Warm(ctx context.Context, keys ...config.Key) {
 			continue
 		}
 		if len(k.KMSKeys) > 0 {
-			hosts[hostPort(endpoint(c.o.AWS, "kms", regionOf(k.KMSKeys[0])))] = true
+			hosts[hostPort(Endpoint(c.o.AWS, "kms", RegionOf(k.KMSKeys[0])))] = true
 		}
 		if scheme := k.Source.Scheme(); scheme == config.SourceS3 || scheme == config.SourceSSM {
 			region, err := c.region(ctx, k)
 			if err != nil {
 				continue
 			}
-			u := endpoint(c.o.AWS, scheme, region)
+			u := Endpoint(c.o.AWS, scheme, region)
 			if scheme == config.SourceS3 {
 				u = objectURL(c.o.AWS, k, region)
 			}

@@ -11,6 +11,7 @@ import (
 	"unlock/internal/config"
 	"unlock/internal/dm"
 	"unlock/internal/fsys"
+	"unlock/internal/keys"
 	"unlock/internal/luks"
 	"unlock/internal/secret"
 	"unlock/internal/status"
@@ -26,11 +27,6 @@ type Apply struct {
 	// prompt, having told why; the caller wipes it. It may wait for ever.
 	Ask func(volume string, why error) (*secret.Bytes, error)
 }
-
-// longPassphrase is the length in bytes from which a sealed passphrase counts as
-// random, or as good as that: shorter ones get the slow key derivation that
-// protects what people make up.
-const longPassphrase = 32
 
 // tries is how often a passphrase is asked for.
 const tries = 3
@@ -185,7 +181,7 @@ func (a *Apply) formatMember(s *Step, m *Member, key *key, state luks.State) (*l
 		UUID: m.UUID, Label: s.Volume.Name, SectorSize: sectorSize(m.Disk),
 		Flags: []string{"no-read-workqueue", "no-write-workqueue"}, // flash gains from crypto in the submitter's context
 		Set:   new(s.token(m, state)),
-		Slow:  s.Volume.Key.Source != config.SourceHeader && key.passphrase.Len() < longPassphrase,
+		Slow:  s.Volume.Key.Source != config.SourceHeader && keys.Guessable(key.passphrase),
 	}
 	if s.Volume.Discard {
 		o.Flags = append(o.Flags, "allow-discards")

@@ -2,10 +2,7 @@ package unlock
 
 import (
 	"context"
-	"crypto/rand"
-	"encoding/base64"
 	"fmt"
-	"strings"
 	"sync"
 
 	"unlock/internal/config"
@@ -75,7 +72,7 @@ func keyID(s *Step) string {
 func (r *keyring) fetch(ctx context.Context, s *Step) *key {
 	k := &key{}
 	if s.Volume.Key.Source == config.SourceEphemeral {
-		k.passphrase = randomPassphrase()
+		k.passphrase = keys.Random()
 		return k
 	}
 	var calls []keys.Call
@@ -111,22 +108,7 @@ func (r *keyring) wipe() {
 	}
 }
 
-// randomPassphrase is 256 random bits, as the base64 text that KMS data keys
-// become too.
-func randomPassphrase() *secret.Bytes {
-	raw := secret.New(32)
-	defer raw.Wipe()
-	rand.Read(raw.Bytes()) // never fails
-	text := secret.New(base64.StdEncoding.EncodedLen(raw.Len()))
-	base64.StdEncoding.Encode(text.Bytes(), raw.Bytes())
-	return text
-}
-
 // kmsToken stores a blob in a header.
 func kmsToken(b *keys.Blob) *luks.KMSToken {
-	t := &luks.KMSToken{Version: 1, Ciphertext: b.Ciphertext, Key: b.KeyARN, Context: b.Context}
-	if p := strings.SplitN(b.KeyARN, ":", 6); len(p) == 6 {
-		t.Region = p[3]
-	}
-	return t
+	return &luks.KMSToken{Version: 1, Ciphertext: b.Ciphertext, Key: b.KeyARN, Context: b.Context, Region: keys.RegionOf(b.KeyARN)}
 }
