@@ -80,6 +80,8 @@ var foreign = []struct {
 	{name: "md 1.0", put: md1(-8192), want: Foreign, what: "Linux md RAID member", blkid: "linux_raid_member"},
 	{name: "md 1.1", put: md1(0), want: Foreign, what: "Linux md RAID member", blkid: "linux_raid_member"},
 	{name: "md 1.2", put: md1(4096), want: Foreign, what: "Linux md RAID member", blkid: "linux_raid_member"},
+	{name: "luks2 in md 1.0", sh: luksFormat + "$IMG $DIR/files/key", put: md1(-8192), want: Foreign, what: "Linux md RAID member", blkid: "linux_raid_member"},
+	{name: "luks1 in md 0.90", sh: luksFormat + "--type luks1 $IMG $DIR/files/key", put: md090, want: Foreign, what: "Linux md RAID member", blkid: "linux_raid_member"},
 	{name: "zfs, first label", put: zfsLabel(0), want: Foreign, what: "ZFS pool member", blkid: "zfs_member"},
 	{name: "zfs, last label", put: zfsLabel(-256 << 10), want: Foreign, what: "ZFS pool member", blkid: "zfs_member"},
 	{name: "bcache, backing", sh: "make-bcache -B $IMG", want: Foreign, what: "bcache device", blkid: "bcache"},

@@ -30,7 +30,8 @@ func (f *Finder) Content(d Disk) Content {
 
 // Probe reads what is on a device of size bytes: at most 2.5 MiB of it, in order.
 //
-// A primary LUKS header makes it LUKS, whatever else is there. A second header
+// A primary LUKS header makes it LUKS, whatever else is there, except in a member
+// of an md array, which may begin with what the array holds. A second header
 // alone makes it LUKS if there is no other signature, because a file system may
 // have been made over the rest of a volume. A disk is blank if its first and last
 // MiB are zero (of a smaller one: all of it) and no signature is where libblkid
@@ -40,6 +41,9 @@ func Probe(r io.ReaderAt, size int64) Content {
 	img, err := readImage(r, size)
 	if err != nil {
 		return Content{What: err.Error()}
+	}
+	if c, ok := img.match(mdAtEnd(size)); ok {
+		return c
 	}
 	if c, ok := img.luksPrimary(); ok {
 		return c
@@ -103,6 +107,9 @@ func readImage(r io.ReaderAt, size int64) (*image, error) {
 	buf := make([]byte, chunkSize)
 	for _, n := range slices.Compact(numbers) {
 		start := n * chunkSize
+		if _, ok := img.luksPrimary(); ok && start+chunkSize <= size-mdEnd {
+			continue // opening should be quick: it is LUKS, or md
+		}
 		end := start + min(chunkSize, size-start)
 		chunk := buf[:end-start]
 		if got, err := r.ReadAt(chunk, start); got < len(chunk) {
@@ -123,9 +130,6 @@ func readImage(r io.ReaderAt, size int64) (*image, error) {
 			if i := firstNonZero(chunk[lo-start : hi-start]); i >= 0 {
 				img.firstData = lo + int64(i)
 			}
-		}
-		if _, ok := img.luksPrimary(); ok {
-			break // nothing else matters, and opening should be quick
 		}
 	}
 	return img, nil

@@ -22,6 +22,17 @@ type field struct {
 // weak tells that the magic is found in random data too often to mean much.
 func (s signature) weak() bool { return len(s.magic) < 4 && s.also == nil }
 
+const mdMagic = "\xfc\x4e\x2b\xa9"
+
+// mdEnd is how many bytes before the end of a device mdAtEnd looks at most.
+const mdEnd = 128 << 10
+
+// mdAtEnd is a superblock of md, version 1.0 or 0.90, that leaves the beginning of
+// a member to the content of the array.
+func mdAtEnd(size int64) signature {
+	return signature{name: "Linux md RAID member", magic: mdMagic, at: []int64{size&^0xfff - 8192, size&^0xffff - 65536}}
+}
+
 // signatures returns what libblkid knows, for a device of size bytes, but for what
 // has hardly a magic (VIA and JMicron RAID, Atari and DASD partitions): containers
 // first, then file systems, then partition tables, those with the shortest magic
@@ -32,8 +43,8 @@ func signatures(size int64) []signature {
 	ext := field{0x478, 16}
 	return []signature{
 		// Members of arrays and volume groups.
-		{name: "Linux md RAID member", magic: "\xfc\x4e\x2b\xa9", at: []int64{
-			0, 4096, size&^0xfff - 8192, size&^0xffff - 65536}},
+		mdAtEnd(size),
+		{name: "Linux md RAID member", magic: mdMagic, at: []int64{0, 4096}},
 		{name: "Linux md RAID member (big-endian)", magic: "\xa9\x2b\x4e\xfc", at: []int64{size&^0xffff - 65536}},
 		{name: "DDF RAID member", magic: "\xde\x11\xde\x11", at: []int64{end(1), end(257)}},
 		{name: "Intel RAID member", magic: "Intel Raid ISM Cfg Sig. ", at: []int64{end(2), size&^0xfff - 8192}},
