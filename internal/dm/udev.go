@@ -4,8 +4,10 @@ import (
 	"errors"
 	"fmt"
 	"io/fs"
+	"net"
 	"os"
 	"path/filepath"
+	"time"
 )
 
 // udev flags of a resume, linux/dm-ioctl.h and libdevmapper.h; they travel in the
@@ -35,7 +37,7 @@ func announce(d Device) error {
 	if err := os.Symlink(target, d.Path()); err != nil && !errors.Is(err, fs.ErrExist) {
 		return fmt.Errorf("linking %s: %w", d.Path(), err)
 	}
-	if _, err := os.Stat("/run/udev/control"); err == nil {
+	if listening("/run/udev/control") {
 		return nil
 	}
 	entry := udevEntry(d)
@@ -46,6 +48,17 @@ func announce(d Device) error {
 		return fmt.Errorf("preparing udev's view of %s: %w", d.Path(), err)
 	}
 	return nil
+}
+
+// listening tells whether a udevd is behind its control socket: one that was
+// stopped leaves the socket's file.
+func listening(socket string) bool {
+	conn, err := net.DialTimeout("unixpacket", socket, time.Second)
+	if err != nil {
+		return false
+	}
+	conn.Close()
+	return true
 }
 
 func retract(d Device) error {
