@@ -5,6 +5,12 @@
 # required volume.
 # shellcheck disable=SC2154 # hookdir is dracut's
 
+# A logical volume may hold a volume of ours: the job that activates it would come
+# after this one, which waits.
+job=$hookdir/initqueue/settled/lvm_scan.sh
+# shellcheck disable=SC1090 # made by udev's rules
+[ ! -e "$job" ] || . "$job"
+
 modprobe -qa dm-mod loop
 until /usr/lib/unlock/unlock; do
     emergency_shell -n unlock "unlock: a required volume stayed locked; leave this shell to try again"
