@@ -134,6 +134,7 @@ func (c *cloud) close() {
 		c.imds.Close()
 	}
 	if c.network != nil {
+		c.network.Rinse(context.Background())
 		if err := c.network.Down(); err != nil {
 			complain(err)
 		}

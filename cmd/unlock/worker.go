@@ -20,7 +20,8 @@ import (
 // copies that nobody can wipe (credentials are strings), and the kernel hands
 // memory that a process leaves behind to others without clearing it. So the worker
 // does not exit: it stops, and its parent, which never saw a secret, overwrites
-// all of its writable memory before killing it.
+// all of its writable memory before killing it, and free memory after that
+// (overwrite.go).
 
 // workerMark is an argument that no user gives.
 const workerMark = "--worker"
@@ -31,10 +32,13 @@ const resultFile = 3
 // finishWorker hands over the exit status and waits for the end.
 func finishWorker(status int) {
 	f := os.NewFile(resultFile, "result")
-	if _, err := f.Write([]byte{byte(status)}); err == nil {
-		_ = unix.Kill(os.Getpid(), unix.SIGSTOP)
+	if _, err := f.Write([]byte{byte(status)}); err != nil {
+		os.Exit(status) // there is no parent
 	}
-	os.Exit(status) // the parent is gone, or let go of us
+	_ = unix.Kill(os.Getpid(), unix.SIGSTOP)
+	for {
+		_ = unix.Pause() // the signal may reach another thread first
+	}
 }
 
 // runWorker runs this program as a worker and returns its exit status.
@@ -69,7 +73,7 @@ func runWorker(args []string) (status int, err error) {
 	}
 	_ = cmd.Process.Kill()
 	_ = cmd.Wait()
-	return int(result[0]), err
+	return int(result[0]), errors.Join(err, overwriteFree())
 }
 
 // stopped waits until the process has stopped.

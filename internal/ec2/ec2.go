@@ -74,7 +74,7 @@ func New(o Options) *Client {
 	for _, url := range urls {
 		c.endpoints = append(c.endpoints, endpoint{url, imds.New(imds.Options{
 			Endpoint:                 url,
-			HTTPClient:               &doer{client, &c.skew},
+			HTTPClient:               &doer{client, &c.skew, &c.answered},
 			Retryer:                  aws.NopRetryer{}, // retry.go decides
 			ClientEnableState:        imds.ClientEnabled,
 			EnableFallback:           aws.FalseTernary,

@@ -229,6 +229,27 @@ func TestIPv6(t *testing.T) {
 	}
 }
 
+// TestAnsweredOnce stays with an endpoint that has answered, if only with credentials
+// that have expired: the hint is about those.
+func TestAnsweredOnce(t *testing.T) {
+	t.Parallel()
+	s := newIMDS(t)
+	s.answers["iam/security-credentials/demo"] = credentials(time.Now().Add(-time.Hour))
+	c := ec2.New(ec2.Options{Dial: func(ctx context.Context, network, addr string) (net.Conn, error) {
+		if addr != "169.254.169.254:80" {
+			t.Errorf("dialled %s, though IPv4 had answered", addr)
+		}
+		return (&net.Dialer{}).DialContext(ctx, network, s.Listener.Addr().String())
+	}})
+	ctx, cancel := context.WithTimeout(t.Context(), 700*time.Millisecond)
+	defer cancel()
+	_, err := c.Role(ctx)
+	var failed *ec2.Error
+	if !errors.As(err, &failed) || !strings.Contains(failed.Hint, "detach and attach the instance profile") {
+		t.Errorf("Role = %v, want a hint about the profile", err)
+	}
+}
+
 // TestQuiet logs a reason once, however long it lasts.
 func TestQuiet(t *testing.T) {
 	t.Parallel()

@@ -42,7 +42,6 @@ func (c *Client) retry(ctx context.Context, op string, attempt func(context.Cont
 			return attempt(ctx, c.endpoints[i].client)
 		}()
 		if err == nil {
-			c.answered.Store(true)
 			return nil
 		}
 		if ctx.Err() != nil && last != nil {
@@ -51,9 +50,7 @@ func (c *Client) retry(ctx context.Context, op string, attempt func(context.Cont
 			return &Error{op, err, hint(err)}
 		}
 		last = err
-		if status(err) != 0 {
-			c.answered.Store(true)
-		} else if !c.answered.Load() {
+		if !c.answered.Load() {
 			c.current.CompareAndSwap(i, (i+1)%int32(len(c.endpoints)))
 		}
 		if s := err.Error(); s != said && ctx.Err() == nil {

@@ -39,11 +39,12 @@ func setMark(_, _ string, c syscall.RawConn) error {
 	return c.Control(func(fd uintptr) { _ = unix.SetsockoptInt(int(fd), unix.SOL_SOCKET, unix.SO_MARK, mark) })
 }
 
-// doer sends the SDK's requests: it bounds what is read, and notes IMDS' clock
-// and what became of each request.
+// doer sends the SDK's requests: it bounds what is read, and notes IMDS' clock,
+// that it has answered, and what became of each request.
 type doer struct {
-	client *http.Client
-	skew   *atomic.Int64
+	client   *http.Client
+	skew     *atomic.Int64
+	answered *atomic.Bool
 }
 
 func (d *doer) Do(req *http.Request) (*http.Response, error) {
@@ -54,6 +55,7 @@ func (d *doer) Do(req *http.Request) (*http.Response, error) {
 	if err != nil {
 		return nil, err
 	}
+	d.answered.Store(true)
 	if date, err := http.ParseTime(resp.Header.Get("Date")); err == nil {
 		d.skew.Store(int64(time.Until(date)))
 	}

@@ -75,6 +75,11 @@ func (c *Cloud) Encrypt(keyARN string, plaintext []byte, context map[string]stri
 	return c.mustKey(keyARN).seal(plaintext, context)
 }
 
+// Decrypt is KMS Decrypt without a request.
+func (c *Cloud) Decrypt(keyARN string, ciphertext []byte, context map[string]string) ([]byte, error) {
+	return c.mustKey(keyARN).open(ciphertext, context)
+}
+
 // mustKey panics if there is no such key: the caller is the test, not the program.
 func (c *Cloud) mustKey(arn string) *key {
 	parts := strings.Split(arn, ":")

@@ -66,7 +66,7 @@ func answered(service string, status int) judge {
 // onlyAWS checks that the machine talked to nobody but DHCP, DNS, IMDS, and the
 // three services that give keys.
 func onlyAWS(l *lab) error {
-	allowed := []string{"255.255.255.255", "169.254.169.254", "169.254.169.253", "172.31.0.1", "172.31.0.2", "192.0.2.10", "192.0.2.20", "192.0.2.30",
+	allowed := []string{"localhost", "255.255.255.255", "169.254.169.254", "169.254.169.253", "172.31.0.1", "172.31.0.2", "192.0.2.10", "192.0.2.20", "192.0.2.30",
 		bucket + ".s3.us-east-1.amazonaws.com", "kms.us-east-1.amazonaws.com", "ssm.us-east-1.amazonaws.com"}
 	for _, host := range l.cloud.Hosts() {
 		if !slices.Contains(allowed, host) && !slices.Contains(l.hosts, host) {

@@ -40,18 +40,20 @@ type scenario struct {
 // boot is one start of the machine. The zero value must stop before the pivot
 // and leave the disks as they are.
 type boot struct {
-	config string        // in place of the scenario's
-	faults []string      // in place of the scenario's and those of earlier boots
-	typed  []vm.Typed    // at the console
-	append string        // to the kernel command line, after the scenario's
-	attach []int         // which disks are there, in this order; nil: all
-	late   string        // the last of them is attached when the console shows this; "": from the beginning
-	script string        // runs after the pivot; "": there must be none
-	cut    string        // power fails when the console shows this; "": it does not
-	after  time.Duration // and that much time has passed
-	cutAt  mark          // or when this is on a disk; nil: never
-	want   []string      // texts on the console
-	check  judge         // may be nil
+	config string                            // in place of the scenario's
+	faults []string                          // in place of the scenario's and those of earlier boots
+	typed  []vm.Typed                        // at the console
+	append string                            // to the kernel command line, after the scenario's
+	attach []int                             // which disks are there, in this order; nil: all
+	late   string                            // the last of them is attached when the console shows this; "": from the beginning
+	script string                            // runs after the pivot; "": there must be none
+	cut    string                            // power fails when the console shows this; "": it does not
+	after  time.Duration                     // and that much time has passed
+	cutAt  mark                              // or when this is on a disk; nil: never
+	want   []string                          // texts on the console
+	dump   bool                              // the memory goes to memoryFile when the script has run
+	before func(context.Context, *lab) error // prepares the boot; may be nil
+	check  judge                             // may be nil
 }
 
 // The S3 objects with the ciphertext, and where the image has it in file scenarios.
@@ -62,7 +64,7 @@ const (
 	cipherFile  = "/etc/unlock/key.bin"
 	caFile      = "/etc/unlock/test-ca.pem"
 	fileText    = "kept across boots" // what scripts write to the volume
-	passphrase  = "correct horse battery staple 0123456789"
+	passphrase  = "correct horse battery staple kW7-pZ3_xN9"
 )
 
 // lab is one scenario being run.
@@ -80,6 +82,8 @@ type lab struct {
 	console  vm.Console // of the last boot
 	consoles vm.Console // of all
 	notes    []string   // for the line that reports success
+
+	exposures []exposure // of boots so far
 }
 
 func (l *lab) summary() string { return strings.Join(l.notes, ", ") }
@@ -200,6 +204,11 @@ func (l *lab) attached(b boot) []vm.Disk {
 }
 
 func (l *lab) boot(ctx context.Context, b boot) error {
+	if b.before != nil {
+		if err := b.before(ctx, l); err != nil {
+			return err
+		}
+	}
 	if err := l.image(ctx, cmp.Or(b.config, l.config)); err != nil {
 		return err
 	}
@@ -211,6 +220,11 @@ func (l *lab) boot(ctx context.Context, b boot) error {
 		Kernel: l.kernel.Image, Initrd: l.file("initrd"), Root: l.root, Plug: l.cloud.Plug, Disks: l.attached(b),
 		Append: strings.Join([]string{"root=LABEL=" + vm.RootLabel, "rw loglevel=7", l.append, b.append}, " "),
 		Script: prelude + l.expand.Replace(b.script), Cut: b.cut, CutWait: b.after, KeepRoot: l.keepRoot, Type: b.typed,
+	}
+	if b.dump {
+		m.Script += dumpScript
+		m.Dump = []vm.Dump{{When: dumpMark, File: l.file(memoryFile)}}
+		m.Type = append(m.Type, vm.Typed{When: dumpMark, Text: "\n"})
 	}
 	if b.faults != nil {
 		if err := l.cloud.SetFaults(b.faults...); err != nil {

@@ -22,7 +22,7 @@ import (
 const parallel = 2
 
 type options struct {
-	Group   string   `placeholder:"NAME" help:"Only scenarios of this group: standalone, disks or faults."`
+	Group   string   `placeholder:"NAME" help:"Only scenarios of this group: standalone, disks, faults or secrets."`
 	List    bool     `help:"Print the names of the scenarios."`
 	Verbose bool     `short:"v" help:"Print every console, not only those of failures."`
 	Bin     string   `default:"bin" placeholder:"DIR" help:"Where unlock and unlockctl are."`
@@ -111,6 +111,7 @@ var groups = []struct {
 	{"standalone", standalone},
 	{"disks", slices.Concat(disks, many, volumes, powercuts)},
 	{"faults", matrix(networkFaults, awsFaults, machineFaults)},
+	{"secrets", secrets},
 	{"distributions", distributions()},
 }
 
@@ -121,6 +122,9 @@ func choose(group string, names []string) ([]scenario, error) {
 	for _, g := range groups {
 		if group == "" || group == g.name {
 			all = append(all, g.scenarios...)
+		}
+		if group == "" && len(names) == 1 && names[0] == g.name {
+			return g.scenarios, nil
 		}
 	}
 	if all == nil {

@@ -27,7 +27,7 @@ func (m *Machine) args(dir string) ([]string, error) {
 	a := []string{
 		"-no-user-config", "-nodefaults", "-display", "none", "-no-reboot", "-serial", "stdio",
 		"-qmp", "unix:" + escape(filepath.Join(dir, "qmp")) + ",server=on,wait=off",
-		"-M", "q35", "-accel", "tcg,thread=multi", "-cpu", "max", "-smp", "2", "-m", strconv.Itoa(cmp.Or(m.Memory, 1024)),
+		"-M", "q35", "-accel", "tcg,thread=multi", "-cpu", "max", "-smp", "2", "-m", strconv.Itoa(m.memory()),
 		"-device", "virtio-rng-pci",
 		// On a busy host the kernel takes QEMU's timer for broken, and panics.
 		"-kernel", m.Kernel, "-initrd", m.Initrd, "-append", "console=ttyS0 panic=-1 no_timer_check " + m.Append,
@@ -52,6 +52,9 @@ func (m *Machine) args(dir string) ([]string, error) {
 	}
 	return append(a, m.cardArgs(dir)...), nil
 }
+
+// memory returns the machine's memory in MiB.
+func (m *Machine) memory() int { return cmp.Or(m.Memory, 1024) }
 
 // args returns QEMU's arguments for disk number i.
 func (d *Disk) args(i int) []string {

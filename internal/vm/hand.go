@@ -29,6 +29,9 @@ func (h *hand) triggers() []trigger {
 	if m.Cut != "" {
 		on(m.Cut, func() { h.later(m.CutWait, func() { h.end(errCut) }) })
 	}
+	for _, d := range m.Dump {
+		on(d.When, func() { h.request(m.dumpMemory(d.File)...) })
+	}
 	for i, d := range m.Disks {
 		if d.Late != "" {
 			on(d.Late, func() { h.request(m.addDisk(i)) })

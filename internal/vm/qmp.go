@@ -30,7 +30,7 @@ func (m *Machine) addDisk(i int) request {
 // qmp has QEMU carry out requests, through its machine protocol (QMP,
 // docs/interop/qmp-spec.txt of QEMU). The socket appears soon after QEMU starts.
 func qmp(ctx context.Context, dir string, requests ...request) error {
-	ctx, cancel := context.WithTimeout(ctx, 10*time.Second)
+	ctx, cancel := context.WithTimeout(ctx, time.Minute)
 	defer cancel()
 	conn, err := dialSoon(ctx, filepath.Join(dir, "qmp"))
 	if err != nil {

@@ -17,12 +17,12 @@ const (
 	RootUUID  = "5f3c6b1e-7a0d-4c7e-9d55-2b8f0c1d9e42"
 )
 
-// rootPackages are what the real root has beyond Debian's essential packages.
+// rootPackages are what every real root has beyond Debian's essential packages.
 const rootPackages = "busybox-static,cryptsetup-bin,dmsetup,e2fsprogs,lvm2,mount,udev"
 
-// rootImage makes the image from root.tar and init.
+// rootImage makes the image from root.tar and init; its size in MiB is to follow.
 const rootImage = `mkdir root && tar -xf root.tar -C root && rm -f root/sbin/init && cp init root/sbin/init && chmod 755 root/sbin/init &&
-	mkdir -p root/mnt/secretfs && PATH=$PATH:/sbin mke2fs -q -t ext4 -L ` + RootLabel + ` -U ` + RootUUID + ` -d root root.ext4 512M`
+	mkdir -p root/mnt/secretfs && PATH=$PATH:/sbin mke2fs -q -t ext4 -L ` + RootLabel + ` -U ` + RootUUID + ` -d root root.ext4 `
 
 // rootInit is /sbin/init of the real root: it runs Machine.Script and powers off.
 //
@@ -31,17 +31,22 @@ var rootInit []byte
 
 // RealRoot returns an ext4 image of a small Debian, made by mmdebstrap from the
 // machine's own apt sources, or the one in the cache. After the pivot it runs
-// Machine.Script by sh -eu, prints "script: exit STATUS" and powers off.
-func RealRoot(ctx context.Context) (string, error) {
-	key := sha256.Sum256(append([]byte(rootPackages+rootImage), rootInit...))
-	image, err := cached(fmt.Sprintf("root-%x.ext4", key[:6]), func(dir string) (string, error) { return makeRoot(ctx, dir) })
+// Machine.Script by sh -eu, prints "script: exit STATUS" and powers off. A root
+// with more packages is a larger one.
+func RealRoot(ctx context.Context, more ...string) (string, error) {
+	packages, shell := rootPackages, rootImage+"512M"
+	if len(more) > 0 {
+		packages, shell = rootPackages+","+strings.Join(more, ","), rootImage+"1G"
+	}
+	key := sha256.Sum256(append([]byte(packages+shell), rootInit...))
+	image, err := cached(fmt.Sprintf("root-%x.ext4", key[:6]), func(dir string) (string, error) { return makeRoot(ctx, dir, packages, shell) })
 	if err != nil {
 		return "", fmt.Errorf("making the real root: %w", err)
 	}
 	return image, nil
 }
 
-func makeRoot(ctx context.Context, dir string) (string, error) {
+func makeRoot(ctx context.Context, dir, packages, script string) (string, error) {
 	targets, err := run(ctx, dir, "apt-get", "indextargets", "--format", "$(REPO_URI) $(RELEASE) $(COMPONENT)",
 		"Created-By: Packages", "Origin: Debian")
 	if err != nil {
@@ -60,7 +65,7 @@ func makeRoot(ctx context.Context, dir string) (string, error) {
 		return "", err
 	}
 	tar, image := filepath.Join(dir, "root.tar"), filepath.Join(dir, "root.ext4")
-	if _, err := run(ctx, dir, "mmdebstrap", "--variant=essential", "--include="+rootPackages,
+	if _, err := run(ctx, dir, "mmdebstrap", "--variant=essential", "--include="+packages,
 		"--dpkgopt=path-exclude=/usr/share/doc/*", "--dpkgopt=path-exclude=/usr/share/locale/*", "--dpkgopt=path-exclude=/usr/share/man/*",
 		fields[1], tar, list); err != nil {
 		return "", err
@@ -70,7 +75,7 @@ func makeRoot(ctx context.Context, dir string) (string, error) {
 		return "", err
 	}
 	// Owners must be root in the image, whoever makes it.
-	shell := []string{"sh", "-c", rootImage}
+	shell := []string{"sh", "-c", script}
 	if os.Geteuid() != 0 {
 		shell = append([]string{"fakeroot"}, shell...)
 	}

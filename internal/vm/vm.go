@@ -39,6 +39,7 @@ type Machine struct {
 	Cut       string               // power fails once the console shows this; "": it does not
 	CutWait   time.Duration        // and this much later
 	CutWhen   func() bool          // power fails when this becomes true, asked every few milliseconds; may be nil
+	Dump      []Dump               // of the memory
 	Output    io.Writer            // gets the console as it comes; may be nil
 }
 
