@@ -5,12 +5,14 @@ import (
 	"errors"
 	"fmt"
 	"math/rand/v2"
+	"os"
 	"time"
 
 	"golang.org/x/sys/unix"
 
 	"unlock/internal/block"
 	"unlock/internal/config"
+	"unlock/internal/confine"
 	"unlock/internal/dm"
 	"unlock/internal/luks"
 	"unlock/internal/secret"
@@ -28,6 +30,7 @@ type boot struct {
 	cloud  *cloud
 	reboot bool // a volume that failed says so
 	stop   bool // another one says otherwise
+	done   bool // an earlier part has told so
 }
 
 // begin reads the configuration; before is what an earlier part of the boot left,
@@ -37,6 +40,7 @@ func begin(ctx context.Context, cmdline string, before *status.Boot) (*boot, con
 	s := &boot{rec: status.NewRecorder(), report: &status.Boot{Version: version, Result: status.ResultNothing}}
 	if before != nil {
 		s.rec, s.report = status.Continue(before), before
+		s.done = before.Result == status.ResultDone
 	}
 	cfg, err := config.Load(config.DefaultFile, cmdline)
 	if err != nil {
@@ -46,6 +50,7 @@ func begin(ctx context.Context, cmdline string, before *status.Boot) (*boot, con
 	if err := secret.Harden(); err != nil {
 		return s, ctx, err
 	}
+	s.confined(confine.Syscalls())
 	ctx, cancel := context.WithTimeout(ctx, cfg.Timeout)
 	s.cloud = &cloud{cfg: cfg, rec: s.rec, cancel: cancel}
 	return s, ctx, nil
@@ -71,7 +76,8 @@ func (s *boot) end(err error) {
 	if werr := status.Write(status.DefaultFile, s.report); werr != nil {
 		complain(werr) // the volumes are what they are
 	}
-	if s.report.Result == status.ResultDone {
+	_ = os.Remove(dm.Nodes) // if it was needed at all
+	if s.report.Result == status.ResultDone && !s.done {
 		logf(levelInfo, "done in %.3f s", time.Duration(s.report.Duration).Seconds())
 	}
 }
@@ -95,6 +101,7 @@ func (s *boot) disks(ctx context.Context) error {
 	if len(plan.Absent) == len(s.cfg.Volumes) && len(plan.Refusals) == 0 {
 		logf(levelInfo, "no disk for any volume: nothing to do")
 	}
+	s.confineTo(plan)
 	return s.apply(ctx, plan)
 }
 

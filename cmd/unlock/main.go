@@ -7,6 +7,7 @@
 //	unlock needs           lists what an initramfs must contain, for its builders
 //
 // As process 1 of the standalone image it does both, and init's part around them.
+// The first part is confined to its disks (confine.go), which forbids it to mount.
 //
 // Exit status: 0 done or nothing to do; 1 a required volume stayed locked;
 // 2 bad configuration.
@@ -49,19 +50,15 @@ func main() {
 	os.Exit(exitBadConfig)
 }
 
-// work is what the worker does. Its argument "boot" is for the standalone image:
-// everything up to the pivot.
+// work is what the worker does.
 func work(ctx context.Context, args []string) error {
 	cmdline, err := kernelCommandLine()
 	if err != nil {
 		complain(err)
 		return err
 	}
-	switch {
-	case len(args) == 0:
+	if len(args) == 0 {
 		return unlockDisks(ctx, cmdline)
-	case args[0] == "boot":
-		return bootSystem(ctx, cmdline)
 	}
 	return unlockFiles(ctx, cmdline, args[1])
 }
@@ -117,32 +114,22 @@ func bootMachine() {
 	if err != nil {
 		complain(err)
 	}
-	status := supervise([]string{"boot"})
+	status := supervise(nil)
+	if status == 0 {
+		if err := initd.MountRoot(context.Background(), &block.Finder{}, cmdline); err != nil {
+			complain(err)
+			status = exitLocked
+		}
+	}
+	if status == 0 {
+		status = supervise([]string{"mount", initd.Root})
+	}
 	if status == 0 {
 		complain(initd.SwitchRoot(cmdline)) // it returns only on failure
 		status = exitLocked
 	}
 	logf(levelError, "exit status %d", status)
 	initd.Halt(cmdline)
-}
-
-// bootSystem does everything up to the pivot.
-func bootSystem(ctx context.Context, cmdline string) error {
-	s, limited, err := begin(ctx, cmdline, nil)
-	if err == nil {
-		err = s.disks(limited)
-	}
-	if err == nil {
-		err = initd.MountRoot(ctx, &block.Finder{}, cmdline)
-	}
-	if err == nil {
-		err = s.files(limited, initd.Root)
-	}
-	if err == nil {
-		err = s.mount(initd.Root)
-	}
-	s.end(err)
-	return s.finish(err)
 }
 
 func kernelCommandLine() (string, error) {

@@ -196,6 +196,12 @@ test "$(readlink -f /dev/mapper/secretfs)" = "$(readlink -f /dev/disk/by-id/dm-n
 `, want: []string{"DM_NAME=secretfs", "ID_FS_TYPE=ext4"}}},
 	},
 	{
+		// Whatever it does, it can open this disk and no other (TestConfined), and not listen.
+		name: "confined", disks: blank(2), append: "rd.unlock.debug",
+		config: s3Key + strings.Replace(secretfs, "instance-store", "serial="+vm.Serial(1), 1),
+		boots:  []boot{{script: writeFile + "if test -e /dev/unlock; then exit 1; fi", want: []string{"unlock: confined to [/dev/nvme1n1]"}}},
+	},
+	{
 		name: "bad-config", config: s3Key + secretfs + "colour = \"red\"\n", disks: []string{"blank"}, mistake: "unlock.toml:16: unknown setting \"volume.colour\"",
 		boots: []boot{{want: []string{"/etc/unlock.toml:16: unknown setting \"volume.colour\"", "exit status 2"}, check: noFrames}},
 	},

@@ -133,7 +133,9 @@ func (a *Apply) unlock(ctx context.Context, s *Step, key *key) (_ dm.Device, err
 		mapped = append(mapped, top.Name)
 	}
 	if s.Mkfs {
-		err = a.Rec.Step("mkfs", s.Name, func() error { return fsys.Make(ctx, top.Node(), s.Volume.Filesystem) })
+		err = a.Rec.Step("mkfs", s.Name, func() error {
+			return top.WithNode(func(node string) error { return fsys.Make(ctx, node, s.Volume.Filesystem) })
+		})
 		if err != nil {
 			return dm.Device{}, err
 		}
