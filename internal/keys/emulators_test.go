@@ -5,28 +5,20 @@ package keys_test
 import (
 	"bytes"
 	"context"
-	"crypto/ecdsa"
-	"crypto/elliptic"
-	"crypto/rand"
 	"crypto/x509"
-	"crypto/x509/pkix"
 	"encoding/base64"
 	"encoding/json"
-	"encoding/pem"
-	"errors"
-	"math/big"
 	"net"
 	"os"
-	"os/exec"
 	"path/filepath"
 	"strings"
-	"syscall"
 	"testing"
 	"time"
 
 	"unlock/internal/config"
 	"unlock/internal/ec2"
 	"unlock/internal/ec2sim"
+	"unlock/internal/emulators"
 	"unlock/internal/keys"
 )
 
@@ -42,12 +34,9 @@ type world struct {
 	encrypt      func(arn, plaintext string, ec map[string]string) []byte
 }
 
-// TestEmulators asks amazon-ec2-metadata-mock (IMDS), versitygw (S3) and moto
-// (KMS, SSM) the same as ec2sim, and wants the same results. moto is a Python
-// program that neither Debian nor the Go module proxy has: where it is not
-// installed, ec2sim stands in for it, and the test says so.
+// TestEmulators asks the emulators the same as ec2sim, and wants the same results.
 func TestEmulators(t *testing.T) {
-	worlds := map[string]*world{"emulators": emulators(t), "ec2sim": simulated(t)}
+	worlds := map[string]*world{"emulators": emulated(t), "ec2sim": simulated(t)}
 	ec := map[string]string{"purpose": "secretfs"}
 	for name, w := range worlds {
 		w.put("bucket", "key", w.encrypt(w.keys[0], password+"\n", ec))
@@ -159,62 +148,31 @@ func simulated(t *testing.T) *world {
 	}
 }
 
-// emulators starts them on the loopback interface.
-func emulators(t *testing.T) *world {
-	dir := t.TempDir()
-	cert, key := selfSigned(t, dir)
-	imds, s3 := freeAddr(t), freeAddr(t)
-
-	// The mock's own credentials expired in 2020.
-	cfg, _ := json.Marshal(map[string]any{"metadata": map[string]any{"values": map[string]any{"iam-security-credentials": map[string]string{
-		"code": "Success", "type": "AWS-HMAC", "lastupdated": "2020-04-02T18:50:40Z", "token": "mock",
-		"accesskeyid": ec2sim.AccessKey, "secretaccesskey": ec2sim.SecretKey,
-		"expiration": time.Now().Add(time.Hour).UTC().Format(time.RFC3339),
-	}}}})
-	cfgFile := filepath.Join(dir, "imds.json")
-	if err := os.WriteFile(cfgFile, cfg, 0o600); err != nil {
-		t.Fatal(err)
-	}
-	host, port, _ := net.SplitHostPort(imds)
-	start(t, imds, dir, "ec2-metadata-mock", "--imdsv2", "--hostname", host, "--port", port, "--config-file", cfgFile)
-
-	data, side := filepath.Join(dir, "data"), filepath.Join(dir, "sidecar")
-	if err := errors.Join(os.Mkdir(data, 0o700), os.Mkdir(side, 0o700)); err != nil {
-		t.Fatal(err)
-	}
-	start(t, s3, dir, "versitygw", "--access", ec2sim.AccessKey, "--secret", ec2sim.SecretKey, "--port", s3, "--cert", cert, "--key", key, "--quiet", "posix", "--sidecar", side, data)
-
-	api, moto := kmsAndSSM(t, dir, cert, key)
-
-	aws := func(stdin []byte, args ...string) string {
-		t.Helper()
-		cmd := exec.Command("aws", append([]string{"--ca-bundle", cert, "--output", "text"}, args...)...)
-		cmd.Env = append(os.Environ(), "AWS_ACCESS_KEY_ID="+ec2sim.AccessKey, "AWS_SECRET_ACCESS_KEY="+ec2sim.SecretKey, "AWS_DEFAULT_REGION=us-east-1", "AWS_PAGER=")
-		cmd.Stdin = bytes.NewReader(stdin)
-		var stderr bytes.Buffer
-		cmd.Stderr = &stderr
-		out, err := cmd.Output()
-		if err != nil {
-			t.Fatalf("aws %s: %v: %s", strings.Join(args, " "), err, stderr.Bytes())
-		}
-		return strings.TrimSpace(string(out))
-	}
-	aws(nil, "--endpoint-url", "https://"+s3, "s3api", "create-bucket", "--bucket", "bucket")
-	md := ec2.New(ec2.Options{Endpoint: "http://" + imds})
+func emulated(t *testing.T) *world {
+	e := emulators.Start(t)
+	e.CLI(t, "s3api", "create-bucket", "--bucket", "bucket")
+	md := ec2.New(ec2.Options{Endpoint: e.IMDS})
 	t.Cleanup(md.Close)
 	if d, err := md.BlockDevices(t.Context()); err != nil || d["ephemeral0"] != "sdb" {
 		t.Errorf("BlockDevices = %v, %v, want ephemeral0 as sdb", d, err)
 	}
 	roots := x509.NewCertPool()
-	pemBytes, err := os.ReadFile(cert)
+	pem, err := os.ReadFile(e.CA)
 	if err != nil {
 		t.Fatal(err)
 	}
-	roots.AppendCertsFromPEM(pemBytes)
+	roots.AppendCertsFromPEM(pem)
+	file := func(content []byte) string {
+		name := filepath.Join(t.TempDir(), "file")
+		if err := os.WriteFile(name, content, 0o600); err != nil {
+			t.Fatal(err)
+		}
+		return name
+	}
 	return &world{
 		md:   md,
-		moto: moto,
-		keys: [2]string{api.createKey(), api.createKey()},
+		moto: e.Moto,
+		keys: [2]string{e.CreateKey(t), e.CreateKey(t)},
 		client: func(t *testing.T, change func(*ec2.Role)) *keys.Client {
 			return newClient(t, keys.Options{
 				Identity: changed(md, func(r *ec2.Role) {
@@ -225,24 +183,19 @@ func emulators(t *testing.T) *world {
 				}),
 				Dial:  (&net.Dialer{}).DialContext,
 				Roots: roots,
-				AWS:   config.AWS{Endpoint: map[string]string{"s3": "https://" + s3, "kms": api.url, "ssm": api.url}},
+				AWS:   config.AWS{Endpoint: map[string]string{"s3": e.S3, "kms": e.API, "ssm": e.API}},
 			})
 		},
 		put: func(bucket, key string, data []byte) {
-			file := filepath.Join(dir, "object")
-			if err := os.WriteFile(file, data, 0o600); err != nil {
-				t.Fatal(err)
-			}
-			aws(nil, "--endpoint-url", "https://"+s3, "s3api", "put-object", "--bucket", bucket, "--key", key, "--body", file)
+			e.CLI(t, "s3api", "put-object", "--bucket", bucket, "--key", key, "--body", file(data))
 		},
-		putParameter: api.put,
+		putParameter: func(name, value string) {
+			e.CLI(t, "ssm", "put-parameter", "--name", name, "--type", "String", "--value", value)
+		},
 		encrypt: func(arn, plaintext string, ec map[string]string) []byte {
-			file := filepath.Join(dir, "plaintext")
-			if err := os.WriteFile(file, []byte(plaintext), 0o600); err != nil {
-				t.Fatal(err)
-			}
 			context, _ := json.Marshal(ec)
-			text := aws(nil, "--endpoint-url", api.url, "kms", "encrypt", "--key-id", arn, "--plaintext", "fileb://"+file, "--encryption-context", string(context), "--query", "CiphertextBlob")
+			text := e.CLI(t, "kms", "encrypt", "--key-id", arn, "--plaintext", "fileb://"+file([]byte(plaintext)),
+				"--encryption-context", string(context), "--query", "CiphertextBlob")
 			blob, err := base64.StdEncoding.DecodeString(text)
 			if err != nil {
 				t.Fatal(err)
@@ -250,59 +203,6 @@ func emulators(t *testing.T) *world {
 			return blob
 		},
 	}
-}
-
-// kmsAPI is what stands for KMS and SSM.
-type kmsAPI struct {
-	url       string
-	createKey func() string // returns the ARN
-	put       func(name, value string)
-}
-
-// kmsAndSSM starts moto if it is installed, else a simulated EC2, whose
-// certificate authority is added to the file cert.
-func kmsAndSSM(t *testing.T, dir, cert, key string) (api kmsAPI, moto bool) {
-	if _, err := exec.LookPath("moto_server"); err != nil {
-		t.Log("moto_server is not installed: KMS and SSM are ec2sim's here")
-		cloud, err := ec2sim.New(ec2sim.Config{})
-		if err != nil {
-			t.Fatal(err)
-		}
-		t.Cleanup(func() { cloud.Close() })
-		url, err := cloud.Loopback()
-		if err != nil {
-			t.Fatal(err)
-		}
-		own, err := os.ReadFile(cert)
-		if err != nil {
-			t.Fatal(err)
-		}
-		if err := os.WriteFile(cert, append(own, cloud.CA()...), 0o600); err != nil {
-			t.Fatal(err)
-		}
-		return kmsAPI{url, cloud.CreateKey, cloud.PutParameter}, false
-	}
-	addr := freeAddr(t)
-	host, port, _ := net.SplitHostPort(addr)
-	start(t, addr, dir, "moto_server", "-H", host, "-p", port, "-c", cert, "-k", key)
-	url := "https://" + addr
-	aws := func(args ...string) string {
-		t.Helper()
-		cmd := exec.Command("aws", append([]string{"--ca-bundle", cert, "--output", "text", "--endpoint-url", url}, args...)...)
-		cmd.Env = append(os.Environ(), "AWS_ACCESS_KEY_ID="+ec2sim.AccessKey, "AWS_SECRET_ACCESS_KEY="+ec2sim.SecretKey, "AWS_DEFAULT_REGION=us-east-1", "AWS_PAGER=")
-		out, err := cmd.Output()
-		if err != nil {
-			t.Fatalf("aws %s: %v", strings.Join(args, " "), err)
-		}
-		return strings.TrimSpace(string(out))
-	}
-	return kmsAPI{
-		url:       url,
-		createKey: func() string { return aws("kms", "create-key", "--query", "KeyMetadata.Arn") },
-		put: func(name, value string) {
-			aws("ssm", "put-parameter", "--name", name, "--type", "String", "--value", value)
-		},
-	}, true
 }
 
 func changed(md *ec2.Client, change func(*ec2.Role)) func(context.Context) (ec2.Role, error) {
@@ -323,82 +223,4 @@ func newClient(t *testing.T, o keys.Options) *keys.Client {
 	}
 	t.Cleanup(c.Close)
 	return c
-}
-
-// start runs a server until the test ends, and waits until it answers at addr.
-// UNLOCK_EMULATORS is the directory into which make installs what the Go module
-// proxy has; moto comes with Python.
-func start(t *testing.T, addr, home, name string, args ...string) {
-	t.Helper()
-	path := filepath.Join(os.Getenv("UNLOCK_EMULATORS"), name)
-	if _, err := os.Stat(path); err != nil {
-		if path, err = exec.LookPath(name); err != nil {
-			t.Fatalf("%s is neither in $UNLOCK_EMULATORS (make emulators) nor in $PATH (moto_server: pip install 'moto[server]')", name)
-		}
-	}
-	var log bytes.Buffer
-	cmd := exec.Command(path, args...)
-	cmd.Env = append(os.Environ(), "HOME="+home)
-	cmd.Stdout, cmd.Stderr = &log, &log
-	cmd.SysProcAttr = &syscall.SysProcAttr{Setpgid: true}
-	cmd.WaitDelay = time.Second
-	if err := cmd.Start(); err != nil {
-		t.Fatal(err)
-	}
-	done := make(chan error, 1)
-	go func() { done <- cmd.Wait() }()
-	t.Cleanup(func() { syscall.Kill(-cmd.Process.Pid, syscall.SIGKILL); <-done })
-	for range 300 {
-		if c, err := net.Dial("tcp", addr); err == nil {
-			c.Close()
-			return
-		}
-		select {
-		case err := <-done:
-			done <- err
-			t.Fatalf("%s ended: %v: %s", name, err, log.Bytes())
-		case <-time.After(100 * time.Millisecond):
-		}
-	}
-	t.Fatalf("%s does not answer at %s", name, addr)
-}
-
-func freeAddr(t *testing.T) string {
-	t.Helper()
-	l, err := net.Listen("tcp", "127.0.0.1:0")
-	if err != nil {
-		t.Fatal(err)
-	}
-	defer l.Close()
-	return l.Addr().String()
-}
-
-// selfSigned makes a certificate for the loopback address.
-func selfSigned(t *testing.T, dir string) (certFile, keyFile string) {
-	t.Helper()
-	key, err := ecdsa.GenerateKey(elliptic.P256(), rand.Reader)
-	if err != nil {
-		t.Fatal(err)
-	}
-	template := &x509.Certificate{
-		SerialNumber: big.NewInt(1), Subject: pkix.Name{CommonName: "emulators"}, IPAddresses: []net.IP{net.IPv4(127, 0, 0, 1)},
-		NotBefore: time.Now().Add(-time.Hour), NotAfter: time.Now().Add(time.Hour),
-		IsCA: true, BasicConstraintsValid: true, KeyUsage: x509.KeyUsageCertSign | x509.KeyUsageDigitalSignature,
-	}
-	der, err := x509.CreateCertificate(rand.Reader, template, template, key.Public(), key)
-	if err != nil {
-		t.Fatal(err)
-	}
-	pkcs8, err := x509.MarshalPKCS8PrivateKey(key)
-	if err != nil {
-		t.Fatal(err)
-	}
-	certFile, keyFile = filepath.Join(dir, "cert.pem"), filepath.Join(dir, "key.pem")
-	err = errors.Join(
-		os.WriteFile(certFile, pem.EncodeToMemory(&pem.Block{Type: "CERTIFICATE", Bytes: der}), 0o600),
-		os.WriteFile(keyFile, pem.EncodeToMemory(&pem.Block{Type: "PRIVATE KEY", Bytes: pkcs8}), 0o600))
-	if err != nil {
-		t.Fatal(err)
-	}
-	return certFile, keyFile
 }
