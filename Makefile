@@ -52,7 +52,7 @@ unit:
 EMULATORS = $(or $(XDG_CACHE_HOME),$(HOME)/.cache)/unlock-test/emulators
 emulators: export UNLOCK_EMULATORS = $(EMULATORS)
 emulators: $(EMULATORS)/ec2-metadata-mock $(EMULATORS)/versitygw
-	go test -tags emulators -run Emulators ./internal/keys
+	go test -tags emulators -run Emulators ./internal/keys ./cmd/unlockctl
 
 $(EMULATORS)/ec2-metadata-mock:
 	GOBIN=$(@D) go install github.com/aws/amazon-ec2-metadata-mock/cmd/ec2-metadata-mock@v1.13.0

@@ -23,18 +23,39 @@ type cloudKey struct{}
 
 // TestScript runs the transcripts in testdata/script, which are documentation too.
 // Each has an AWS account of its own with two KMS keys, $KEY and $OTHERKEY, and a
-// bucket a-bucket; the AWS CLI and cryptsetup are the real ones. Beside testscript's
-// commands there are:
+// bucket a-bucket that keeps versions; the AWS CLI and cryptsetup are the real ones.
+// Lines marked [ec2sim] are left out where emulators are the AWS (TestEmulators).
+// Beside testscript's commands there are:
 //
 //	luks FILE PASSPHRASE   makes a LUKS2 volume with cryptsetup
 //	fault NAME...          sets faults of the simulated cloud
 //	disable ARN            disables a KMS key
 func TestScript(t *testing.T) {
 	t.Parallel()
-	testscript.Run(t, testscript.Params{
-		Dir:                 "testdata/script",
+	p := scripts(simulated)
+	p.Dir = "testdata/script"
+	p.Condition = func(c string) (bool, error) { return c == "ec2sim", nil }
+	testscript.Run(t, p)
+}
+
+// aws is whom a script asks.
+type aws struct {
+	api, s3, imds string    // URLs
+	ca            string    // PEM file
+	keys          [2]string // ARNs
+}
+
+// scripts are run with the AWS that world gives to each.
+func scripts(world func(env *testscript.Env) (aws, error)) testscript.Params {
+	return testscript.Params{
 		RequireExplicitExec: true,
-		Setup:               setupScript,
+		Setup: func(env *testscript.Env) error {
+			a, err := world(env)
+			if err != nil {
+				return err
+			}
+			return setEnvironment(env, a)
+		},
 		Cmds: map[string]func(ts *testscript.TestScript, neg bool, args []string){
 			"luks": func(ts *testscript.TestScript, neg bool, args []string) {
 				file := ts.MkAbs(args[0])
@@ -50,39 +71,38 @@ func TestScript(t *testing.T) {
 				ts.Value(cloudKey{}).(*ec2sim.Cloud).DisableKey(args[0], true)
 			},
 		},
-	})
+	}
 }
 
-func setupScript(env *testscript.Env) error {
+// simulated is an ec2sim for one script.
+func simulated(env *testscript.Env) (aws, error) {
 	c, err := ec2sim.New(ec2sim.Config{})
 	if err != nil {
-		return err
+		return aws{}, err
 	}
 	env.Defer(func() { c.Close() })
 	env.Values[cloudKey{}] = c
 	url, err := c.Loopback()
 	if err != nil {
-		return err
-	}
-	ca := filepath.Join(env.WorkDir, "ca.pem")
-	if err := os.WriteFile(ca, c.CA(), 0o600); err != nil {
-		return err
+		return aws{}, err
 	}
 	c.CreateBucket("a-bucket", "us-east-1")
-	home := filepath.Join(env.WorkDir, "home")
+	ca := filepath.Join(env.WorkDir, "ca.pem")
+	return aws{api: url, s3: url, ca: ca, keys: [2]string{c.CreateKey(), c.CreateKey()}}, os.WriteFile(ca, c.CA(), 0o600)
+}
+
+func setEnvironment(env *testscript.Env, a aws) error {
+	home, bin := filepath.Join(env.WorkDir, "home"), filepath.Join(env.WorkDir, ".bin")
 	if err := os.MkdirAll(filepath.Join(home, ".aws"), 0o700); err != nil {
 		return err
 	}
-	env.Setenv("HOME", home)
-	bin := filepath.Join(env.WorkDir, ".bin")
 	if err := wrapAWS(bin); err != nil {
 		return err
 	}
-	env.Setenv("PATH", bin+":"+env.Getenv("PATH")+":/usr/sbin:/sbin")
-	env.Setenv("KEY", c.CreateKey())
-	env.Setenv("OTHERKEY", c.CreateKey())
 	for name, value := range map[string]string{
-		"AWS_ENDPOINT_URL": url, "AWS_CA_BUNDLE": ca, "AWS_REGION": "us-east-1", "AWS_DEFAULT_REGION": "us-east-1", "AWS_DEFAULT_OUTPUT": "text",
+		"HOME": home, "PATH": bin + ":" + env.Getenv("PATH") + ":/usr/sbin:/sbin", "KEY": a.keys[0], "OTHERKEY": a.keys[1], "IMDS": a.imds,
+		"AWS_ENDPOINT_URL": a.api, "AWS_ENDPOINT_URL_S3": a.s3, "AWS_CA_BUNDLE": a.ca,
+		"AWS_REGION": "us-east-1", "AWS_DEFAULT_REGION": "us-east-1", "AWS_DEFAULT_OUTPUT": "text",
 		"AWS_ACCESS_KEY_ID": ec2sim.AccessKey, "AWS_SECRET_ACCESS_KEY": ec2sim.SecretKey, "AWS_MAX_ATTEMPTS": "1", "AWS_EC2_METADATA_DISABLED": "true",
 	} {
 		env.Setenv(name, value)
@@ -91,16 +111,20 @@ func setupScript(env *testscript.Env) error {
 }
 
 // wrapAWS puts an aws into dir that passes $AWS_ENDPOINT_URL on: that of Debian 12
-// does not know the variable, and would ask the real AWS.
+// does not know the variable, and would ask the real AWS. Debian's is taken if it is
+// there, as it is the one that people get by its name.
 func wrapAWS(dir string) error {
-	real, err := exec.LookPath("aws")
-	if err != nil {
-		return fmt.Errorf("the AWS CLI is missing (Debian package awscli): %w", err)
+	real := "/usr/bin/aws"
+	if _, err := os.Stat(real); err != nil {
+		if real, err = exec.LookPath("aws"); err != nil {
+			return fmt.Errorf("the AWS CLI is missing (Debian package awscli): %w", err)
+		}
 	}
 	if err := os.MkdirAll(dir, 0o755); err != nil {
 		return err
 	}
-	text := fmt.Sprintf("#!/bin/sh\nexec '%s' --endpoint-url \"${AWS_ENDPOINT_URL:?}\" \"$@\"\n", real)
+	text := fmt.Sprintf("#!/bin/sh\ncase $1 in s3*) url=$AWS_ENDPOINT_URL_S3 ;; *) url=$AWS_ENDPOINT_URL ;; esac\n"+
+		"exec '%s' --endpoint-url \"${url:?}\" \"$@\"\n", real)
 	return os.WriteFile(filepath.Join(dir, "aws"), []byte(text), 0o755)
 }
 

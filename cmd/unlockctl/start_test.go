@@ -93,7 +93,7 @@ func TestGettingStarted(t *testing.T) {
 	cmd.Dir = work
 	cmd.Env = []string{
 		"PATH=" + bin + ":" + os.Getenv("PATH") + ":/usr/sbin:/sbin", "HOME=" + dir,
-		"AWS_ENDPOINT_URL=" + url, "AWS_CA_BUNDLE=" + filepath.Join(dir, "ca.pem"), "AWS_REGION=us-east-1", "AWS_DEFAULT_REGION=us-east-1",
+		"AWS_ENDPOINT_URL=" + url, "AWS_ENDPOINT_URL_S3=" + url, "AWS_CA_BUNDLE=" + filepath.Join(dir, "ca.pem"), "AWS_REGION=us-east-1", "AWS_DEFAULT_REGION=us-east-1",
 		"AWS_ACCESS_KEY_ID=" + ec2sim.AccessKey, "AWS_SECRET_ACCESS_KEY=" + ec2sim.SecretKey,
 	}
 	out, err := cmd.CombinedOutput()
