@@ -42,7 +42,13 @@ type (
 	Limits = luks2.Limits
 	// Payload is the encrypted area of a volume and the key to it.
 	Payload = luks2.Payload
+	// Deriver derives keys from one passphrase, for a set of volumes once.
+	Deriver = luks2.Deriver
 )
+
+// NewDeriver returns a Deriver, which the caller wipes. The passphrase stays the
+// caller's and must outlive it.
+func NewDeriver(passphrase *secret.Bytes) *Deriver { return luks2.NewDeriver(passphrase) }
 
 // Header is a validated LUKS header, with its key material: the reader that it
 // came from is not used afterwards.
@@ -121,6 +127,14 @@ func (h *Header) Open(ctx context.Context, passphrase *secret.Bytes) (*Payload, 
 	return h.v2.Open(ctx, passphrase)
 }
 
+// OpenWith is Open with a passphrase that several volumes share.
+func (h *Header) OpenWith(ctx context.Context, d *Deriver) (*Payload, error) {
+	if h.v1 != nil {
+		return h.v1.open(ctx, d.Passphrase())
+	}
+	return h.v2.OpenWith(ctx, d)
+}
+
 // Repair rewrites the copy of the header that Read found damaged or stale, if
 // there is one; call it only after Open has succeeded.
 func (h *Header) Repair(dev Device) error {
@@ -145,6 +159,13 @@ type FormatOptions struct {
 // Format writes a new LUKS2 header with one keyslot to a device of size bytes
 // and returns it as read back. It does not ask whether the device is blank.
 func Format(dev Device, size int64, passphrase *secret.Bytes, o FormatOptions) (*Header, error) {
+	d := NewDeriver(passphrase)
+	defer d.Wipe()
+	return FormatWith(dev, size, d, o)
+}
+
+// FormatWith is Format for one of several volumes that share a passphrase.
+func FormatWith(dev Device, size int64, d *Deriver, o FormatOptions) (*Header, error) {
 	var tokens []json.RawMessage
 	if o.KMS != nil {
 		t := *o.KMS
@@ -164,7 +185,7 @@ func Format(dev Device, size int64, passphrase *secret.Bytes, o FormatOptions) (
 		}
 		tokens = append(tokens, raw)
 	}
-	h, err := luks2.Format(dev, size, passphrase, luks2.FormatOptions{
+	h, err := luks2.FormatWith(dev, size, d, luks2.FormatOptions{
 		UUID: o.UUID, Label: o.Label, Subsystem: o.Subsystem,
 		SectorSize: o.SectorSize, Flags: o.Flags, Slow: o.Slow, Tokens: tokens,
 	})

@@ -24,6 +24,7 @@ type scenario struct {
 	config  string
 	faults  []string // of ec2sim
 	plain   bool     // the ciphertext is made by the AWS CLI, without an encryption context
+	typed   bool     // the passphrase is one that people type, which gets argon2id
 	disks   []string // see parseDisk
 	append  string   // to the kernel command line
 	mistake string   // in the configuration, as the build and the boot tell of it; "": none
@@ -65,6 +66,7 @@ const (
 	caFile      = "/etc/unlock/test-ca.pem"
 	fileText    = "kept across boots" // what scripts write to the volume
 	passphrase  = "correct horse battery staple kW7-pZ3_xN9"
+	shortOne    = "open sesame" // of scenarios with typed
 )
 
 // lab is one scenario being run.
@@ -132,6 +134,10 @@ func (l *lab) printRequests() {
 // prepare makes keys, ciphertext and disks.
 func (l *lab) prepare(ctx context.Context) error {
 	key, other := l.cloud.CreateKey(), l.cloud.CreateKey()
+	passphrase := passphrase
+	if l.typed {
+		passphrase = shortOne
+	}
 	l.expand = strings.NewReplacer("$KEY", key, "$OTHER", other, "$PASSPHRASE", passphrase)
 	ciphertext := l.cloud.Encrypt(key, []byte(passphrase), map[string]string{"purpose": "secretfs"})
 	if l.plain {

@@ -84,7 +84,9 @@ func (a *Apply) prompt(ctx context.Context, s *Step, why error) (d dm.Device, er
 		if err != nil {
 			return d, errors.Join(why, fmt.Errorf("asking for a passphrase: %w", err))
 		}
-		d, err = a.unlock(ctx, s, &key{passphrase: passphrase})
+		deriver := luks.NewDeriver(passphrase)
+		d, err = a.unlock(ctx, s, &key{passphrase: passphrase, deriver: deriver})
+		deriver.Wipe()
 		passphrase.Wipe()
 		if !errors.Is(err, luks.ErrPassphrase) {
 			return d, err
@@ -191,7 +193,7 @@ func (a *Apply) formatMember(s *Step, m *Member, key *key, state luks.State) (*l
 	if key.blob != nil {
 		o.KMS = kmsToken(key.blob)
 	}
-	h, err := luks.Format(f, m.Disk.Size, key.passphrase, o)
+	h, err := luks.FormatWith(f, m.Disk.Size, key.deriver, o)
 	if err != nil {
 		return nil, fmt.Errorf("formatting %s: %w", m.Disk.Path, err)
 	}
@@ -270,7 +272,7 @@ func (a *Apply) open(ctx context.Context, s *Step, key *key, headers []*luks.Hea
 	err = parallel(len(s.Members), func(i int) error {
 		m := &s.Members[i]
 		return a.Rec.Step("open", m.Disk.Name, func() error {
-			p, err := headers[i].Open(ctx, key.passphrase)
+			p, err := headers[i].OpenWith(ctx, key.deriver)
 			if err != nil {
 				return fmt.Errorf("opening %s: %w", m.Disk.Path, err)
 			}

@@ -22,7 +22,8 @@ type Keys interface {
 // key is a passphrase and where it came from.
 type key struct {
 	passphrase *secret.Bytes
-	blob       *keys.Blob // of a new data key
+	deriver    *luks.Deriver // from it; nil if err is not
+	blob       *keys.Blob    // of a new data key
 	kmsKey     string
 	err        error
 }
@@ -44,7 +45,13 @@ func (r *keyring) get(ctx context.Context, s *Step) (*key, error) {
 	r.mu.Lock()
 	once := r.got[id]
 	if once == nil {
-		once = sync.OnceValue(func() *key { return r.fetch(ctx, s) })
+		once = sync.OnceValue(func() *key {
+			k := r.fetch(ctx, s)
+			if k.err == nil {
+				k.deriver = luks.NewDeriver(k.passphrase)
+			}
+			return k
+		})
 		if r.got == nil {
 			r.got = map[string]func() *key{}
 		}
@@ -104,7 +111,9 @@ func (r *keyring) wipe() {
 	r.mu.Lock()
 	defer r.mu.Unlock()
 	for _, once := range r.got {
-		once().passphrase.Wipe()
+		k := once()
+		k.deriver.Wipe()
+		k.passphrase.Wipe()
 	}
 }
 

@@ -27,7 +27,7 @@ func (m *Machine) args(dir string) ([]string, error) {
 	a := []string{
 		"-no-user-config", "-nodefaults", "-display", "none", "-no-reboot", "-serial", "stdio",
 		"-qmp", "unix:" + escape(filepath.Join(dir, "qmp")) + ",server=on,wait=off",
-		"-M", "q35", "-accel", "tcg,thread=multi", "-cpu", "max", "-smp", "2", "-m", strconv.Itoa(m.memory()),
+		"-M", "q35", "-accel", "tcg,thread=multi", "-cpu", "max", "-smp", strconv.Itoa(CPUs), "-m", strconv.Itoa(m.memory()),
 		"-device", "virtio-rng-pci",
 		// On a busy host the kernel takes QEMU's timer for broken, and panics.
 		"-kernel", m.Kernel, "-initrd", m.Initrd, "-append", "console=ttyS0 panic=-1 no_timer_check " + m.Append,

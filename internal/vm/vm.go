@@ -20,6 +20,9 @@ import (
 	"time"
 )
 
+// CPUs of a machine.
+const CPUs = 2
+
 // Machine is a machine to boot once.
 type Machine struct {
 	Kernel    string               // image of the kernel

@@ -19,7 +19,10 @@ func (h *Header) AddKeyslot(ctx context.Context, dev Device, existing, added *se
 	if added.Len() == 0 {
 		return 0, errors.New("empty passphrase")
 	}
-	key, err := h.open(ctx, existing)
+	opens, adds := NewDeriver(existing), NewDeriver(added)
+	defer opens.Wipe()
+	defer adds.Wipe()
+	key, err := h.open(ctx, opens)
 	if err != nil {
 		return 0, err
 	}
@@ -38,7 +41,7 @@ func (h *Header) AddKeyslot(ctx context.Context, dev Device, existing, added *se
 		if err != nil {
 			return nil, err
 		}
-		slot, material, err := newKeyslot(key, added, offset, slow, now.limits)
+		slot, material, err := newKeyslot(key, adds, offset, slow, now.limits)
 		if err != nil {
 			return nil, err
 		}

@@ -92,23 +92,20 @@ type (
 // newKDF returns the parameters for a new keyslot: pbkdf2-sha512 with cryptsetup's
 // minimum of 1000 iterations, which is enough for a key of high entropy, or, slow,
 // argon2id over up to 1 GiB as cryptsetup's default.
-func newKDF(slow bool, lim Limits) kdf {
-	k := kdf{name: "pbkdf2", hash: "sha512", iterations: 1000, salt: make([]byte, saltSize)}
+func newKDF(slow bool, lim Limits, salt []byte) kdf {
 	if slow {
-		k = kdf{name: "argon2id", time: 4, memory: uint32(min(1<<20, lim.memory()>>10)), cpus: 4, salt: k.salt}
+		return kdf{name: "argon2id", time: 4, memory: uint32(min(1<<20, lim.memory()>>10)), cpus: 4, salt: salt}
 	}
-	rand.Read(k.salt)
-	return k
+	return kdf{name: "pbkdf2", hash: "sha512", iterations: 1000, salt: salt}
 }
 
-// newKeyslot seals key under the passphrase for an area at offset. It returns the
-// JSON and the material, materialSize bytes.
-func newKeyslot(key, passphrase *secret.Bytes, offset int64, slow bool, lim Limits) (js json.RawMessage, material []byte, err error) {
-	k := newKDF(slow, lim)
+// newKeyslot seals key under the passphrase of d for an area at offset. It returns
+// the JSON and the material, materialSize bytes.
+func newKeyslot(key *secret.Bytes, d *Deriver, offset int64, slow bool, lim Limits) (js json.RawMessage, material []byte, err error) {
+	k := newKDF(slow, lim, d.salt)
 	secret.Do(func() {
-		kek := secret.New(formatKey)
-		defer kek.Wipe()
-		if err = k.derive(context.Background(), passphrase, kek.Bytes()); err == nil {
+		var kek *secret.Bytes
+		if kek, err = d.derive(context.Background(), k, formatKey); err == nil {
 			material, err = seal(key.Bytes(), kek.Bytes(), newHash("sha256"))
 		}
 	})
@@ -125,7 +122,7 @@ func newKeyslot(key, passphrase *secret.Bytes, offset int64, slow bool, lim Limi
 
 // newDigest returns the digest of key, which is that of keyslot 0 and segment 0.
 func newDigest(key *secret.Bytes) (json.RawMessage, error) {
-	k := newKDF(false, Limits{})
+	k := newKDF(false, Limits{}, newSalt())
 	k.hash = "sha256"
 	sum := make([]byte, 32)
 	err := k.derive(context.Background(), key, sum)
@@ -140,7 +137,14 @@ func newDigest(key *secret.Bytes) (json.RawMessage, error) {
 // there is the old header, whole, or the new one, whole, or none, for which Read
 // says ErrInterrupted.
 func Format(dev Device, size int64, passphrase *secret.Bytes, o FormatOptions) (*Header, error) {
-	if passphrase.Len() == 0 {
+	d := NewDeriver(passphrase)
+	defer d.Wipe()
+	return FormatWith(dev, size, d, o)
+}
+
+// FormatWith is Format for one of several volumes that share a passphrase.
+func FormatWith(dev Device, size int64, d *Deriver, o FormatOptions) (*Header, error) {
+	if d.passphrase.Len() == 0 {
 		return nil, errors.New("empty passphrase")
 	}
 	if len(o.Label) > maxLabel || len(o.Subsystem) > maxLabel {
@@ -153,7 +157,7 @@ func Format(dev Device, size int64, passphrase *secret.Bytes, o FormatOptions) (
 	defer key.Wipe()
 	rand.Read(key.Bytes())
 
-	slot, material, err := newKeyslot(key, passphrase, 2*formatHeader, o.Slow, o.Limits)
+	slot, material, err := newKeyslot(key, d, 2*formatHeader, o.Slow, o.Limits)
 	if err != nil {
 		return nil, err
 	}

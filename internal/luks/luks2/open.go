@@ -18,7 +18,14 @@ import (
 // ErrPassphrase: keyslots were tried, and none opens. Other errors: there is none
 // to try, or ctx ended.
 func (h *Header) Open(ctx context.Context, passphrase *secret.Bytes) (*Payload, error) {
-	key, err := h.open(ctx, passphrase)
+	d := NewDeriver(passphrase)
+	defer d.Wipe()
+	return h.OpenWith(ctx, d)
+}
+
+// OpenWith is Open with a passphrase that several volumes share.
+func (h *Header) OpenWith(ctx context.Context, d *Deriver) (*Payload, error) {
+	key, err := h.open(ctx, d)
 	if err != nil {
 		return nil, err
 	}
@@ -31,7 +38,7 @@ func (h *Header) Open(ctx context.Context, passphrase *secret.Bytes) (*Payload, 
 }
 
 // open returns the volume key, which the caller wipes.
-func (h *Header) open(ctx context.Context, passphrase *secret.Bytes) (*secret.Bytes, error) {
+func (h *Header) open(ctx context.Context, d *Deriver) (*secret.Bytes, error) {
 	var candidates []keyslot
 	var broken []error
 	for _, k := range h.meta.keyslots {
@@ -51,7 +58,7 @@ func (h *Header) open(ctx context.Context, passphrase *secret.Bytes) (*secret.By
 		}
 		var key *secret.Bytes
 		var err error
-		secret.Do(func() { key, err = h.try(ctx, k, passphrase) })
+		secret.Do(func() { key, err = h.try(ctx, k, d) })
 		switch {
 		case err == nil:
 			return key, nil
@@ -75,14 +82,13 @@ func (h *Header) open(ctx context.Context, passphrase *secret.Bytes) (*secret.By
 }
 
 // try opens one keyslot. The caller wipes the key.
-func (h *Header) try(ctx context.Context, k keyslot, passphrase *secret.Bytes) (*secret.Bytes, error) {
-	kek := secret.New(k.areaKey)
-	defer kek.Wipe()
-	if err := k.kdf.derive(ctx, passphrase, kek.Bytes()); err != nil {
+func (h *Header) try(ctx context.Context, k keyslot, d *Deriver) (*secret.Bytes, error) {
+	kek, err := d.derive(ctx, k.kdf, k.areaKey)
+	if err != nil {
 		return nil, err
 	}
 	key := secret.New(k.keySize)
-	err := unseal(key.Bytes(), h.materials[k.id], kek.Bytes(), newHash(k.afHash))
+	err = unseal(key.Bytes(), h.materials[k.id], kek.Bytes(), newHash(k.afHash))
 	if err == nil {
 		err = h.meta.digest.verify(ctx, key)
 	}
