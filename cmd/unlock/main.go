@@ -16,6 +16,8 @@ package main
 import (
 	"context"
 	"errors"
+	"io"
+	"log"
 	"os"
 
 	"unlock/internal/block"
@@ -35,6 +37,7 @@ const (
 )
 
 func main() {
+	log.SetOutput(io.Discard) // net/http tells of odd answers there, quoting them
 	args := os.Args[1:]
 	switch {
 	case os.Getpid() == 1:

@@ -10,16 +10,20 @@ import (
 
 // What IMDS says in the clear also passes through the kernel's own network buffers,
 // out of reach of scrub. When they are freed, their pages go as they are to lists of
-// free memory, one for each processor and size, from which the latest are handed
-// out first. So some memory is taken on each processor and given back as zeros:
-// through sockets, which take it as network buffers do, in pieces of 32 KiB, and as
-// pages.
+// free memory: one for each processor, size, and whether they are a process's or the
+// kernel's own. The latest are handed out first. So some of each kind is taken on each
+// processor and given back as zeros: as pages of this process, as pages of pipes, and
+// as buffers of sockets, which like those of the network are pieces of 32 KiB, or small
+// ones that share pages.
 
 const (
-	asPages   = 32 << 20  // bytes, shared by all processors
-	atLeast   = 256 << 10 // but as many for each
-	asBuffers = 2 << 20   // bytes for each processor
+	ofEachKind = 16 << 20 // bytes, shared by all processors
+	atLeast    = 1 << 20  // but as many for each
 )
+
+// smallBuffers are sizes in bytes of what a socket is given at a time to have the kernel
+// allocate 512, 1024, 2048 and 4096 of them, 320 being its own.
+var smallBuffers = []int{128, 640, 1600, 3700}
 
 // overwriteFree overwrites memory that was freed lately. It takes at most half of
 // what is free.
@@ -30,15 +34,13 @@ func overwriteFree() error {
 	if err != nil {
 		return fmt.Errorf("asking for memory and processors: %w", err)
 	}
-	t := &taker{left: int(uint64(info.Freeram) * uint64(info.Unit) / 2)}
+	t := &taker{left: int(uint64(info.Freeram) * uint64(info.Unit) / 2), zeros: make([]byte, 32<<10)}
 	defer t.giveBack()
+	n := max(ofEachKind/all.Count(), atLeast)
 	// Buffers come last: a thread gives up those that it was filling only after
 	// its process has been seen to end.
-	for _, take := range []func() error{
-		func() error { return t.pages(max(asPages/all.Count(), atLeast)) },
-		func() error { return t.buffers(asBuffers) },
-	} {
-		if err := onEach(&all, take); err != nil {
+	for _, take := range []func(n int) error{t.pages, t.pipes, t.small, t.large} {
+		if err := onEach(&all, func() error { return take(n) }); err != nil {
 			return fmt.Errorf("overwriting free memory: %w", err)
 		}
 	}
@@ -69,41 +71,19 @@ func onEach(all *unix.CPUSet, f func() error) error {
 
 // taker holds memory.
 type taker struct {
-	left    int // bytes that may still be taken
-	mapped  [][]byte
-	sockets []int
+	left   int // bytes that may still be taken
+	zeros  []byte
+	mapped [][]byte
+	files  []int
 }
 
 func (t *taker) take(n int) int {
-	n = min(n, t.left) &^ (unix.Getpagesize() - 1)
+	n = min(n, t.left)
 	t.left -= n
 	return n
 }
 
-// buffers fills a socket from which nobody reads.
-func (t *taker) buffers(n int) error {
-	pair, err := unix.Socketpair(unix.AF_UNIX, unix.SOCK_STREAM|unix.SOCK_NONBLOCK|unix.SOCK_CLOEXEC, 0)
-	if err != nil {
-		return err
-	}
-	t.sockets = append(t.sockets, pair[:]...)
-	n = t.take(n)
-	if err := unix.SetsockoptInt(pair[0], unix.SOL_SOCKET, unix.SO_SNDBUFFORCE, n); err != nil {
-		return err
-	}
-	zeros := make([]byte, 32<<10)
-	for sent := 0; sent < n && err == nil; {
-		var wrote int
-		wrote, err = unix.Write(pair[0], zeros)
-		sent += wrote
-	}
-	if errors.Is(err, unix.EAGAIN) { // full
-		return nil
-	}
-	return err
-}
-
-// pages fills a mapping.
+// pages takes pages of the process.
 func (t *taker) pages(n int) error {
 	if n = t.take(n); n == 0 {
 		return nil
@@ -120,11 +100,73 @@ func (t *taker) pages(n int) error {
 	return nil
 }
 
+// pipes takes single pages of the kernel.
+func (t *taker) pipes(n int) error {
+	const most = 1 << 20 // bytes in a pipe, unless the kernel is told otherwise
+	for n = t.take(n); n > 0; n -= most {
+		var ends [2]int
+		if err := unix.Pipe2(ends[:], unix.O_NONBLOCK|unix.O_CLOEXEC); err != nil {
+			return err
+		}
+		t.files = append(t.files, ends[:]...)
+		if _, err := unix.FcntlInt(uintptr(ends[1]), unix.F_SETPIPE_SZ, most); err != nil {
+			return err
+		}
+		if err := t.fill(ends[1], min(n, most), len(t.zeros)); err != nil {
+			return err
+		}
+	}
+	return nil
+}
+
+// large takes pieces of 32 KiB of the kernel.
+func (t *taker) large(n int) error { return t.socket(n, len(t.zeros)) }
+
+// small takes as many smaller pieces, of each size.
+func (t *taker) small(n int) error {
+	pieces := n / len(t.zeros)
+	for _, size := range smallBuffers {
+		if err := t.socket(pieces*size, size); err != nil {
+			return err
+		}
+	}
+	return nil
+}
+
+// socket fills a socket with n bytes, so many at a time.
+func (t *taker) socket(n, each int) error {
+	ends, err := unix.Socketpair(unix.AF_UNIX, unix.SOCK_STREAM|unix.SOCK_NONBLOCK|unix.SOCK_CLOEXEC, 0)
+	if err != nil {
+		return err
+	}
+	t.files = append(t.files, ends[:]...)
+	n = t.take(n)
+	if err := unix.SetsockoptInt(ends[1], unix.SOL_SOCKET, unix.SO_SNDBUFFORCE, n); err != nil {
+		return err
+	}
+	return t.fill(ends[1], n, each)
+}
+
+// fill writes up to n zeros, so many at a time, to a file from which nobody reads.
+func (t *taker) fill(fd, n, each int) error {
+	for n > 0 {
+		wrote, err := unix.Write(fd, t.zeros[:min(n, each)])
+		if errors.Is(err, unix.EAGAIN) {
+			return nil // it is full
+		}
+		if err != nil {
+			return err
+		}
+		n -= wrote
+	}
+	return nil
+}
+
 func (t *taker) giveBack() {
 	for _, m := range t.mapped {
 		_ = unix.Munmap(m)
 	}
-	for _, s := range t.sockets {
-		_ = unix.Close(s)
+	for _, fd := range t.files {
+		_ = unix.Close(fd)
 	}
 }

@@ -10,17 +10,14 @@ import (
 // TestOverwriteFree checks that what is taken is within bounds and given back. That
 // it finds what IMDS said is for the scenarios secrets-* to see.
 func TestOverwriteFree(t *testing.T) {
-	taker := &taker{left: 3 << 20}
-	for range 3 {
-		if err := taker.pages(1 << 20); err != nil {
+	taker := &taker{left: 4 << 20, zeros: make([]byte, 32<<10)}
+	for _, take := range []func(int) error{taker.pages, taker.pipes, taker.small, taker.large, taker.large} {
+		if err := take(1 << 20); err != nil {
 			t.Fatal(err)
 		}
 	}
-	if err := taker.buffers(1 << 20); err != nil {
-		t.Fatal(err)
-	}
-	if taker.left != 0 || len(taker.mapped) != 3 {
-		t.Errorf("left %d bytes after %d mappings, want 0 after 3", taker.left, len(taker.mapped))
+	if taker.left != 0 || len(taker.mapped) != 1 || len(taker.files) != 14 {
+		t.Errorf("left %d bytes, %d mappings, %d files, want 0, 1, 14", taker.left, len(taker.mapped), len(taker.files))
 	}
 	taker.giveBack()
 

@@ -26,6 +26,8 @@ type Apply struct {
 	// Ask asks the operator for a passphrase of a volume whose policy is to
 	// prompt, having told why; the caller wipes it. It may wait for ever.
 	Ask func(volume string, why error) (*secret.Bytes, error)
+	// Map makes a mapping; nil: dm.Create.
+	Map func(name, uuid string, t dm.Target, o dm.Options) (dm.Device, error)
 }
 
 // tries is how often a passphrase is asked for.
@@ -279,7 +281,7 @@ func (a *Apply) open(ctx context.Context, s *Step, key *key, headers []*luks.Hea
 			defer p.Wipe()
 			a.repair(m, headers[i])
 			sizes[i] = uint64(p.Size) >> dm.SectorShift
-			devices[i], err = mapPayload(s, m, p)
+			devices[i], err = a.mapPayload(s, m, p)
 			return err
 		})
 	})
@@ -309,8 +311,12 @@ func (a *Apply) repair(m *Member, h *luks.Header) {
 	}
 }
 
-func mapPayload(s *Step, m *Member, p *luks.Payload) (dm.Device, error) {
-	return dm.Create(m.Mapping, cryptUUID(p.Type, p.UUID, m.Mapping), dm.Crypt{
+func (a *Apply) mapPayload(s *Step, m *Member, p *luks.Payload) (dm.Device, error) {
+	create := a.Map
+	if create == nil {
+		create = dm.Create
+	}
+	return create(m.Mapping, cryptUUID(p.Type, p.UUID, m.Mapping), dm.Crypt{
 		Device: fmt.Sprintf("%d:%d", m.Disk.Major, m.Disk.Minor),
 		Offset: uint64(p.Offset) >> dm.SectorShift, Sectors: uint64(p.Size) >> dm.SectorShift,
 		IVOffset: p.IVOffset, SectorSize: p.SectorSize, Key: p.Key,
