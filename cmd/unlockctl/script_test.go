@@ -15,7 +15,7 @@ import (
 )
 
 func TestMain(m *testing.M) {
-	testscript.Main(m, map[string]func(){"unlockctl": main})
+	testscript.Main(m, map[string]func(){"unlockctl": main, "kill-at": killAt})
 }
 
 // cloudKey finds the simulated cloud of a script.

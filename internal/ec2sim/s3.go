@@ -46,6 +46,16 @@ func (c *Cloud) PutObject(bucket, key string, data []byte) {
 	c.putObject(bucket, key, "binary/octet-stream", data)
 }
 
+// Object returns the current version of an S3 object, nil if there is none.
+func (c *Cloud) Object(bucket, key string) []byte {
+	c.mu.Lock()
+	defer c.mu.Unlock()
+	if b := c.buckets[bucket]; b != nil && len(b.objects[key]) > 0 {
+		return b.objects[key][len(b.objects[key])-1].data
+	}
+	return nil
+}
+
 // Versions returns the version ids of an object, oldest first.
 func (c *Cloud) Versions(bucket, key string) []string {
 	c.mu.Lock()

@@ -24,6 +24,16 @@ func (c *Cloud) PutSecureParameter(name, value, keyARN string) {
 	c.putParameter(name, value, c.mustKey(keyARN))
 }
 
+// Parameter returns the current value of an SSM parameter, "" if there is none.
+func (c *Cloud) Parameter(name string) string {
+	c.mu.Lock()
+	defer c.mu.Unlock()
+	if p := c.parameters[name]; p != nil {
+		return p.values[len(p.values)-1]
+	}
+	return ""
+}
+
 func (c *Cloud) putParameter(name, value string, k *key) {
 	c.mu.Lock()
 	defer c.mu.Unlock()
