@@ -28,6 +28,9 @@ all: bin/unlock bin/unlockctl
 bin/unlock: FORCE
 	$(UNLOCK_ENV) go build $(UNLOCK_FLAGS) -o $@ ./cmd/unlock
 
+bin/arm64/unlock: FORCE
+	GOARCH=arm64 $(UNLOCK_ENV) go build $(UNLOCK_FLAGS) -o $@ ./cmd/unlock
+
 bin/unlockctl: FORCE
 	CGO_ENABLED=0 go build -trimpath -buildvcs=false -ldflags "-s -w -X main.version=$(VERSION)" -o $@ ./cmd/unlockctl
 

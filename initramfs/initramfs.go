@@ -10,6 +10,7 @@ import (
 	"errors"
 	"fmt"
 	"io"
+	"os"
 	"strings"
 
 	"unlock/internal/config"
@@ -27,7 +28,7 @@ type Options struct {
 	Unlock  string       // the unlock binary
 	Config  string       // unlock.toml
 	Modules string       // /lib/modules/VERSION; empty: no modules
-	Files   []string     // further files, HOST:IMAGE; they come before what Build would put there itself
+	Files   []string     // further files, HOST:IMAGE, executable as on the host; they come before what Build would put there itself
 	Version string       // of unlock, for /etc/unlock/release
 	Note    func(string) // is told of what the image lacks and may do without; nil: nobody is
 }
@@ -72,7 +73,11 @@ func (o *Options) addFiles(t *tree, n needs.List) error {
 			errs = append(errs, fmt.Errorf("%q is not HOST:IMAGE with an absolute path in the image", f))
 			continue
 		}
-		errs = append(errs, t.file(host, image, 0o644))
+		perm := uint64(0o644)
+		if info, err := os.Stat(host); err == nil && info.Mode()&0o111 != 0 {
+			perm = 0o755 // programs of another architecture come this way
+		}
+		errs = append(errs, t.file(host, image, perm))
 	}
 	for _, f := range n.Files {
 		if t.has(f) {

@@ -181,6 +181,30 @@ func TestMkfsOnlyWhereFormatting(t *testing.T) {
 	}
 }
 
+func TestProgramsStayExecutable(t *testing.T) {
+	t.Parallel()
+	o := options(t, goodConfig)
+	program := write(t, filepath.Join(t.TempDir(), "mke2fs"), "a program")
+	if err := os.Chmod(program, 0o700); err != nil {
+		t.Fatal(err)
+	}
+	o.Files = append(o.Files, program+":/sbin/mke2fs")
+	records, err := cpio.ReadAllRecords(&cpio.EOFReader{RecordReader: cpio.Newc.Reader(bytes.NewReader(build(t, o)))})
+	if err != nil {
+		t.Fatal(err)
+	}
+	want := map[string]uint64{"sbin/mke2fs": 0o755, "etc/unlock/key.bin": 0o644}
+	for _, r := range records {
+		if perm, ok := want[r.Name]; ok && r.Mode&0o777 != perm {
+			t.Errorf("%s has mode %o, want %o", r.Name, r.Mode&0o777, perm)
+		}
+		delete(want, r.Name)
+	}
+	if len(want) > 0 {
+		t.Errorf("the image lacks %v", want)
+	}
+}
+
 func TestLoopForFiles(t *testing.T) {
 	t.Parallel()
 	o := options(t, strings.Replace(goodConfig, `"instance-store"`, `"file:/var/secret"`+"\nsize = \"1GiB\"", 1))

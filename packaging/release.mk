@@ -3,6 +3,7 @@
 #	make release        deb and rpm for amd64 and arm64, SBOMs, SHA256SUMS, in bin/release
 #	make deb-test       installs, upgrades, removes the deb in systems of Debian
 #	make deploy-test    what can be checked of deploy/ without an account
+#	make image          a raw disk image of Debian 13 with unlock, as EC2 imports it (as root)
 #	make release-test   the same twice, in two directories: identical, and no errors of lintian and rpmlint
 #
 # Everything in bin/release depends on the commit, and on the version of Go, alone.
@@ -75,6 +76,23 @@ release-test: release-packages
 	rpmlint -c packaging/rpm/rpmlint.toml bin/release-test/umask-022/$(RELEASE)/*.rpm
 	rm -rf bin/release-test
 
+# FILES is a directory laid over the root of the image, with etc/unlock.toml; the
+# other settings are those of packaging/image/build.
+IMAGE_ARCH     = amd64
+IMAGE          = bin/unlock-$(IMAGE_ARCH).img
+IMAGE_TOOLS    = mmdebstrap mtools fdisk e2fsprogs
+IMAGE_PACKAGES =
+DEB            = $(RELEASE)/unlock_$(RELEASE_VERSION)-1_$(IMAGE_ARCH).deb
+export UKI IMAGE_SIZE IMAGE_PACKAGES
+image: image-tools $(DEB)
+	packaging/image/build $(DEB) $(IMAGE) $(FILES)
+
+$(RELEASE)/unlock_$(RELEASE_VERSION)-1_$(IMAGE_ARCH).deb: FORCE
+	$(MAKE) release RELEASE_ARCHS=$(IMAGE_ARCH)
+
+image-tools:
+	@scripts/packages $(IMAGE_TOOLS)
+
 # The systems are those of the scenarios of internal/distro, which make them.
 deb-test: RELEASE_ARCHS = amd64
 deb-test: release
@@ -99,4 +117,4 @@ release-packages:
 $(NFPM):
 	GOBIN=$(@D) go install github.com/goreleaser/nfpm/v2/cmd/nfpm@v2.45.0
 
-.PHONY: release release-clean release-common release-test release-packages deb-test deploy-test
+.PHONY: image image-tools release release-clean release-common release-test release-packages deb-test deploy-test

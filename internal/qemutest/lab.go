@@ -34,6 +34,7 @@ type scenario struct {
 	hosts    []string          // that the machine may talk to besides the usual ones
 	machine  func(*vm.Machine) // changes it before each boot; may be nil
 	keepRoot bool              // boots see what earlier ones wrote to the root
+	arm64    bool              // the machine's architecture, instead of amd64
 
 	instead func(context.Context, *lab) error // runs the scenario; all but its name is then unused
 }
@@ -75,6 +76,8 @@ type lab struct {
 	kernel vm.KernelFiles
 	root   string // image
 	bin    string // directory of unlock and unlockctl
+
+	imageArgs []string // of unlockctl initramfs, besides the usual ones
 
 	disksAt  []vm.Disk // as they are attached
 	dir      string
@@ -133,6 +136,11 @@ func (l *lab) printRequests() {
 
 // prepare makes keys, ciphertext and disks.
 func (l *lab) prepare(ctx context.Context) error {
+	if l.arm64 {
+		if err := l.getARM64(ctx); err != nil {
+			return err
+		}
+	}
 	key, other := l.cloud.CreateKey(), l.cloud.CreateKey()
 	passphrase := passphrase
 	if l.typed {
@@ -179,7 +187,7 @@ func (l *lab) image(ctx context.Context, conf string) error {
 	build := func(conf string, more ...string) error {
 		return tool(ctx, "", append([]string{filepath.Join(l.bin, "unlockctl"), "initramfs",
 			"--kernel", l.kernel.Modules, "--config", l.file(conf), "-o", l.file("initrd"),
-			"--file", l.file("key.bin") + ":" + cipherFile, "--file", l.file("ca.pem") + ":" + caFile}, more...)...)
+			"--file", l.file("key.bin") + ":" + cipherFile, "--file", l.file("ca.pem") + ":" + caFile}, slices.Concat(l.imageArgs, more)...)...)
 	}
 	err := build("unlock.toml")
 	if l.mistake == "" {
@@ -226,6 +234,7 @@ func (l *lab) boot(ctx context.Context, b boot) error {
 		Kernel: l.kernel.Image, Initrd: l.file("initrd"), Root: l.root, Plug: l.cloud.Plug, Disks: l.attached(b),
 		Append: strings.Join([]string{"root=LABEL=" + vm.RootLabel, "rw loglevel=7", l.append, b.append}, " "),
 		Script: prelude + l.expand.Replace(b.script), Cut: b.cut, CutWait: b.after, KeepRoot: l.keepRoot, Type: b.typed,
+		ARM64: l.arm64,
 	}
 	if b.dump {
 		m.Script += dumpScript

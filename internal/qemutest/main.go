@@ -22,7 +22,7 @@ import (
 const parallel = 2
 
 type options struct {
-	Group   string   `placeholder:"NAME" help:"Only scenarios of this group: standalone, disks, faults or secrets."`
+	Group   string   `placeholder:"NAME" help:"Only scenarios of this group: standalone, disks, faults, secrets, distributions or images."`
 	List    bool     `help:"Print the names of the scenarios."`
 	Verbose bool     `short:"v" help:"Print every console, not only those of failures."`
 	Bin     string   `default:"bin" placeholder:"DIR" help:"Where unlock and unlockctl are."`
@@ -113,6 +113,7 @@ var groups = []struct {
 	{"faults", matrix(networkFaults, awsFaults, machineFaults)},
 	{"secrets", secrets},
 	{"distributions", distributions()},
+	{"images", slices.Concat(arm64, amis)},
 }
 
 // choose returns the scenarios of a group, or of all if it is "", with these

@@ -22,30 +22,50 @@ type Disk struct {
 // Serial returns the serial number of the instance-store disk number n.
 func Serial(n int) string { return fmt.Sprintf("AWS%017X", 0x0123456789ABCDEF0+n) }
 
+func (m *Machine) qemu() string {
+	if m.ARM64 {
+		return "qemu-system-aarch64"
+	}
+	return "qemu-system-x86_64"
+}
+
 // args returns QEMU's arguments; what they name lies in dir.
 func (m *Machine) args(dir string) ([]string, error) {
 	a := []string{
 		"-no-user-config", "-nodefaults", "-display", "none", "-no-reboot", "-serial", "stdio",
 		"-qmp", "unix:" + escape(filepath.Join(dir, "qmp")) + ",server=on,wait=off",
-		"-M", "q35", "-accel", "tcg,thread=multi", "-cpu", "max", "-smp", strconv.Itoa(CPUs), "-m", strconv.Itoa(m.memory()),
+		"-accel", "tcg,thread=multi", "-smp", strconv.Itoa(CPUs), "-m", strconv.Itoa(m.memory()),
 		"-device", "virtio-rng-pci",
+	}
+	console := "ttyS0"
+	if m.ARM64 {
+		console = "ttyAMA0"
+		a = append(a, "-M", "virt", "-cpu", "max,pauth-impdef=on") // the architecture's own pointer authentication takes long to emulate
+	} else {
+		a = append(a, "-M", "q35", "-cpu", "max")
+	}
+	if m.Firmware != "" {
+		a = append(a, "-bios", m.Firmware)
+	} else {
 		// On a busy host the kernel takes QEMU's timer for broken, and panics.
-		"-kernel", m.Kernel, "-initrd", m.Initrd, "-append", "console=ttyS0 panic=-1 no_timer_check " + m.Append,
+		a = append(a, "-kernel", m.Kernel, "-initrd", m.Initrd, "-append", "console="+console+" panic=-1 no_timer_check "+m.Append)
 	}
 	if m.Clock != "" {
 		a = append(a, "-rtc", "base="+m.Clock)
 	}
 	if m.Root != "" {
-		script := filepath.Join(dir, "script")
-		if err := os.WriteFile(script, sectors(m.Script), 0o600); err != nil {
-			return nil, fmt.Errorf("writing the machine's script: %w", err)
-		}
 		snapshot := "on"
 		if m.KeepRoot {
 			snapshot = "off"
 		}
-		a = append(a, "-drive", "if=none,id=root,format=raw,snapshot="+snapshot+",file="+escape(m.Root), "-device", "virtio-blk-pci,drive=root",
-			"-drive", "if=none,id=script,format=raw,read-only=on,file="+escape(script), "-device", "virtio-blk-pci,drive=script")
+		a = append(a, "-drive", "if=none,id=root,format=raw,snapshot="+snapshot+",file="+escape(m.Root), "-device", "virtio-blk-pci,drive=root")
+	}
+	if m.Root != "" || m.Firmware != "" {
+		script := filepath.Join(dir, "script")
+		if err := os.WriteFile(script, sectors(m.Script), 0o600); err != nil {
+			return nil, fmt.Errorf("writing the machine's script: %w", err)
+		}
+		a = append(a, "-drive", "if=none,id=script,format=raw,read-only=on,file="+escape(script), "-device", "virtio-blk-pci,drive=script")
 	}
 	for i, d := range m.Disks {
 		a = append(a, d.args(i)...)

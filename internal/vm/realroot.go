@@ -47,27 +47,14 @@ func RealRoot(ctx context.Context, more ...string) (string, error) {
 }
 
 func makeRoot(ctx context.Context, dir, packages, script string) (string, error) {
-	targets, err := run(ctx, dir, "apt-get", "indextargets", "--format", "$(REPO_URI) $(RELEASE) $(COMPONENT)",
-		"Created-By: Packages", "Origin: Debian")
+	suite, list, err := aptSources(ctx, dir)
 	if err != nil {
-		return "", err
-	}
-	var sources strings.Builder
-	for line := range strings.Lines(targets) {
-		sources.WriteString("deb " + line)
-	}
-	fields := strings.Fields(targets)
-	if len(fields) < 3 {
-		return "", errors.New("apt knows no Debian archive; run apt-get update")
-	}
-	list := filepath.Join(dir, "sources.list")
-	if err := os.WriteFile(list, []byte(sources.String()), 0o644); err != nil {
 		return "", err
 	}
 	tar, image := filepath.Join(dir, "root.tar"), filepath.Join(dir, "root.ext4")
 	if _, err := run(ctx, dir, "mmdebstrap", "--variant=essential", "--include="+packages,
 		"--dpkgopt=path-exclude=/usr/share/doc/*", "--dpkgopt=path-exclude=/usr/share/locale/*", "--dpkgopt=path-exclude=/usr/share/man/*",
-		fields[1], tar, list); err != nil {
+		suite, tar, list); err != nil {
 		return "", err
 	}
 	init := filepath.Join(dir, "init")
@@ -83,4 +70,26 @@ func makeRoot(ctx context.Context, dir, packages, script string) (string, error)
 		return "", err
 	}
 	return image, nil
+}
+
+// aptSources writes the machine's own apt sources for mmdebstrap, in dir.
+func aptSources(ctx context.Context, dir string) (suite, list string, err error) {
+	targets, err := run(ctx, dir, "apt-get", "indextargets", "--format", "$(REPO_URI) $(RELEASE) $(COMPONENT)",
+		"Created-By: Packages", "Origin: Debian")
+	if err != nil {
+		return "", "", err
+	}
+	var sources strings.Builder
+	for line := range strings.Lines(targets) {
+		sources.WriteString("deb " + line)
+	}
+	fields := strings.Fields(targets)
+	if len(fields) < 3 {
+		return "", "", errors.New("apt knows no Debian archive; run apt-get update")
+	}
+	list = filepath.Join(dir, "sources.list")
+	if err := os.WriteFile(list, []byte(sources.String()), 0o644); err != nil {
+		return "", "", err
+	}
+	return fields[1], list, nil
 }

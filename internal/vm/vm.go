@@ -1,6 +1,6 @@
 // Package vm boots machines in QEMU for the scenarios of scripts/qemu-test and
-// for the demonstration: a q35 machine without acceleration, disks from image
-// files, a network card that a Go program serves, and the console, line by line.
+// for the demonstration: a machine without acceleration, disks from image files,
+// a network card that a Go program serves, and the console, line by line.
 // Running a machine needs no root. It also fetches and caches the kernel and
 // makes the real root that they boot.
 package vm
@@ -25,15 +25,17 @@ const CPUs = 2
 
 // Machine is a machine to boot once.
 type Machine struct {
+	ARM64     bool                 // instead of amd64
+	Firmware  string               // UEFI firmware, which boots from Disks; "": Kernel, Initrd and Append are booted
 	Kernel    string               // image of the kernel
 	Initrd    string               // image of the initramfs
-	Append    string               // kernel command line, after "console=ttyS0 panic=-1 no_timer_check"
+	Append    string               // kernel command line, after "console=… panic=-1 no_timer_check"
 	Memory    int                  // MiB; 0: 1024
 	Clock     string               // the hardware clock at the start, as "1970-01-01T00:00:00"; "": the right time
 	Disks     []Disk               // beside Root, in this order
 	Root      string               // ext4 image, seen as /dev/vda; "": none
 	KeepRoot  bool                 // what the machine writes to Root is not thrown away
-	Script    string               // what the image of Root runs after the pivot, seen as /dev/vdb
+	Script    string               // what the system runs when it is up, seen as the virtio disk after Root
 	Plug      func(net.Conn) error // serves the network card (QEMU's stream framing) until the connection ends; nil: no card
 	DeadCards int                  // further network cards, before that one, which nobody serves
 	Link      []Link               // changes of the network cable, which is plugged in at first
@@ -84,7 +86,7 @@ func (m *Machine) Run(ctx context.Context) (Console, error) {
 		}
 		defer unplug()
 	}
-	cmd := exec.CommandContext(ctx, "qemu-system-x86_64", args...)
+	cmd := exec.CommandContext(ctx, m.qemu(), args...)
 	cmd.Env = append(os.Environ(), "TMPDIR="+dir) // of the snapshot
 	cmd.WaitDelay = 5 * time.Second
 	// The machine dies with this program, however that dies. The kernel means the
