@@ -21,7 +21,7 @@ VM_PACKAGES   = qemu-system-x86 mmdebstrap kmod e2fsprogs xfsprogs btrfs-progs c
 FS_PACKAGES   = apfsprogs bcache-tools dosfstools drbd-utils erofs-utils exfatprogs f2fs-tools fdisk gdisk genisoimage \
 	genromfs gfs2-utils hfsutils jfsutils lvm2 mount nilfs-tools ntfs-3g ocfs2-tools parted reiser4progs reiserfsprogs \
 	squashfs-tools udftools util-linux
-TEST_PACKAGES = $(VM_PACKAGES) $(FS_PACKAGES) busybox-static groff-base jq shellcheck
+TEST_PACKAGES = $(VM_PACKAGES) $(FS_PACKAGES) $(IMAGE_TOOLS) ovmf qemu-system-arm busybox-static groff-base jq shellcheck
 
 all: bin/unlock bin/unlockctl
 
@@ -37,9 +37,12 @@ bin/unlockctl: FORCE
 demo: vm-packages
 	scripts/demo
 
-test: test-packages lint unit emulators size fuzz benchmarks
+test: test-packages lint unit emulators size fuzz benchmarks release-test deploy-test
 	scripts/qemu-test --group standalone
 	scripts/qemu-test --group disks
+
+	scripts/qemu-test --group images
+	$(MAKE) deb-test
 
 # Longer: 76 faults, and Debian 12 and 13 with the hooks (as root).
 test-faults: test-packages
@@ -81,7 +84,7 @@ fuzz:
 
 # The generators' communities indent differently.
 SHELL_TABS   = .ci/run scripts/demo scripts/packages scripts/qemu-test internal/vm/root-init.sh internal/distro/chroot.sh \
-	internal/distro/system.sh packaging/install-test deploy/packer/install.sh \
+	internal/distro/system.sh packaging/install-test packaging/image/build packaging/image/system deploy/packer/install.sh \
 	$(wildcard initramfs-tools/hooks/* initramfs-tools/scripts/*/* packaging/rpm/post*)
 SHELL_SPACES = $(wildcard dracut/50unlock/*.sh mkinitcpio/hooks/* mkinitcpio/install/*)
 SHFMT        = go run mvdan.cc/sh/v3/cmd/shfmt@v3.11.0

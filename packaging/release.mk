@@ -96,7 +96,7 @@ image-tools:
 # The systems are those of the scenarios of internal/distro, which make them.
 deb-test: RELEASE_ARCHS = amd64
 deb-test: release
-	packaging/install-test $(RELEASE)/*_amd64.deb $(dir $(wildcard $(CACHE)/bookworm-*/root.ext4 $(CACHE)/trixie-*/root.ext4))
+	systems=$$(scripts/qemu-test --systems) && packaging/install-test $(RELEASE)/*_amd64.deb $$systems
 
 # Debian's packer knows no plugins, hence -syntax-only; no provider of terraform is at
 # hand, hence no validate but of the policies. cfn-lint is Amazon's, from PyPI.

@@ -9,12 +9,14 @@ import (
 	"os"
 	"os/signal"
 	"slices"
+	"strings"
 	"sync"
 	"syscall"
 	"time"
 
 	"github.com/alecthomas/kong"
 
+	"unlock/internal/distro"
 	"unlock/internal/vm"
 )
 
@@ -24,6 +26,7 @@ const parallel = 2
 type options struct {
 	Group   string   `placeholder:"NAME" help:"Only scenarios of this group: standalone, disks, faults, secrets, distributions or images."`
 	List    bool     `help:"Print the names of the scenarios."`
+	Systems bool     `help:"Print the directories of the distributions' systems, which are made if need be."`
 	Verbose bool     `short:"v" help:"Print every console, not only those of failures."`
 	Bin     string   `default:"bin" placeholder:"DIR" help:"Where unlock and unlockctl are."`
 	Names   []string `arg:"" optional:"" name:"name" help:"Scenarios to run; all by default."`
@@ -54,6 +57,11 @@ func run(ctx context.Context, o options) (bool, error) {
 			fmt.Println(s.name)
 		}
 		return true, nil
+	}
+	if o.Systems {
+		dirs, err := distro.Systems(ctx)
+		fmt.Println(strings.Join(dirs, "\n"))
+		return err == nil, err
 	}
 	kernel, err := vm.Kernel(ctx)
 	if err != nil {
