@@ -31,16 +31,21 @@ bin/unlock: FORCE
 bin/arm64/unlock: FORCE
 	GOARCH=arm64 $(UNLOCK_ENV) go build $(UNLOCK_FLAGS) -o $@ ./cmd/unlock
 
+# The same with Go's certified cryptographic module, in FIPS 140-3 mode.
+bin/fips/unlock: FORCE
+	GOFIPS140=v1.0.0 $(UNLOCK_ENV) go build $(UNLOCK_FLAGS) -o $@ ./cmd/unlock
+
 bin/unlockctl: FORCE
 	CGO_ENABLED=0 go build -trimpath -buildvcs=false -ldflags "-s -w -X main.version=$(VERSION)" -o $@ ./cmd/unlockctl
 
 demo: vm-packages
 	scripts/demo
 
-test: test-packages lint unit emulators size fuzz benchmarks release-test deploy-test
+test: test-packages lint unit fips vulnerabilities emulators size fuzz benchmarks release-test deploy-test
 	scripts/qemu-test --group standalone
 	scripts/qemu-test --group disks
-
+	scripts/qemu-test --group secrets
+	scripts/qemu-test --soak 10
 	scripts/qemu-test --group images
 	$(MAKE) deb-test
 
@@ -54,6 +59,9 @@ test-distributions: test-packages
 unit:
 	GOEXPERIMENT=runtimesecret go test ./...
 
+fips:
+	GOFIPS140=v1.0.0 go test ./cmd/unlock ./internal/ec2 ./internal/keys ./internal/luks/... ./internal/secret ./internal/unlock
+
 # Emulators of AWS that others wrote, kept with the other downloads of the tests.
 EMULATORS = $(or $(XDG_CACHE_HOME),$(HOME)/.cache)/unlock-test/emulators
 emulators: export UNLOCK_EMULATORS = $(EMULATORS)
@@ -65,6 +73,13 @@ $(EMULATORS)/ec2-metadata-mock:
 
 $(EMULATORS)/versitygw:
 	GOBIN=$(@D) go install github.com/versity/versitygw/cmd/versitygw@v1.8.0
+
+# govulncheck exits with 3 where it finds something; without its database it cannot look.
+vulnerabilities: $(EMULATORS)/govulncheck
+	@$< ./... || { test $$? -ne 3 && echo "make: no judgement on vulnerabilities: govulncheck could not look"; }
+
+$(EMULATORS)/govulncheck:
+	GOBIN=$(@D) go install golang.org/x/vuln/cmd/govulncheck@v1.9.0
 
 # They fail when a budget is exceeded.
 benchmarks:
@@ -109,4 +124,4 @@ FORCE:
 include install.mk
 include packaging/release.mk
 
-.PHONY: all demo test test-faults test-distributions unit emulators benchmarks size fuzz lint vm-packages test-packages clean FORCE
+.PHONY: all demo test test-faults test-distributions unit fips vulnerabilities emulators benchmarks size fuzz lint vm-packages test-packages clean FORCE

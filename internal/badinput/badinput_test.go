@@ -85,7 +85,7 @@ func TestBadInput(t *testing.T) {
 		}
 	}
 	fmt.Fprintf(os.Stderr, "UNLOCK_BADINPUT_SEED=%d\n", seed) // also if the program dies
-	log.SetOutput(io.Discard) // as cmd/unlock does
+	log.SetOutput(io.Discard)                                 // as cmd/unlock does
 	cert, roots, err := authority()
 	if err != nil {
 		t.Fatal(err)

@@ -115,7 +115,6 @@ func New(cfg Config) (*Cloud, error) {
 	}
 	c := &Cloud{
 		cfg:        cfg,
-		struck:     map[string]int{},
 		ports:      map[*port]bool{},
 		hosts:      map[string]bool{},
 		tokens:     map[string]imdsToken{},

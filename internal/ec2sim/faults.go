@@ -53,6 +53,7 @@ var faultTable = []Fault{
 	{Name: "imds-off", Help: "IMDS is disabled: 403"},
 	{Name: "imds-v1-only", Help: "an IMDS that knows no tokens: PUT is 404, GET needs none"},
 	{Name: "imds-keepalive", Help: "IMDS keeps connections open; EC2's has been seen to close them after each answer"},
+	{Name: "imds-hops", Help: "the answers to PUT do not survive the way here: their hop limit is too low"},
 	{Name: "imds-slow", arg: argDuration, Help: "each IMDS answer is late"},
 	{Name: "imds-500", arg: argCount, Help: "IMDS answers 500"},
 	{Name: "imds-503", arg: argCount, Help: "IMDS answers 503"},
@@ -74,6 +75,7 @@ var faultTable = []Fault{
 	{Name: "s3-500", arg: argCount, Help: "S3: 500 InternalError"},
 	{Name: "s3-redirect", arg: argText, Help: "S3: the buckets are in that region: 301"},
 	{Name: "s3-truncated", arg: argCount, Help: "S3: the object ends in the middle"},
+	{Name: "s3-changed", arg: argCount, Help: "S3: an older object of the same length ends in the middle; then it is replaced"},
 	{Name: "s3-empty", arg: argCount, Help: "S3: the object is empty"},
 	{Name: "s3-oversized", arg: argCount, Help: "S3: the object is 16 MiB long"},
 	{Name: "s3-slow", arg: argDuration, Help: "S3: each answer is late"},
@@ -134,7 +136,7 @@ func (c *Cloud) SetFaults(names ...string) error {
 	}
 	c.mu.Lock()
 	defer c.mu.Unlock()
-	c.faults = faults
+	c.faults, c.struck = faults, map[string]int{}
 	return nil
 }
 
@@ -162,7 +164,7 @@ func parseFault(kind argument, arg string, given bool) (*fault, error) {
 	return f, err
 }
 
-// Struck returns how often a fault has struck, by the name without its argument.
+// Struck returns how often a fault has struck since it was set, by the name without its argument.
 func (c *Cloud) Struck(name string) int {
 	c.mu.Lock()
 	defer c.mu.Unlock()

@@ -192,6 +192,12 @@ func TestFaults(t *testing.T) {
 		{"imds-v1-only", doIMDSv1, []string{"200 us-east-1"}, 0},
 		{"", doIMDSWarm, []string{"200 reused false"}, 0},
 		{"imds-keepalive", doIMDSWarm, []string{"200 reused true"}, 0},
+		{"imds-hops", func(t *testing.T, m *machine) string {
+			ctx, cancel := context.WithTimeout(t.Context(), 200*ms)
+			defer cancel()
+			a := m.do(request(t, "PUT", imds+"api/token", "", ttlHeader, "60").WithContext(ctx))
+			return fmt.Sprint("silence ", errors.Is(a.err, context.DeadlineExceeded))
+		}, []string{"silence true"}, 0},
 		{"imds-slow:100ms", doIMDS, []string{role}, 200 * ms},
 		{"imds-500:1", doIMDS, []string{"PUT 500", role}, 0},
 		{"imds-503:1", doIMDS, []string{"PUT 503", role}, 0},
@@ -221,6 +227,7 @@ func TestFaults(t *testing.T) {
 		{"s3-slowdown:2", doS3, []string{"<Code>SlowDown</Code>", "503", object}, 0},
 		{"s3-500:1", doS3, []string{"<Code>InternalError</Code>", object}, 0},
 		{"s3-redirect:eu-west-1", doS3, []string{"<Endpoint>bucket.s3.eu-west-1.amazonaws.com</Endpoint>"}, 0},
+		{"s3-changed:1", doS3, []string{"error unexpected EOF", object}, 0},
 		{"s3-truncated:1", doS3, []string{"error unexpected EOF", object}, 0},
 		{"s3-empty:1", doS3, []string{"200 0", object}, 0},
 		{"s3-oversized:1", doS3, []string{"200 16777216", object}, 0},

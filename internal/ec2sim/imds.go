@@ -33,6 +33,10 @@ var imdsVersions = []string{"1.0", "2007-01-19", "2011-05-01", "2016-09-02", "20
 func (c *Cloud) imds(w http.ResponseWriter, r *http.Request) {
 	arrived := time.Now()
 	io.Copy(io.Discard, io.LimitReader(r.Body, maxBody))
+	if r.Method == http.MethodPut && c.fault("imds-hops") {
+		c.wait(r.Context(), time.Hour)
+		panic(http.ErrAbortHandler)
+	}
 	rep := c.imdsReply(r)
 	if rep.status >= 400 {
 		text := http.StatusText(rep.status)

@@ -261,6 +261,9 @@ func (c *Cloud) s3Get(b *bucket, key, version string, rep *reply) *s3Error {
 		rep.padding = 16<<20 - len(rep.body)
 	}
 	rep.truncate = c.fault("s3-truncated")
+	if c.fault("s3-changed") {
+		rep.body, rep.truncate = bytes.Repeat([]byte{'x'}, len(rep.body)), true
+	}
 	rep.pause, _ = c.faultDuration("s3-slow-body")
 	return nil
 }

@@ -10,6 +10,7 @@ import (
 var awsFaults = []row{
 	{name: "imds-off", faults: []string{"imds-off"}, stop: "the metadata service is disabled"},
 	{name: "imds-v1-only", faults: []string{"imds-v1-only"}, stop: "what answers does not know IMDSv2"},
+	{name: "imds-hop-limited", faults: []string{"imds-hops"}, stop: "no usable answer from the metadata service"},
 	{name: "imds-slow", faults: []string{"imds-slow:1s"}},
 	{name: "imds-500-twice", faults: []string{"imds-500:2"}},
 	{name: "imds-503-twice", faults: []string{"imds-503:2"}},
@@ -39,6 +40,7 @@ var awsFaults = []row{
 	{name: "s3-other-region", faults: []string{"s3-redirect:eu-west-1"}, hosts: []string{bucket + ".s3.eu-west-1.amazonaws.com"}},
 	{name: "s3-truncated-once", faults: []string{"s3-truncated:1"}},
 	{name: "s3-truncated", faults: []string{"s3-truncated"}, stop: "an-internalstoragekeybucket.s3.us-east-1.amazonaws.com breaks off its answers"},
+	{name: "s3-changed", faults: []string{"s3-changed:1"}}, // between two tries
 	{name: "s3-empty", faults: []string{"s3-empty"}, stop: "put the output of aws kms encrypt at s3://"},
 	{name: "s3-oversized", faults: []string{"s3-oversized"}, stop: "put the output of aws kms encrypt at s3://"},
 	{name: "s3-slow-body", faults: []string{"s3-slow-body:10ms"}},

@@ -27,6 +27,7 @@ type scenario struct {
 	typed   bool     // the passphrase is one that people type, which gets argon2id
 	disks   []string // see parseDisk
 	append  string   // to the kernel command line
+	fips    bool     // unlock is built with Go's FIPS 140-3 module
 	mistake string   // in the configuration, as the build and the boot tell of it; "": none
 	boots   []boot
 
@@ -42,20 +43,22 @@ type scenario struct {
 // boot is one start of the machine. The zero value must stop before the pivot
 // and leave the disks as they are.
 type boot struct {
-	config string                            // in place of the scenario's
-	faults []string                          // in place of the scenario's and those of earlier boots
-	typed  []vm.Typed                        // at the console
-	append string                            // to the kernel command line, after the scenario's
-	attach []int                             // which disks are there, in this order; nil: all
-	late   string                            // the last of them is attached when the console shows this; "": from the beginning
-	script string                            // runs after the pivot; "": there must be none
-	cut    string                            // power fails when the console shows this; "": it does not
-	after  time.Duration                     // and that much time has passed
-	cutAt  mark                              // or when this is on a disk; nil: never
-	want   []string                          // texts on the console
-	dump   bool                              // the memory goes to memoryFile when the script has run
-	before func(context.Context, *lab) error // prepares the boot; may be nil
-	check  judge                             // may be nil
+	name    string                            // for messages; may be ""
+	config  string                            // in place of the scenario's
+	faults  []string                          // in place of the scenario's and those of earlier boots
+	typed   []vm.Typed                        // at the console
+	append  string                            // to the kernel command line, after the scenario's
+	attach  []int                             // which disks are there, in this order; nil: all
+	late    string                            // the last of them is attached when the console shows this; "": from the beginning
+	script  string                            // runs after the pivot; "": there must be none
+	cut     string                            // power fails when the console shows this; "": it does not
+	after   time.Duration                     // and that much time has passed
+	cutAt   mark                              // or when this is on a disk; nil: never
+	want    []string                          // texts on the console
+	dump    bool                              // the memory goes to memoryFile when the script has run
+	before  func(context.Context, *lab) error // prepares the boot; may be nil
+	check   judge                             // may be nil
+	machine func(*vm.Machine)                 // changes it further; may be nil
 }
 
 // The S3 objects with the ciphertext, and where the image has it in file scenarios.
@@ -115,7 +118,7 @@ func (l *lab) run(ctx context.Context) error {
 	}
 	for i, b := range l.boots {
 		if err := l.boot(ctx, b); err != nil {
-			return fmt.Errorf("boot %d: %w", i+1, err)
+			return fmt.Errorf("boot %d %s: %w", i+1, b.name, err)
 		}
 	}
 	return nil
@@ -185,6 +188,9 @@ func (l *lab) image(ctx context.Context, conf string) error {
 		return err
 	}
 	build := func(conf string, more ...string) error {
+		if l.fips {
+			more = append(more, "--unlock", filepath.Join(l.bin, "fips", "unlock"))
+		}
 		return tool(ctx, "", append([]string{filepath.Join(l.bin, "unlockctl"), "initramfs",
 			"--kernel", l.kernel.Modules, "--config", l.file(conf), "-o", l.file("initrd"),
 			"--file", l.file("key.bin") + ":" + cipherFile, "--file", l.file("ca.pem") + ":" + caFile}, slices.Concat(l.imageArgs, more)...)...)
@@ -249,8 +255,10 @@ func (l *lab) boot(ctx context.Context, b boot) error {
 	if b.cutAt != nil {
 		m.CutWhen = func() bool { return slices.ContainsFunc(l.images(), b.cutAt) }
 	}
-	if l.machine != nil {
-		l.machine(&m)
+	for _, change := range []func(*vm.Machine){l.machine, b.machine} {
+		if change != nil {
+			change(&m)
+		}
 	}
 	l.asked = len(l.cloud.Requests())
 	l.console, err = m.Run(ctx)

@@ -6,6 +6,7 @@ package main
 import (
 	"context"
 	"fmt"
+	"math/rand/v2"
 	"os"
 	"os/signal"
 	"slices"
@@ -28,6 +29,8 @@ type options struct {
 	List    bool     `help:"Print the names of the scenarios."`
 	Systems bool     `help:"Print the directories of the distributions' systems, which are made if need be."`
 	Verbose bool     `short:"v" help:"Print every console, not only those of failures."`
+	Soak    int      `placeholder:"BOOTS" help:"Boot one volume so often, each time under a fault that chance chooses."`
+	Seed    uint64   `placeholder:"N" help:"Of chance; by default another each time."`
 	Bin     string   `default:"bin" placeholder:"DIR" help:"Where unlock and unlockctl are."`
 	Names   []string `arg:"" optional:"" name:"name" help:"Scenarios to run; all by default."`
 }
@@ -51,6 +54,13 @@ func run(ctx context.Context, o options) (bool, error) {
 	chosen, err := choose(o.Group, o.Names)
 	if err != nil {
 		return false, err
+	}
+	if o.Soak > 0 {
+		if o.Seed == 0 {
+			o.Seed = rand.Uint64()
+		}
+		fmt.Printf("--soak %d --seed %d\n", o.Soak, o.Seed)
+		chosen = soaks(o.Soak, o.Seed)
 	}
 	if o.List {
 		for _, s := range chosen {

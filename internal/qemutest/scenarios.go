@@ -196,6 +196,13 @@ test "$(readlink -f /dev/mapper/secretfs)" = "$(readlink -f /dev/disk/by-id/dm-n
 `, want: []string{"DM_NAME=secretfs", "ID_FS_TYPE=ext4"}}},
 	},
 	{
+		name: "fips", config: headerKey + secretfs, disks: []string{"blank"}, fips: true,
+		boots: []boot{
+			{script: writeFile, check: formatted},
+			{script: readFile, want: []string{fileText}},
+		},
+	},
+	{
 		// Whatever it does, it can open this disk and no other (TestConfined), and not listen.
 		name: "confined", disks: blank(2), append: "rd.unlock.debug",
 		config: s3Key + strings.Replace(secretfs, "instance-store", "serial="+vm.Serial(1), 1),
