@@ -59,7 +59,15 @@ func tryAll(args []string) report {
 		}
 		return err
 	}
+	mount := func() error {
+		err := unix.Mount("none", nodes, "tmpfs", 0, "")
+		if err == nil {
+			err = unix.Unmount(nodes, 0)
+		}
+		return err
+	}
 	note("other, before", open(other))
+	note("mount, before", mount())
 	note("listen, before", listen())
 	note("Syscalls", confine.Syscalls())
 	note("Devices", confine.Devices([]string{mine}, nodes))
@@ -68,6 +76,7 @@ func tryAll(args []string) report {
 	note("temporary file", os.WriteFile(filepath.Join(os.TempDir(), "unlock-confined"), nil, 0o600))
 	_ = os.Remove(filepath.Join(os.TempDir(), "unlock-confined"))
 	note("listen", listen())
+	note("mount", mount())
 	// On every thread, and in a child.
 	var wg sync.WaitGroup
 	var mu sync.Mutex
@@ -134,7 +143,7 @@ func TestConfined(t *testing.T) {
 		t.Skipf("this kernel lacks Landlock or seccomp: %v", got)
 	}
 	for what, want := range (report{
-		"other, before": "done", "listen, before": "done", "Syscalls": "done", "Devices": "done",
+		"other, before": "done", "mount, before": "done", "mount": "EPERM", "listen, before": "done", "Syscalls": "done", "Devices": "done",
 		"mine": "done", "null": "done", "temporary file": "done", "stat": "done", "node": "done",
 		"other": "EACCES", "other, by a child": "EACCES", "node elsewhere": "EACCES", "listen": "EPERM",
 	}) {
