@@ -18,7 +18,8 @@ import (
 
 // scenario is a simulated cloud, a machine's disks and configuration, and what
 // must come of booting it. In config, scripts and texts, $KEY stands for the ARN
-// of a KMS key, $OTHER for that of another, $PASSPHRASE for the passphrase.
+// of a KMS key, $OTHER for that of another, $PASSPHRASE for the passphrase, $CA for
+// the certificate authorities.
 type scenario struct {
 	name    string
 	config  string
@@ -36,6 +37,7 @@ type scenario struct {
 	machine  func(*vm.Machine) // changes it before each boot; may be nil
 	keepRoot bool              // boots see what earlier ones wrote to the root
 	arm64    bool              // the machine's architecture, instead of amd64
+	tool     bool              // there is one more disk, which is nothing but unlockctl
 
 	instead func(context.Context, *lab) error // runs the scenario; all but its name is then unused
 }
@@ -149,7 +151,7 @@ func (l *lab) prepare(ctx context.Context) error {
 	if l.typed {
 		passphrase = shortOne
 	}
-	l.expand = strings.NewReplacer("$KEY", key, "$OTHER", other, "$PASSPHRASE", passphrase)
+	l.expand = strings.NewReplacer("$KEY", key, "$OTHER", other, "$PASSPHRASE", passphrase, "$CA", string(l.cloud.CA()))
 	ciphertext := l.cloud.Encrypt(key, []byte(passphrase), map[string]string{"purpose": "secretfs"})
 	if l.plain {
 		var err error
@@ -251,6 +253,9 @@ func (l *lab) boot(ctx context.Context, b boot) error {
 		if err := l.cloud.SetFaults(b.faults...); err != nil {
 			return err
 		}
+	}
+	if l.tool {
+		m.Disks = append(m.Disks, vm.Disk{File: filepath.Join(l.bin, "unlockctl"), Virtio: true, ReadOnly: true})
 	}
 	if b.cutAt != nil {
 		m.CutWhen = func() bool { return slices.ContainsFunc(l.images(), b.cutAt) }

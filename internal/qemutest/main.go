@@ -127,7 +127,7 @@ var groups = []struct {
 	scenarios []scenario
 }{
 	{"standalone", standalone},
-	{"disks", slices.Concat(disks, many, volumes, powercuts)},
+	{"disks", slices.Concat(disks, many, volumes, recovering, powercuts)},
 	{"faults", matrix(networkFaults, awsFaults, machineFaults)},
 	{"secrets", secrets},
 	{"distributions", distributions()},
