@@ -1,0 +1,99 @@
+package main
+
+import (
+	"bytes"
+	"context"
+	"fmt"
+	"os"
+	"os/exec"
+	"path/filepath"
+	"regexp"
+	"strings"
+	"syscall"
+	"testing"
+	"time"
+
+	"golang.org/x/sys/unix"
+)
+
+// onTerminal runs a command on a terminal of its own, types each answer once its
+// question is shown, and returns what the terminal showed.
+func onTerminal(t *testing.T, cmd *exec.Cmd, typed ...[2]string) (string, error) {
+	t.Helper()
+	master, err := os.OpenFile("/dev/ptmx", os.O_RDWR, 0)
+	if err != nil {
+		t.Fatal(err)
+	}
+	defer master.Close()
+	fd := int(master.Fd())
+	if err := unix.IoctlSetPointerInt(fd, unix.TIOCSPTLCK, 0); err != nil {
+		t.Fatal(err)
+	}
+	n, err := unix.IoctlGetInt(fd, unix.TIOCGPTN)
+	if err != nil {
+		t.Fatal(err)
+	}
+	slave, err := os.OpenFile(fmt.Sprintf("/dev/pts/%d", n), os.O_RDWR|syscall.O_NOCTTY, 0)
+	if err != nil {
+		t.Fatal(err)
+	}
+	cmd.Stdin, cmd.Stdout, cmd.Stderr = slave, slave, slave
+	cmd.SysProcAttr = &syscall.SysProcAttr{Setsid: true, Setctty: true}
+	err = cmd.Start()
+	slave.Close()
+	if err != nil {
+		t.Fatal(err)
+	}
+	var shown bytes.Buffer
+	seen := 0 // of what is shown, before the next question
+	for buf := make([]byte, 4096); ; {
+		n, err := master.Read(buf)
+		shown.Write(buf[:n])
+		for len(typed) > 0 {
+			at := strings.Index(shown.String()[seen:], typed[0][0])
+			if at < 0 {
+				break
+			}
+			seen += at + len(typed[0][0])
+			if _, err := master.WriteString(typed[0][1] + "\n"); err != nil {
+				t.Fatal(err)
+			}
+			typed = typed[1:]
+		}
+		if err != nil { // EIO, as nobody has the terminal any more
+			return shown.String(), cmd.Wait()
+		}
+	}
+}
+
+// TestRecoveryKeyOnTerminal: the passphrase is asked for without echo, the key is
+// shown with its QR code, and typed with a slip, then in capitals, it opens the volume.
+func TestRecoveryKeyOnTerminal(t *testing.T) {
+	t.Parallel()
+	ctx, cancel := context.WithTimeout(t.Context(), time.Minute)
+	defer cancel()
+	dir := t.TempDir()
+	disk, pass := filepath.Join(dir, "disk"), filepath.Join(dir, "pass")
+	const secret = "correct horse"
+	if err := os.WriteFile(pass, []byte(secret), 0o600); err != nil {
+		t.Fatal(err)
+	}
+	if err := os.WriteFile(disk, make([]byte, 20<<20), 0o600); err != nil {
+		t.Fatal(err)
+	}
+	format := exec.CommandContext(ctx, "/usr/sbin/cryptsetup", "luksFormat", "--batch-mode", "--type", "luks2", "--pbkdf", "pbkdf2", "--pbkdf-force-iterations", "1000", disk, pass)
+	if out, err := format.CombinedOutput(); err != nil {
+		t.Fatalf("%v: %s", err, out)
+	}
+	shown, err := onTerminal(t, exec.CommandContext(ctx, "unlockctl", "enroll", "--recovery-key", disk), [2]string{"Passphrase of", secret})
+	key := regexp.MustCompile(`([cbdefghijklnrtuv]{8}-){7}[cbdefghijklnrtuv]{8}`).FindString(shown)
+	if err != nil || key == "" || strings.Contains(shown, secret) || strings.Count(shown, "\x1b[30;107m") < 15 {
+		t.Fatalf("enroll: %v, terminal:\n%s", err, shown)
+	}
+	const question = "recovery key:"
+	shown, err = onTerminal(t, exec.CommandContext(ctx, "unlockctl", "recover", "--test", "--ask", disk),
+		[2]string{question, "a" + key[1:]}, [2]string{question, strings.ToUpper(strings.ReplaceAll(key, "-", ""))})
+	if err != nil || !strings.Contains(shown, "mistyped recovery key: character 1 is none of") || !strings.Contains(shown, "the key opens it") || strings.Contains(shown, key[2:20]) {
+		t.Errorf("recover: %v, terminal:\n%s", err, shown)
+	}
+}
