@@ -39,7 +39,7 @@ func overwriteFree() error {
 	n := max(ofEachKind/all.Count(), atLeast)
 	// Buffers come last: a thread gives up those that it was filling only after
 	// its process has been seen to end.
-	for _, take := range []func(n int) error{t.pages, t.pipes, t.small, t.large} {
+	for _, take := range []func(n int) error{t.pages, t.pipes, t.buffers} {
 		if err := onEach(&all, func() error { return take(n) }); err != nil {
 			return fmt.Errorf("overwriting free memory: %w", err)
 		}
@@ -119,32 +119,24 @@ func (t *taker) pipes(n int) error {
 	return nil
 }
 
-// large takes pieces of 32 KiB of the kernel.
-func (t *taker) large(n int) error { return t.socket(n, len(t.zeros)) }
-
-// small takes as many smaller pieces, of each size.
-func (t *taker) small(n int) error {
-	pieces := n / len(t.zeros)
-	for _, size := range smallBuffers {
-		if err := t.socket(pieces*size, size); err != nil {
-			return err
-		}
-	}
-	return nil
-}
-
-// socket fills a socket with n bytes, so many at a time.
-func (t *taker) socket(n, each int) error {
+// buffers takes pieces of 32 KiB of the kernel, and as many small ones of each size.
+func (t *taker) buffers(n int) error {
 	ends, err := unix.Socketpair(unix.AF_UNIX, unix.SOCK_STREAM|unix.SOCK_NONBLOCK|unix.SOCK_CLOEXEC, 0)
 	if err != nil {
 		return err
 	}
 	t.files = append(t.files, ends[:]...)
 	n = t.take(n)
+	// The kernel doubles it, which leaves room for the small ones and for its own.
 	if err := unix.SetsockoptInt(ends[1], unix.SOL_SOCKET, unix.SO_SNDBUFFORCE, n); err != nil {
 		return err
 	}
-	return t.fill(ends[1], n, each)
+	for _, size := range smallBuffers {
+		if err := t.fill(ends[1], n/len(t.zeros)*size, size); err != nil {
+			return err
+		}
+	}
+	return t.fill(ends[1], n, len(t.zeros))
 }
 
 // fill writes up to n zeros, so many at a time, to a file from which nobody reads.

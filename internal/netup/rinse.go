@@ -19,13 +19,14 @@ const question = "\x00\x00\x01\x00\x00\x01\x00\x00\x00\x00\x00\x00\x09localhost\
 // while the interface is down: what arrived last would stay in memory. It takes one
 // round trip; where no answers come, it gives up.
 func (n *Network) Rinse(ctx context.Context) {
-	const patience = 200 * time.Millisecond
+	const patience = 300 * time.Millisecond
 	var d net.Dialer
 	conn, err := d.DialContext(ctx, "udp", netip.AddrPortFrom(n.DNS[0], 53).String())
 	if err != nil {
 		return
 	}
 	defer conn.Close()
+	_ = conn.SetDeadline(time.Now().Add(patience))
 	for range rinses {
 		if _, err := conn.Write([]byte(question)); err != nil {
 			return
@@ -33,7 +34,6 @@ func (n *Network) Rinse(ctx context.Context) {
 	}
 	answer := make([]byte, 1500)
 	for range rinses {
-		_ = conn.SetReadDeadline(time.Now().Add(patience))
 		if _, err := conn.Read(answer); err != nil {
 			return
 		}
