@@ -42,13 +42,13 @@ bootctl --no-pager status
 test "$(findmnt -no FSTYPE /boot/efi)" = vfat
 test "$(findmnt -bno SIZE /)" -gt 3200000000
 /lib/systemd/systemd-networkd-wait-online --timeout=60
-# on_esp: whether the initramfs that boots next has unlock
+# on_esp unpacks the initramfs that boots next and prints where it has unlock
 on_esp() {
 	rm -rf /tmp/esp && mkdir /tmp/esp
 	image=$(ls /boot/efi/debian/*/initrd* 2>/dev/null || ls /boot/efi/EFI/Linux/*.efi)
 	case $image in *.efi) objcopy -O binary --only-section=.initrd "$image" /tmp/initrd && image=/tmp/initrd ;; esac
 	unmkinitramfs "$image" /tmp/esp
-	find /tmp/esp -path '*/usr/lib/unlock/unlock' -exec cmp {} /usr/lib/unlock/unlock \; -print | grep unlock
+	find /tmp/esp -path '*/usr/lib/unlock/unlock'
 }
 `
 	amiOpen = `
@@ -60,7 +60,7 @@ dmsetup table --showkeys secretfs | grep ':logon:cryptsetup:'
 apt-get -q update
 DEBIAN_FRONTEND=noninteractive apt-get -qy upgrade
 test "$(dpkg-query -Wf '${Version}' unlock)" = 2-1
-on_esp
+cmp "$(on_esp)" /usr/lib/unlock/unlock
 `
 	amiRead = amiOpen + `
 grep '"version": "2"' /run/unlock/status.json
@@ -68,7 +68,8 @@ cat /mnt/secretfs/file
 `
 	amiPurge = `
 apt-get -qy purge unlock
-if on_esp; then exit 1; fi
+test -z "$(on_esp)"
+test -n "$(ls /tmp/esp)"
 `
 	amiPurged = `
 test ! -e /dev/mapper/secretfs
