@@ -38,17 +38,17 @@ func examples(text string) []example {
 // changing is what differs from run to run: ids.
 var changing = regexp.MustCompile(`[0-9a-f]{8}-[0-9a-f]{4}-[0-9a-f]{4}-[0-9a-f]{4}-[0-9a-f]{12}`)
 
-// TestGettingStarted runs the lines of docs/getting-started.md against a simulated
-// AWS and wants the output that the page shows.
-func TestGettingStarted(t *testing.T) {
+// TestStart runs the lines of the README against a simulated AWS and wants the
+// output that it shows.
+func TestStart(t *testing.T) {
 	t.Parallel()
-	page, err := os.ReadFile("../../docs/getting-started.md")
+	page, err := os.ReadFile("../../README.md")
 	if err != nil {
 		t.Fatal(err)
 	}
 	list := examples(string(page))
 	if len(list) < 10 {
-		t.Fatalf("%d commands on the page", len(list))
+		t.Fatalf("%d commands in the README", len(list))
 	}
 	c, err := ec2sim.New(ec2sim.Config{})
 	if err != nil {
@@ -115,7 +115,7 @@ func TestGettingStarted(t *testing.T) {
 	}
 }
 
-// builtin is in the kernel for which the page makes an image.
+// builtin is in the kernel for which the README makes an image.
 const builtin = `dm-mod.ko
 dm-crypt.ko
 xts.ko
