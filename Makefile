@@ -49,7 +49,7 @@ test: test-packages lint unit fips vulnerabilities emulators size fuzz benchmark
 	scripts/qemu-test --group images
 	$(MAKE) deb-test
 
-# Longer: 76 faults, and Debian 12 and 13 with the hooks (as root).
+# Longer: 78 faults, and Debian 12 and 13 with the hooks (as root).
 test-faults: test-packages
 	scripts/qemu-test --group faults
 test-distributions: test-packages
