@@ -2,6 +2,7 @@ package distro
 
 import (
 	"bytes"
+	"cmp"
 	"context"
 	_ "embed"
 	"errors"
@@ -22,33 +23,52 @@ const growthMax = 3_200_000
 //go:embed chroot.sh
 var chrootScript string
 
-// buildScript is what an administrator does and may do wrong. The image without
-// unlock is made with the hooks installed, but a configuration of comments. In /mnt are the
-// configuration and its files; images go there.
-const buildScript = `
-WITHOUT=/mnt/without.img
-echo "# as the packages install it" >/etc/unlock.toml
+// Parts of what is run on a system with unlock and its hooks installed. In /mnt are
+// the configuration and its files, and what was installed; images go there.
+const (
+	// prepareScript takes the generator's set-up and the command that rebuilds.
+	prepareScript = `
 %s
+rebuild() { %s; }
+keep() { cp /boot/initr* "/mnt/$1.img"; }
 mkdir -p /etc/unlock
 cp /mnt/key.bin /mnt/test-ca.pem /etc/unlock
-cp /mnt/old.toml /etc/unlock.toml
-%[2]s
+`
+	// buildScript is what an administrator does to have unlock.
+	buildScript = `
 cp /mnt/unlock.toml /etc/unlock.toml
-%[2]s
-for image in /boot/initr*; do cp "$image" /mnt/with.img; done
-
+rebuild
+keep with
+`
+	// beforeScript comes before it: the configuration as packages install it, and an
+	// earlier one that must not stay.
+	beforeScript = `
+echo "# as the packages install it" >/etc/unlock.toml
+rebuild
+keep unedited
+cp /mnt/old.toml /etc/unlock.toml
+rebuild
+`
+	// afterScript comes after it: what must fail, and a package that is removed, which
+	// leaves its configuration.
+	afterScript = `
 must_fail() {
-	if %[2]s >/mnt/output 2>&1; then echo "the image was rebuilt, though $1"; exit 1; fi
+	if rebuild >/mnt/output 2>&1; then echo "the image was rebuilt, though $1"; exit 1; fi
 	cat /mnt/output
 	grep -qF "$2" /mnt/output || { echo "the generator does not say: $2"; exit 1; }
-	cmp "$image" /mnt/with.img
+	cmp /boot/initr* /mnt/with.img
 }
 rm /etc/unlock/key.bin
 must_fail "a file is missing" "unlock: /etc/unlock.toml: it names /etc/unlock/key.bin: no such file"
 cp /mnt/key.bin /etc/unlock
 cp /mnt/bad.toml /etc/unlock.toml
 must_fail "the configuration is wrong" "unlock: /etc/unlock.toml:22: unknown setting \"volume.colour\""
+cp /mnt/unlock.toml /etc/unlock.toml
+(cd / && xargs rm </mnt/installed)
+rebuild
+keep without
 `
+)
 
 // build makes the image that is booted, and sees builds fail that must.
 func (l *lab) build(ctx context.Context) error {
@@ -59,7 +79,7 @@ func (l *lab) build(ctx context.Context) error {
 	if _, err := run(ctx, nil, "make", "-s", "-f", "install.mk", "install-hooks", "DESTDIR="+stage); err != nil {
 		return err
 	}
-	good := strings.ReplaceAll(config, "$KEY", l.key)
+	good := strings.ReplaceAll(cmp.Or(l.unlock, usualConfig), "$KEY", l.key)
 	for name, text := range map[string]string{
 		"unlock.toml": good,
 		"old.toml":    strings.Replace(good, "/mnt/secretfs", "/mnt/elsewhere", 1),
@@ -71,18 +91,19 @@ func (l *lab) build(ctx context.Context) error {
 			return err
 		}
 	}
-	script := fmt.Sprintf(buildScript, l.config, l.rebuild)
+	thorough := l.unlock == ""
+	script := fmt.Sprintf(prepareScript, l.config, l.rebuild) + buildScript
+	if thorough {
+		script = fmt.Sprintf(prepareScript, l.config, l.rebuild) + beforeScript + buildScript + afterScript
+	}
 	if _, err := run(ctx, nil, "unshare", "--mount", "--pid", "--fork", "--kill-child", "--propagation=private",
 		"sh", "-euc", chrootScript, "sh", l.system.root, stage, out, script); err != nil {
 		return err
 	}
-	if err := errors.Join(uninstall(ctx, stage), l.addFiles(ctx)); err != nil {
+	if err := uninstall(ctx, stage); err != nil || !thorough {
 		return err
 	}
-	if err := os.Rename(filepath.Join(out, "with.img"), l.file("with.img")); err != nil {
-		return err
-	}
-	return l.compare(ctx, filepath.Join(out, "without.img"), l.file("with.img"), good)
+	return l.compare(ctx, good)
 }
 
 // uninstall checks that nothing is left of what was installed.
@@ -97,23 +118,22 @@ func uninstall(ctx context.Context, stage string) error {
 	return err
 }
 
-// addFiles makes a copy of the system with the scenario's own files.
-func (l *lab) addFiles(ctx context.Context) error {
+// copySystem makes a copy of the system with the scenario's own files.
+func (l *lab) copySystem(ctx context.Context) error {
 	if len(l.files) == 0 {
 		return nil
 	}
-	own := l.file("root.ext4")
-	if _, err := run(ctx, nil, "cp", "--sparse=always", "--reflink=auto", l.system.root, own); err != nil {
+	l.spare = l.file("root.ext4")
+	if _, err := run(ctx, nil, "cp", "--sparse=always", "--reflink=auto", l.system.root, l.spare); err != nil {
 		return err
 	}
-	l.system.root = own
 	for _, f := range l.files {
 		name, text, _ := strings.Cut(f, "=")
 		commands := fmt.Sprintf("cd %s\nrm %s\nwrite %s %s\n", path.Dir(name), path.Base(name), l.file("new"), path.Base(name))
 		if err := errors.Join(os.WriteFile(l.file("new"), []byte(text), 0o644), os.WriteFile(l.file("commands"), []byte(commands), 0o644)); err != nil {
 			return err
 		}
-		if _, err := run(ctx, nil, "/sbin/debugfs", "-w", "-f", l.file("commands"), own); err != nil {
+		if _, err := run(ctx, nil, "/sbin/debugfs", "-w", "-f", l.file("commands"), l.spare); err != nil {
 			return err
 		}
 	}
@@ -121,35 +141,37 @@ func (l *lab) addFiles(ctx context.Context) error {
 }
 
 // compare checks what the images hold, and how much unlock adds.
-func (l *lab) compare(ctx context.Context, without, with, config string) error {
-	old, err := readImage(without)
-	if err != nil {
-		return err
-	}
-	image, err := readImage(with)
-	if err != nil {
-		return err
-	}
-	for name := range old {
-		// mkinitramfs takes along all scripts; ours then do nothing.
-		if strings.Contains(name, "unlock") && !strings.HasPrefix(name, "scripts/") {
-			return fmt.Errorf("an image made before the configuration contains %s", name)
+func (l *lab) compare(ctx context.Context, config string) error {
+	images := map[string]map[string][]byte{}
+	for _, name := range []string{"unedited", "with", "without"} {
+		files, err := readImage(l.image(name))
+		if err != nil {
+			return err
+		}
+		images[name] = files
+		for file := range files {
+			switch {
+			case name == "with", !strings.Contains(file, "unlock"):
+			case name == "unedited" && strings.HasPrefix(file, "scripts/"): // mkinitramfs takes along all; ours then do nothing
+			default:
+				return fmt.Errorf("the image %q contains %s", name, file)
+			}
 		}
 	}
-	if got := string(image["etc/unlock.toml"]); got != config {
+	if got := string(images["with"]["etc/unlock.toml"]); got != config {
 		return fmt.Errorf("the image carries the configuration %q, want the one before the last rebuild", got)
 	}
-	size := func(files map[string][]byte) (n int, err error) {
+	size := func(files map[string][]byte) (int, error) {
 		cmd := exec.CommandContext(ctx, "zstd", "-19", "-q", "-c")
 		cmd.Stdin = bytes.NewReader(withoutModules(files))
 		out, err := cmd.Output()
 		return len(out), err
 	}
-	before, err := size(old)
+	before, err := size(images["without"])
 	if err != nil {
 		return err
 	}
-	after, err := size(image)
+	after, err := size(images["with"])
 	if err != nil {
 		return err
 	}
@@ -159,3 +181,6 @@ func (l *lab) compare(ctx context.Context, without, with, config string) error {
 	}
 	return nil
 }
+
+// image returns the path of an image that the build kept.
+func (l *lab) image(name string) string { return filepath.Join(l.file("out"), name+".img") }

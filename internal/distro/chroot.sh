@@ -1,6 +1,7 @@
 #!/bin/sh
 # Runs a script in a throw-away copy of a system: IMAGE STAGE OUT SCRIPT, in mount
-# and process namespaces of its own. STAGE is laid over the copy, OUT is its /mnt.
+# and process namespaces of its own. STAGE is laid over the copy, OUT is its
+# /mnt and gets a list of the files of STAGE.
 set -eu
 image=$1 stage=$2 out=$3 script=$4
 
@@ -10,6 +11,7 @@ mkdir "$work/lower" "$work/upper" "$work/work" "$work/root"
 mount -o loop,ro "$image" "$work/lower"
 mount -t overlay -o "lowerdir=$work/lower,upperdir=$work/upper,workdir=$work/work" unlock-test "$work/root"
 cp -a "$stage/." "$work/root"
+(cd "$stage" && find . ! -type d) >"$out/installed"
 
 mount -t proc proc "$work/root/proc"
 mount -t sysfs -o ro sysfs "$work/root/sys"
