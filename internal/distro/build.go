@@ -62,7 +62,7 @@ rm /etc/unlock/key.bin
 must_fail "a file is missing" "unlock: /etc/unlock.toml: it names /etc/unlock/key.bin: no such file"
 cp /mnt/key.bin /etc/unlock
 cp /mnt/bad.toml /etc/unlock.toml
-must_fail "the configuration is wrong" "unlock: /etc/unlock.toml:22: unknown setting \"volume.colour\""
+must_fail "the configuration is wrong" "unlock: /etc/unlock.toml:23: unknown setting \"volume.colour\""
 cp /mnt/unlock.toml /etc/unlock.toml
 (cd / && xargs rm </mnt/installed)
 rebuild
