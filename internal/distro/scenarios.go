@@ -89,7 +89,11 @@ cat /mnt/file
 		config: "HOSTONLY=no CONF='" + plainDisks + "'\n" + dracut,
 		disks:  []int64{2200}, files: []string{"/etc/fstab=/dev/mapper/system / ext4 defaults 0 1\n"},
 		boots: []boot{
-			{append: "root=/dev/vda", spare: true, script: "cryptsetup status system; e2image -ra /dev/vdc /dev/mapper/system"},
+			{append: "root=/dev/vda rd.unlock=0", spare: true, script: luksFormat + `
+luks_format /dev/nvme0n1
+cryptsetup open --key-file /run/key /dev/nvme0n1 system
+e2image -ra /dev/vdc /dev/mapper/system
+`},
 			{append: "root=/dev/mapper/system", script: onVolume + "echo '" + fileText + "' >/root/file"},
 			{
 				append: "root=/dev/mapper/system rd.unlock.timeout=15s", fault: "kms-denied",
@@ -176,6 +180,16 @@ cat /proc/mounts
 test "$(ls /dev/mapper)" = control
 `}
 
+// luksFormat makes volumes as an image builder does.
+const luksFormat = `
+set +x # the console must not show it
+printf '%s' '` + passphrase + `' >/run/key
+set -x
+luks_format() { # DEVICE OPTION...
+	cryptsetup luksFormat -q --pbkdf pbkdf2 --pbkdf-force-iterations 1000 --key-file /run/key "$@"
+}
+`
+
 // withNetwork has the image raise the network before each boot.
 func withNetwork(boots []boot) []boot {
 	for i := range boots {
@@ -191,9 +205,7 @@ const (
 	rootConfig = keyConfig + `
 [[volume]]
 name       = "system"
-device     = "instance-store"
-format     = "blank"
-filesystem = "ext4"
+device     = "/dev/nvme0n1"
 on_failure = "prompt"
 `
 	question = "Recovery passphrase for volume system:"
@@ -222,18 +234,15 @@ mount      = "/mnt/onmd"
 	arrayUUID = "3aaa0122:29827cfa:5331ad66:ca767371"
 )
 
-var makeStacked = boot{append: "rd.unlock=0", want: []string{skippedText}, script: `
+var makeStacked = boot{append: "rd.unlock=0", want: []string{skippedText}, script: luksFormat + `
 pvcreate -q -y /dev/nvme0n1
 vgcreate -q vault /dev/nvme0n1
 lvcreate -q -y -n secret -l 100%FREE vault
 mdadm --create /dev/md/files --run --level=1 --raid-devices=2 --metadata=1.0 --assume-clean --uuid=` + arrayUUID + ` /dev/nvme1n1 /dev/nvme2n1
-set +x # the console must not show it
-printf '%s' '` + passphrase + `' >/run/key
-set -x
 fill() { # NAME DEVICE OPTION...
 	name=$1 device=$2
-	shift 2
-	cryptsetup luksFormat -q --pbkdf pbkdf2 --pbkdf-force-iterations 1000 --key-file /run/key "$@" $device
+	shift
+	luks_format "$@"
 	cryptsetup open --key-file /run/key $device $name
 	mke2fs -q -t ext4 /dev/mapper/$name
 	mount /dev/mapper/$name /mnt
