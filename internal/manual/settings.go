@@ -27,7 +27,7 @@ func Settings() []Setting {
 
 		{"volume", "array of tables", "A volume. There is at least one."},
 		{"volume.name", "string", "The name of the mapping, /dev/mapper/NAME; separate disks are NAME0, NAME1 and so on."},
-		{"volume.device", "string", `Which disks: *instance-store*, *instance-store:N*, *ebs:/dev/sdf*, */dev/PATH*, *UUID=*, *LABEL=* (both of the LUKS header), *PARTUUID=*, *serial=*, or *file:/PATH*, a file below the new root.`},
+		{"volume.device", "string", `Which disks: *instance-store*, *instance-store:N*, *ebs:/dev/sdf*, */dev/PATH*, *UUID=*, *LABEL=* (both of the LUKS header), *PARTUUID=*, *serial=*, or *file:/PATH*, a file below the new root. A logical volume is */dev/VG/LV*; name an array by the *UUID=* of the LUKS volume on it.`},
 		{"volume.size", "string", `Size of a file-backed volume, such as "20GiB".`},
 		{"volume.count", "integer", "How many instance-store disks to wait for. Default: those that the kernel finds."},
 		{"volume.format", "string", `*never* (default): open only. *blank*: format disks that hold nothing: no signature that blkid knows, and zeros in the first and last MiB. *ephemeral*: a new volume at each boot, on instance store only.`},
@@ -36,7 +36,7 @@ func Settings() []Setting {
 		{"volume.mount", "string", "Where to mount it, an absolute path below the new root. Default: it is not mounted."},
 		{"volume.mount_options", "string", "Options of mount(8)."},
 		{"volume.required", "boolean", "Whether a failure stops the boot. Default: true."},
-		{"volume.on_failure", "string", "What the failure of a required volume leads to. *stop* (default): the boot stops. *prompt*: a recovery passphrase is asked for on the console. *reboot*: the machine reboots after a minute or two."},
+		{"volume.on_failure", "string", "What the failure of a required volume leads to. *stop* (default): the boot stops. *prompt*: a recovery passphrase is asked for on the console, by systemd's agents where they run. *reboot*: the machine reboots after a minute or two."},
 		{"volume.discard", "boolean", "Pass discards through to the disk, which tells it which blocks are unused. Default: false."},
 		{"volume.key", "table", "The volume's own key: the settings of *key*."},
 	}
