@@ -98,7 +98,7 @@ e2image -ra /dev/vdc /dev/mapper/system
 			{
 				append: "root=/dev/mapper/system rd.unlock.timeout=15s", fault: "kms-denied",
 				typed:  []vm.Typed{{When: question, Text: "wrong " + passphrase + "\n"}, {When: question, Text: passphrase + "\n"}},
-				script: onVolume + "cat /root/file", want: []string{"AccessDenied", "hint: ", fileText},
+				script: onVolume + "cat /root/file", want: []string{"AccessDenied", "hint: ", "(press TAB for no echo)", fileText},
 			},
 		},
 	},
