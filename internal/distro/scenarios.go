@@ -7,7 +7,9 @@ import (
 )
 
 // Generators: what sets them up and rebuilds all images, and what a boot that has
-// failed comes to when nobody is at the console. Images are compressed lightly.
+// failed comes to when nobody is at the console. Images are compressed lightly. An
+// image made on the machine itself would have what checks its root file system;
+// where the chroot does not tell what that is, the generator is told.
 const (
 	dracut = `
 cat >/etc/dracut.conf.d/test.conf <<END
@@ -20,7 +22,7 @@ END
 	dracutStop    = "rd.shell=0 rd.emergency=reboot"
 	dracutStops   = "Boot has failed"
 
-	initramfsTools = `printf 'COMPRESS=zstd\nCOMPRESSLEVEL=1\n' >/etc/initramfs-tools/conf.d/test`
+	initramfsTools = `printf 'COMPRESS=zstd\nCOMPRESSLEVEL=1\nFSTYPE=ext4\n' >/etc/initramfs-tools/conf.d/test`
 	rebuildTools   = "update-initramfs -u -k all"
 	toolsStops     = "Rebooting automatically due to panic= boot argument"
 )
@@ -38,8 +40,7 @@ add_dracutmodules+=" busybox "`
 var Scenarios = []Scenario{
 	{
 		Name: "debian12-dracut", suite: "bookworm", packages: "dracut", rebuild: rebuildDracut,
-		// The chroot is not the machine that boots: drivers must be there even so. But
-		// an image made on the machine would have what checks its root.
+		// The chroot is not the machine that boots: drivers must be there even so.
 		config: "HOSTONLY=yes CONF='fscks=\"fsck fsck.ext4 e2fsck\"'\n" + dracut,
 		boots:  append(twice(""), denied(dracutStop, dracutStops)),
 	},
