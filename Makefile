@@ -1,6 +1,6 @@
 # make          builds bin/unlock and bin/unlockctl
 # make demo     boots a simulated EC2 instance twice and shows what happens
-# make test     everything that CI runs; make test-faults test-distributions boot more
+# make test     everything that CI runs, as root; make test-faults boots more
 # make size     the sizes of unlock, against their budget
 
 SHELL = /bin/bash -o pipefail
@@ -44,17 +44,15 @@ demo: vm-packages
 test: test-packages lint unit fips vulnerabilities emulators size fuzz benchmarks release-test deploy-test
 	scripts/qemu-test --group standalone
 	scripts/qemu-test --group disks
+	scripts/qemu-test --group distributions
 	scripts/qemu-test --group secrets
 	scripts/qemu-test --soak 10
 	scripts/qemu-test --group images
 	$(MAKE) deb-test
 
-# Longer: 78 faults, and Debian 12 and 13 with the hooks (as root).
+# Longer: 78 faults.
 test-faults: test-packages
 	scripts/qemu-test --group faults
-test-distributions: test-packages
-	@scripts/packages dash
-	scripts/qemu-test --group distributions
 
 unit:
 	GOEXPERIMENT=runtimesecret go test ./...
@@ -124,4 +122,4 @@ FORCE:
 include install.mk
 include packaging/release.mk
 
-.PHONY: all demo test test-faults test-distributions unit fips vulnerabilities emulators benchmarks size fuzz lint vm-packages test-packages clean FORCE
+.PHONY: all demo test test-faults unit fips vulnerabilities emulators benchmarks size fuzz lint vm-packages test-packages clean FORCE
