@@ -46,10 +46,9 @@ func (c *doctorCmd) Run(ctx context.Context, con console) error {
 			return err
 		},
 	}
-	if terminal(con.err) && !c.JSON {
-		fmt.Fprintln(con.err, "looking …")
-	}
+	done := con.working("looking")
 	found := d.Examine(ctx)
+	done()
 	var err error
 	if c.JSON {
 		err = con.json(found)

@@ -94,7 +94,10 @@ func (c *enrollCmd) recoveryKey(ctx context.Context, con console, set *enrollmen
 	defer existing.Wipe()
 	key := recovery.New()
 	defer key.Wipe()
-	if err := set.AddRecovery(ctx, existing, key); err != nil {
+	done := con.working("adding a keyslot")
+	err = set.AddRecovery(ctx, existing, key)
+	done()
+	if err != nil {
 		return err
 	}
 	if c.DryRun {
@@ -152,7 +155,10 @@ func (c *enrollCmd) kms(ctx context.Context, con console, set *enrollment.Set) e
 		return err
 	}
 	defer existing.Wipe()
-	if err := set.Check(ctx, existing); err != nil { // before AWS is asked
+	done := con.working("trying the passphrase")
+	err = set.Check(ctx, existing) // before AWS is asked
+	done()
+	if err != nil {
 		return err
 	}
 	if key.Source != config.SourceHeader {
@@ -161,20 +167,28 @@ func (c *enrollCmd) kms(ctx context.Context, con console, set *enrollment.Set) e
 			return err
 		}
 		defer passphrase.Wipe()
-		if err := set.Add(ctx, existing, passphrase, keys.Guessable(passphrase)); err != nil {
+		done := con.working("adding a keyslot")
+		err = set.Add(ctx, existing, passphrase, keys.Guessable(passphrase))
+		done()
+		if err != nil {
 			return err
 		}
 		fmt.Fprintf(con.err, "%s: opens with the passphrase in %s\n", strings.Join(c.Device, ", "), key.Source)
 		return nil
 	}
+	done = con.working("asking KMS for a data key")
 	data, b, err := a.Generate(ctx, key.KMSKeys[0], keys.Bound(key.Context, set.UUID))
+	done()
 	if err != nil {
 		return err
 	}
 	defer data.Wipe()
 	passphrase := keys.Text(data)
 	defer passphrase.Wipe()
-	if err := set.AddKMS(ctx, existing, passphrase, b); err != nil {
+	done = con.working("adding a keyslot")
+	err = set.AddKMS(ctx, existing, passphrase, b)
+	done()
+	if err != nil {
 		return err
 	}
 	fmt.Fprintf(con.err, "%s: opens with a data key under %s, context %s\n",

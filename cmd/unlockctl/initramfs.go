@@ -22,13 +22,14 @@ type initramfsCmd struct {
 // Run writes the image beside Output and renames it, so that a failed build
 // leaves the old image whole.
 func (c *initramfsCmd) Run(con console) error {
+	var notes []string
 	o := initramfs.Options{
 		Unlock:  c.Unlock,
 		Config:  c.Config,
 		Modules: c.Kernel,
 		Files:   c.File,
 		Version: version,
-		Note:    func(s string) { fmt.Fprintln(con.err, "unlockctl: note:", s) },
+		Note:    func(s string) { notes = append(notes, s) },
 	}
 	if !strings.Contains(c.Kernel, "/") {
 		o.Modules = filepath.Join("/lib/modules", c.Kernel)
@@ -45,7 +46,13 @@ func (c *initramfsCmd) Run(con console) error {
 	}
 	defer os.Remove(f.Name())
 	defer f.Close()
-	if err := c.build(f, o); err != nil {
+	done := con.working("building " + c.Output)
+	err = c.build(f, o)
+	done()
+	for _, note := range notes {
+		fmt.Fprintln(con.err, "unlockctl: note:", note)
+	}
+	if err != nil {
 		return err
 	}
 	if err := f.Chmod(0o600); err != nil {

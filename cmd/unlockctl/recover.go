@@ -139,7 +139,9 @@ func (c *recoverCmd) dataKey(ctx context.Context, a *account.Account, k config.K
 
 func (c *recoverCmd) test(ctx context.Context, con console, found []*unlock.Candidate, passphrase *secret.Bytes) error {
 	for i, candidate := range found {
+		done := con.working("opening " + c.Device[i])
 		p, err := candidate.LUKS.Header.Open(ctx, passphrase)
+		done()
 		if err != nil {
 			return fmt.Errorf("opening %s: %w", c.Device[i], err)
 		}

@@ -53,7 +53,9 @@ func (c *sealCmd) Run(ctx context.Context, con console) error {
 		return err
 	}
 	defer passphrase.Wipe()
+	done := con.working("asking KMS to encrypt")
 	b, err := a.Encrypt(ctx, c.KMSKey, passphrase, c.Context)
+	done()
 	if err != nil {
 		return err
 	}
@@ -61,6 +63,7 @@ func (c *sealCmd) Run(ctx context.Context, con console) error {
 	if err != nil {
 		return err
 	}
+	done = con.working("writing " + c.Place)
 	now, err := place.Create(ctx, b.Ciphertext)
 	kept := ""
 	if errors.Is(err, account.ErrExists) && c.Force {
@@ -69,6 +72,7 @@ func (c *sealCmd) Run(ctx context.Context, con console) error {
 			now, kept, err = place.Replace(ctx, old, b.Ciphertext)
 		}
 	}
+	done()
 	if err != nil {
 		return err
 	}

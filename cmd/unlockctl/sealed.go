@@ -20,7 +20,9 @@ func openSealed(ctx context.Context, con console, a *account.Account, k config.K
 	if err != nil {
 		return nil, err
 	}
+	done := con.working("reading " + string(k.Source))
 	o, err := place.Read(ctx)
+	done()
 	if err != nil {
 		return nil, err
 	}

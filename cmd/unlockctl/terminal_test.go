@@ -3,6 +3,7 @@ package main
 import (
 	"bytes"
 	"context"
+	"errors"
 	"fmt"
 	"os"
 	"os/exec"
@@ -95,5 +96,33 @@ func TestRecoveryKeyOnTerminal(t *testing.T) {
 		[2]string{question, "a" + key[1:]}, [2]string{question, strings.ToUpper(strings.ReplaceAll(key, "-", ""))})
 	if err != nil || !strings.Contains(shown, "mistyped recovery key: character 1 is none of") || !strings.Contains(shown, "the key opens it") || strings.Contains(shown, key[2:20]) {
 		t.Errorf("recover: %v, terminal:\n%s", err, shown)
+	}
+}
+
+// TestProgressOnTerminal: what takes over a second says so, with seconds, and takes
+// that away again; nobody else than a terminal sees it.
+func TestProgressOnTerminal(t *testing.T) {
+	t.Parallel()
+	ctx, cancel := context.WithTimeout(t.Context(), time.Minute)
+	defer cancel()
+	dir := t.TempDir()
+	disk, pass := filepath.Join(dir, "disk"), filepath.Join(dir, "pass")
+	if err := errors.Join(os.WriteFile(pass, []byte("correct horse"), 0o600), os.WriteFile(disk, make([]byte, 20<<20), 0o600)); err != nil {
+		t.Fatal(err)
+	}
+	format := exec.CommandContext(ctx, "/usr/sbin/cryptsetup", "luksFormat", "--batch-mode", "--type", "luks2", "--pbkdf", "pbkdf2", "--pbkdf-force-iterations", "9000000", disk, pass)
+	if out, err := format.CombinedOutput(); err != nil {
+		t.Fatalf("%v: %s", err, out)
+	}
+	command := func() *exec.Cmd {
+		return exec.CommandContext(ctx, "unlockctl", "recover", "--test", "--key-file", pass, disk)
+	}
+	shown, err := onTerminal(t, command())
+	if err != nil || !strings.Contains(shown, "opening "+disk+" … 1 s") || !strings.Contains(shown, "\r\x1b[K"+disk+": the key opens it") {
+		t.Errorf("recover: %v, terminal:\n%q", err, shown)
+	}
+	out, err := command().CombinedOutput()
+	if want := disk + ": the key opens it\n"; err != nil || string(out) != want {
+		t.Errorf("recover: %v, %q, want %q", err, out, want)
 	}
 }

@@ -1,0 +1,34 @@
+package main
+
+import (
+	"fmt"
+	"sync"
+	"time"
+)
+
+// working shows on a terminal what the command is at, once that has taken a second,
+// and for how long. The caller calls done before it prints anything else.
+func (c console) working(what string) (done func()) {
+	if !terminal(c.err) {
+		return func() {}
+	}
+	const erase = "\r\x1b[K"
+	stop := make(chan struct{})
+	var shown sync.WaitGroup
+	shown.Go(func() {
+		ticker := time.NewTicker(time.Second)
+		defer ticker.Stop()
+		for seconds := 1; ; seconds++ {
+			select {
+			case <-stop:
+				if seconds > 1 {
+					fmt.Fprint(c.err, erase)
+				}
+				return
+			case <-ticker.C:
+				fmt.Fprintf(c.err, "%s%s … %d s", erase, what, seconds)
+			}
+		}
+	})
+	return func() { close(stop); shown.Wait() }
+}
