@@ -115,6 +115,10 @@ func parse(s []byte) (v any) {
 	return v
 }
 
+// fresh returns a copy: a value that stood at two places, or within itself, would
+// change at both.
+func fresh(v any) any { return parse(encode(v)) }
+
 // mutateJSON changes members of the tree, and at times the text.
 func (m *mutator) mutateJSON(text []byte) []byte {
 	tree := parse(text)
@@ -126,16 +130,16 @@ func (m *mutator) mutateJSON(text []byte) []byte {
 		p := all[m.n(len(all))]
 		switch m.n(6) {
 		case 0, 1:
-			p.set(values[m.n(len(values))])
+			p.set(fresh(values[m.n(len(values))]))
 		case 2:
 			if p.object != nil {
 				delete(p.object, p.name)
 			}
 		case 3:
-			p.set(parse(encode(all[m.n(len(all))].get())))
+			p.set(fresh(all[m.n(len(all))].get()))
 		case 4:
 			if o, ok := p.get().(map[string]any); ok {
-				o[names[m.n(len(names))]] = values[m.n(len(values))]
+				o[names[m.n(len(names))]] = fresh(values[m.n(len(values))])
 			}
 		case 5:
 			p.set(string(m.bytes(80)))
