@@ -51,7 +51,7 @@ filesystem = "ext4"
 source  = "s3://` + bucket + "/" + otherObject + `"
 kms_key = "$OTHER"
 `
-	s.machine = func(m *vm.Machine) { m.Memory = 512 } // of which argon2id takes half
+	s.machine = func(m *vm.Machine) { m.Memory, m.Timeout = 512, 10*time.Minute } // argon2id takes half of it
 	s.boots = []boot{
 		{faults: slowS3, script: writeEach + "crypt alone" + showStatus, check: both(formatted, both(oneDecryptEach, against))},
 		{faults: slowS3, script: readEach + "crypt alone" + showStatus, want: []string{"read 24 volumes"}, check: both(oneDecryptEach, against)},
