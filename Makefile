@@ -1,6 +1,6 @@
 # make          builds bin/unlock and bin/unlockctl
 # make demo     boots a simulated EC2 instance twice and shows what happens
-# make test     everything that CI runs, as root; make test-faults boots more
+# make test     everything that CI runs, as root; make test-faults test-images boot more
 # make size     the sizes of unlock, against their budget
 
 SHELL = /bin/bash -o pipefail
@@ -47,12 +47,12 @@ test: test-packages lint unit fips vulnerabilities emulators size fuzz benchmark
 	scripts/qemu-test --group distributions
 	scripts/qemu-test --group secrets
 	scripts/qemu-test --soak 10
-	scripts/qemu-test --group images
-	$(MAKE) deb-test
 
-# Longer: 78 faults.
+# Longer: 78 faults; and disk images under UEFI firmware, arm64, the deb in its systems.
 test-faults: test-packages
 	scripts/qemu-test --group faults
+test-images: test-packages deb-test
+	scripts/qemu-test --group images
 
 unit:
 	GOEXPERIMENT=runtimesecret go test ./...
@@ -122,4 +122,4 @@ FORCE:
 include install.mk
 include packaging/release.mk
 
-.PHONY: all demo test test-faults unit fips vulnerabilities emulators benchmarks size fuzz lint vm-packages test-packages clean FORCE
+.PHONY: all demo test test-faults test-images unit fips vulnerabilities emulators benchmarks size fuzz lint vm-packages test-packages clean FORCE
