@@ -67,25 +67,30 @@ func onTerminal(t *testing.T, cmd *exec.Cmd, typed ...[2]string) (string, error)
 	}
 }
 
+// luksFile returns a file with a volume that cryptsetup made, and the file with its
+// passphrase, which is derived by PBKDF2.
+func luksFile(ctx context.Context, t *testing.T, secret, iterations string) (disk, pass string) {
+	t.Helper()
+	dir := t.TempDir()
+	disk, pass = filepath.Join(dir, "disk"), filepath.Join(dir, "pass")
+	if err := errors.Join(os.WriteFile(pass, []byte(secret), 0o600), os.WriteFile(disk, make([]byte, 20<<20), 0o600)); err != nil {
+		t.Fatal(err)
+	}
+	format := exec.CommandContext(ctx, "/usr/sbin/cryptsetup", "luksFormat", "--batch-mode", "--type", "luks2", "--pbkdf", "pbkdf2", "--pbkdf-force-iterations", iterations, disk, pass)
+	if out, err := format.CombinedOutput(); err != nil {
+		t.Fatalf("%v: %s", err, out)
+	}
+	return disk, pass
+}
+
 // TestRecoveryKeyOnTerminal: the passphrase is asked for without echo, the key is
 // shown with its QR code, and typed with a slip, then in capitals, it opens the volume.
 func TestRecoveryKeyOnTerminal(t *testing.T) {
 	t.Parallel()
 	ctx, cancel := context.WithTimeout(t.Context(), time.Minute)
 	defer cancel()
-	dir := t.TempDir()
-	disk, pass := filepath.Join(dir, "disk"), filepath.Join(dir, "pass")
 	const secret = "correct horse"
-	if err := os.WriteFile(pass, []byte(secret), 0o600); err != nil {
-		t.Fatal(err)
-	}
-	if err := os.WriteFile(disk, make([]byte, 20<<20), 0o600); err != nil {
-		t.Fatal(err)
-	}
-	format := exec.CommandContext(ctx, "/usr/sbin/cryptsetup", "luksFormat", "--batch-mode", "--type", "luks2", "--pbkdf", "pbkdf2", "--pbkdf-force-iterations", "1000", disk, pass)
-	if out, err := format.CombinedOutput(); err != nil {
-		t.Fatalf("%v: %s", err, out)
-	}
+	disk, _ := luksFile(ctx, t, secret, "1000")
 	shown, err := onTerminal(t, exec.CommandContext(ctx, "unlockctl", "enroll", "--recovery-key", disk), [2]string{"Passphrase of", secret})
 	key := regexp.MustCompile(`([cbdefghijklnrtuv]{8}-){7}[cbdefghijklnrtuv]{8}`).FindString(shown)
 	if err != nil || key == "" || strings.Contains(shown, secret) || strings.Count(shown, "\x1b[30;107m") < 15 {
@@ -105,15 +110,7 @@ func TestProgressOnTerminal(t *testing.T) {
 	t.Parallel()
 	ctx, cancel := context.WithTimeout(t.Context(), time.Minute)
 	defer cancel()
-	dir := t.TempDir()
-	disk, pass := filepath.Join(dir, "disk"), filepath.Join(dir, "pass")
-	if err := errors.Join(os.WriteFile(pass, []byte("correct horse"), 0o600), os.WriteFile(disk, make([]byte, 20<<20), 0o600)); err != nil {
-		t.Fatal(err)
-	}
-	format := exec.CommandContext(ctx, "/usr/sbin/cryptsetup", "luksFormat", "--batch-mode", "--type", "luks2", "--pbkdf", "pbkdf2", "--pbkdf-force-iterations", "9000000", disk, pass)
-	if out, err := format.CombinedOutput(); err != nil {
-		t.Fatalf("%v: %s", err, out)
-	}
+	disk, pass := luksFile(ctx, t, "correct horse", "9000000")
 	command := func() *exec.Cmd {
 		return exec.CommandContext(ctx, "unlockctl", "recover", "--test", "--key-file", pass, disk)
 	}

@@ -9,10 +9,8 @@ import (
 	"bytes"
 	"cmp"
 	"context"
-	"crypto/sha256"
 	"errors"
 	"fmt"
-	"io"
 	"os"
 	"os/exec"
 	"path/filepath"
@@ -139,7 +137,7 @@ func (l *lab) boot(ctx context.Context, b boot) error {
 	var before string // of no use where disks may change
 	if b.script == "" {
 		var err error
-		if before, err = l.sums(); err != nil {
+		if before, err = vm.Sums(l.disksAt); err != nil {
 			return err
 		}
 	}
@@ -179,7 +177,7 @@ func (l *lab) boot(ctx context.Context, b boot) error {
 
 // refused checks that the boot stopped and left the disks alone.
 func (l *lab) refused(before string) error {
-	after, err := l.sums()
+	after, err := vm.Sums(l.disksAt)
 	switch {
 	case err != nil:
 		return err
@@ -189,25 +187,6 @@ func (l *lab) refused(before string) error {
 		return errors.New("the system was started, though the boot was refused")
 	}
 	return nil
-}
-
-// sums returns the SHA-256 of each disk.
-func (l *lab) sums() (string, error) {
-	var b strings.Builder
-	for _, d := range l.disksAt {
-		f, err := os.Open(d.File)
-		if err != nil {
-			return "", err
-		}
-		h := sha256.New()
-		_, err = io.Copy(h, f)
-		f.Close()
-		if err != nil {
-			return "", err
-		}
-		fmt.Fprintf(&b, "%x\n", h.Sum(nil))
-	}
-	return b.String(), nil
 }
 
 // at returns when the console showed text.

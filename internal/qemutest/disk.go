@@ -2,10 +2,8 @@ package main
 
 import (
 	"context"
-	"crypto/sha256"
 	"errors"
 	"fmt"
-	"io"
 	"os"
 	"strconv"
 	"strings"
@@ -20,25 +18,6 @@ func (l *lab) images() []string {
 		files = append(files, d.File)
 	}
 	return files
-}
-
-// sums returns the SHA-256 of each disk.
-func (l *lab) sums() (string, error) {
-	var b strings.Builder
-	for _, image := range l.images() {
-		f, err := os.Open(image)
-		if err != nil {
-			return "", err
-		}
-		h := sha256.New()
-		_, err = io.Copy(h, f)
-		f.Close()
-		if err != nil {
-			return "", err
-		}
-		fmt.Fprintf(&b, "%x\n", h.Sum(nil))
-	}
-	return b.String(), nil
 }
 
 // otherSerial is the serial number of the disk that is not instance store.

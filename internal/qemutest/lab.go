@@ -234,7 +234,7 @@ func (l *lab) boot(ctx context.Context, b boot) error {
 	if err := l.image(ctx, cmp.Or(b.config, l.config)); err != nil {
 		return err
 	}
-	before, err := l.sums()
+	before, err := vm.Sums(l.disksAt)
 	if err != nil {
 		return err
 	}
@@ -300,7 +300,7 @@ func (l *lab) boot(ctx context.Context, b boot) error {
 
 // refused checks that a boot stopped with a message and left the disks alone.
 func (l *lab) refused(before string) error {
-	after, err := l.sums()
+	after, err := vm.Sums(l.disksAt)
 	switch {
 	case err != nil:
 		return err
