@@ -122,7 +122,7 @@ func (k kdf) derive(ctx context.Context, passphrase *secret.Bytes, key []byte) (
 		return context.Cause(ctx)
 	}
 	defer func() { <-argon2Turn }()
-	prefault(int(k.memory) << 10)
+	adviseHuge(int(k.memory) << 10)
 	f := argon2.IDKey
 	if k.name == "argon2i" {
 		f = argon2.Key
@@ -137,22 +137,21 @@ func (k kdf) derive(ctx context.Context, passphrase *secret.Bytes, key []byte) (
 	return context.Cause(ctx)
 }
 
-// prefault has the kernel give n bytes to the heap in huge pages, for the blocks of
-// Argon2 that are allocated next. Touched page by page by several threads, they
-// cost more than the hashing.
-func prefault(n int) {
+// adviseHuge has the kernel give the heap's next n bytes, the blocks of Argon2, in
+// huge pages. Touched page by page by several threads, they cost more than the
+// hashing. The range is left empty: memory kept for Argon2 would be taken twice
+// whenever another goroutine allocated from its start first, and with half of the
+// machine's memory that is the end of the process.
+func adviseHuge(n int) {
 	const huge = 2 << 20
 	b := make([]byte, n)
 	if n >= 2*huge {
 		start := (huge - int(uintptr(unsafe.Pointer(&b[0]))%huge)) % huge
 		_ = unix.Madvise(b[start:start+(n-start)&^(huge-1)], unix.MADV_HUGEPAGE) // without it, it is slower
-		for i := 0; i < n; i += 4096 {
-			b[i] = 1
-		}
 	}
 	runtime.KeepAlive(b)
 	b = nil
-	runtime.GC()
+	debug.FreeOSMemory()
 }
 
 // pbkdf2 is RFC 8018, section 5.2. The standard library's takes the passphrase

@@ -7,7 +7,13 @@ import (
 	"crypto/sha1"
 	"encoding/hex"
 	"errors"
+	"math/rand/v2"
+	"os"
+	"strconv"
+	"strings"
+	"sync"
 	"testing"
+	"time"
 
 	"unlock/internal/secret"
 )
@@ -72,4 +78,49 @@ func TestLimits(t *testing.T) {
 	if err := pb.check(Limits{Iterations: 20_000_000}); err != nil {
 		t.Error(err)
 	}
+}
+
+// TestArgon2Peak has other goroutines allocate meanwhile: memory must not be taken
+// twice for one Argon2, as it may need half of the machine's.
+func TestArgon2Peak(t *testing.T) {
+	const memory, runs, slack = 16 << 10, 300, 12 << 10 // KiB
+	ctx, stop := context.WithCancel(t.Context())
+	var others sync.WaitGroup
+	for range 4 {
+		others.Go(func() {
+			for keep := make([][]byte, 64); ctx.Err() == nil; time.Sleep(100 * time.Microsecond) {
+				keep[rand.IntN(len(keep))] = make([]byte, 1<<rand.IntN(16))
+			}
+		})
+	}
+	defer others.Wait()
+	defer stop()
+	passphrase := secret.New(8)
+	k := kdf{name: "argon2id", time: 1, memory: memory, cpus: 4, salt: make([]byte, saltSize)}
+	for range runs {
+		if err := os.WriteFile("/proc/self/clear_refs", []byte("5"), 0); err != nil { // resets the peak
+			t.Skip(err)
+		}
+		before := peak(t)
+		if err := k.derive(ctx, passphrase, make([]byte, 32)); err != nil {
+			t.Fatal(err)
+		}
+		if took := peak(t) - before; took > memory+slack {
+			t.Fatalf("Argon2 over %d KiB took %d KiB", memory, took)
+		}
+	}
+}
+
+// peak of the memory that this process held, in KiB.
+func peak(t *testing.T) int {
+	status, err := os.ReadFile("/proc/self/status")
+	if err != nil {
+		t.Fatal(err)
+	}
+	_, value, _ := strings.Cut(string(status), "VmHWM:")
+	kib, err := strconv.Atoi(strings.Fields(value)[0])
+	if err != nil {
+		t.Fatal(err)
+	}
+	return kib
 }
