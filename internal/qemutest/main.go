@@ -5,6 +5,7 @@ package main
 
 import (
 	"context"
+	"errors"
 	"fmt"
 	"math/rand/v2"
 	"os"
@@ -91,6 +92,11 @@ func run(ctx context.Context, o options) (bool, error) {
 				start := time.Now()
 				l := &lab{scenario: s, kernel: kernel, root: root, bin: o.Bin}
 				err := l.run(ctx)
+				if errors.Is(err, vm.ErrCrashed) { // that is no result
+					fmt.Printf("again %-20s %v\n", s.name, err)
+					l = &lab{scenario: s, kernel: kernel, root: root, bin: o.Bin}
+					err = l.run(ctx)
+				}
 				mu.Lock()
 				if err != nil {
 					failed++

@@ -123,8 +123,23 @@ func (m *Machine) Run(ctx context.Context) (Console, error) {
 		return console, fmt.Errorf("the machine did not end within %v: %w", timeout, ctx.Err())
 	case why != nil:
 		return console, fmt.Errorf("%w: %s", why, strings.TrimSpace(stderr.String()))
+	case crashed(err):
+		return console, fmt.Errorf("%w: %w: %s", ErrCrashed, err, strings.TrimSpace(stderr.String()))
 	case err != nil:
 		return console, fmt.Errorf("running QEMU: %w: %s", err, strings.TrimSpace(stderr.String()))
 	}
 	return console, nil
+}
+
+// ErrCrashed says nothing of the machine: QEMU ended by its own fault, as that of Debian
+// 12 was seen to, while a kernel looked for PCI devices.
+var ErrCrashed = errors.New("QEMU crashed")
+
+func crashed(err error) bool {
+	exit, ok := errors.AsType[*exec.ExitError](err)
+	if !ok {
+		return false
+	}
+	status, ok := exit.Sys().(syscall.WaitStatus)
+	return ok && status.Signaled() && (status.Signal() == syscall.SIGSEGV || status.Signal() == syscall.SIGABRT)
 }
