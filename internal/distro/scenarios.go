@@ -2,6 +2,7 @@ package distro
 
 import (
 	"slices"
+	"time"
 
 	"unlock/internal/vm"
 )
@@ -77,7 +78,7 @@ journalctl -b -o cat -t systemd-cryptsetup | grep 'secretfs already active'
 `)),
 			[]boot{{
 				append: "rd.unlock=0", want: []string{skippedText, fileText},
-				typed: []vm.Typed{{When: "Please enter passphrase for disk", Text: passphrase + "\n"}},
+				typed: []vm.Typed{{When: "Please enter passphrase for disk", Text: passphrase + "\n", After: person}},
 				script: `
 active systemd-cryptsetup@secretfs.service
 mount /dev/mapper/secretfs /mnt
@@ -98,7 +99,7 @@ e2image -ra /dev/vdc /dev/mapper/system
 			{append: "root=/dev/mapper/system", script: onVolume + "echo '" + fileText + "' >/root/file"},
 			{
 				append: "root=/dev/mapper/system rd.unlock.timeout=15s", fault: "kms-denied",
-				typed:  []vm.Typed{{When: question, Text: "wrong " + passphrase + "\n"}, {When: question, Text: passphrase + "\n"}},
+				typed:  []vm.Typed{{When: question, Text: "wrong " + passphrase + "\n", After: person}, {When: question, Text: passphrase + "\n", After: person}},
 				script: onVolume + "cat /root/file", want: []string{"AccessDenied", "hint: ", "(press TAB for no echo)", fileText},
 			},
 		},
@@ -114,6 +115,10 @@ e2image -ra /dev/vdc /dev/mapper/system
 		disks:  []int64{64, 64, 64}, boots: []boot{makeStacked, readStacked},
 	},
 }
+
+// person is how long people take to begin to type. The agent of systemd shows its
+// question before it turns the echo off.
+const person = 3 * time.Second
 
 // What is encrypted and written.
 const (

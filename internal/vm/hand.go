@@ -44,9 +44,11 @@ func (h *hand) triggers() []trigger {
 	}
 	for _, t := range m.Type {
 		all = append(all, trigger{text: t.When, typed: true, do: func() {
-			if _, err := io.WriteString(h.keyboard, t.Text); err != nil {
-				h.end(err)
-			}
+			h.later(t.After, func() {
+				if _, err := io.WriteString(h.keyboard, t.Text); err != nil {
+					h.end(err)
+				}
+			})
 		}})
 	}
 	return all

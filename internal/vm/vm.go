@@ -50,7 +50,10 @@ type Machine struct {
 
 // Typed is text typed at the console once it shows another; a question that is
 // asked again gets the next text.
-type Typed struct{ When, Text string }
+type Typed struct {
+	When, Text string
+	After      time.Duration // that a person takes to begin
+}
 
 // Run boots the machine and waits until it powers off or reboots, which ends it
 // too, or until its power fails. The Console is valid, as far as it goes, even with an error.

@@ -149,7 +149,7 @@ func TestCachedIsWholeOrNotThere(t *testing.T) {
 // question ends no line.
 func TestTyping(t *testing.T) {
 	fakeQEMU(t, `for i in 1 2; do printf 'Passphrase: '; read answer; echo "($i)"; echo "got $answer"; done`)
-	m := Machine{Type: []Typed{{"Passphrase:", "correct\n"}, {"Passphrase:", "horse\n"}}, Timeout: 30 * time.Second}
+	m := Machine{Type: []Typed{{When: "Passphrase:", Text: "correct\n"}, {When: "Passphrase:", Text: "horse\n", After: time.Millisecond}}, Timeout: 30 * time.Second}
 	if c, err := m.Run(t.Context()); err != nil || !c.Contains("got correct") || !c.Contains("got horse") {
 		t.Errorf("Run = %v, %v; want both answers", c, err)
 	}
