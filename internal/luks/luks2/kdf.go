@@ -137,13 +137,20 @@ func (k kdf) derive(ctx context.Context, passphrase *secret.Bytes, key []byte) (
 	return context.Cause(ctx)
 }
 
+// advised is the largest n of adviseHuge.
+var advised int
+
 // adviseHuge has the kernel give the heap's next n bytes, the blocks of Argon2, in
 // huge pages. Touched page by page by several threads, they cost more than the
 // hashing. The range is left empty: memory kept for Argon2 would be taken twice
 // whenever another goroutine allocated from its start first, and with half of the
-// machine's memory that is the end of the process.
+// machine's memory that is the end of the process. Who calls has the turn of Argon2.
 func adviseHuge(n int) {
 	const huge = 2 << 20
+	if n <= advised {
+		return // the range is used again, and stays advised
+	}
+	advised = n
 	b := make([]byte, n)
 	if n >= 2*huge {
 		start := (huge - int(uintptr(unsafe.Pointer(&b[0]))%huge)) % huge
