@@ -38,6 +38,7 @@ type scenario struct {
 	keepRoot bool              // boots see what earlier ones wrote to the root
 	arm64    bool              // the machine's architecture, instead of amd64
 	tool     bool              // there is one more disk, which is nothing but unlockctl
+	timed    bool              // its times are judged: no other machine runs meanwhile
 
 	instead func(context.Context, *lab) error // runs the scenario; all but its name is then unused
 }

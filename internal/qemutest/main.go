@@ -85,18 +85,14 @@ func run(ctx context.Context, o options) (bool, error) {
 	queue := make(chan scenario)
 	var wg sync.WaitGroup
 	var mu sync.Mutex
+	var quiet sync.RWMutex
 	passed, failed := 0, 0
 	for range parallel {
 		wg.Go(func() {
 			for s := range queue {
 				start := time.Now()
 				l := &lab{scenario: s, kernel: kernel, root: root, bin: o.Bin}
-				err := l.run(ctx)
-				if errors.Is(err, vm.ErrCrashed) { // that is no result
-					fmt.Printf("again %-20s %v\n", s.name, err)
-					l = &lab{scenario: s, kernel: kernel, root: root, bin: o.Bin}
-					err = l.run(ctx)
-				}
+				err := l.quietly(ctx, &quiet)
 				mu.Lock()
 				if err != nil {
 					failed++
@@ -125,6 +121,26 @@ func run(ctx context.Context, o options) (bool, error) {
 	}
 	fmt.Printf("%d passed, %d failed\n", passed, failed)
 	return failed == 0, nil
+}
+
+// quietly runs the scenario while no other runs, if it is timed. It begins again when
+// QEMU itself crashes, which is no result.
+func (l *lab) quietly(ctx context.Context, quiet *sync.RWMutex) error {
+	if l.timed {
+		quiet.Lock()
+		defer quiet.Unlock()
+	} else {
+		quiet.RLock()
+		defer quiet.RUnlock()
+	}
+	fresh := *l
+	err := l.run(ctx)
+	if errors.Is(err, vm.ErrCrashed) {
+		fmt.Printf("again %-20s %v\n", l.name, err)
+		*l = fresh
+		err = l.run(ctx)
+	}
+	return err
 }
 
 // groups of scenarios, in the order in which they run.

@@ -24,12 +24,13 @@ var many = []scenario{
 
 // manyDisks completes s; s3 is how often S3 fails, 7 seconds each, and limit how many
 // times as long as one disk all may take to be opened. The first boot, which also
-// formats them, has twice that: the host's other load is not the same all the time.
+// formats them, has twice that.
 func manyDisks(s scenario, s3 int, limit float64) scenario {
 	slowS3 := []string{"s3-slow:7s", fmt.Sprintf("s3-500:%d", s3)}
 	against := func(limit float64) func(*lab) error {
 		return func(l *lab) error { return manyAgainstOne(l, limit) }
 	}
+	s.timed = true
 	s.disks = append(slices.Repeat([]string{"blank:24"}, manyCount), "blank:24:other")
 	s.config = `
 [aws]
