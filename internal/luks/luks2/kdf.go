@@ -11,6 +11,7 @@ import (
 	"hash"
 	"runtime"
 	"runtime/debug"
+	"strings"
 	"unsafe"
 
 	"golang.org/x/crypto/argon2"
@@ -33,12 +34,16 @@ func (l Limits) memory() int64 {
 	if l.Memory > 0 {
 		return l.Memory
 	}
-	const ceiling = 4 << 30
+	return min(4<<30, ram()/2)
+}
+
+// ram is the size of the machine's memory, in bytes; 2 GiB if the kernel does not say.
+func ram() int64 {
 	var info unix.Sysinfo_t
 	if unix.Sysinfo(&info) != nil {
-		return ceiling / 4
+		return 2 << 30
 	}
-	return min(ceiling, int64(info.Totalram)*int64(info.Unit)/2)
+	return int64(info.Totalram) * int64(info.Unit)
 }
 
 // MaxIterations of PBKDF2.
@@ -144,14 +149,17 @@ var advised int
 // huge pages. Touched page by page by several threads, they cost more than the
 // hashing. The range is left empty: memory kept for Argon2 would be taken twice
 // whenever another goroutine allocated from its start first, and with half of the
-// machine's memory that is the end of the process. Who calls has the turn of Argon2.
+// machine's memory that is the end of the process. It is longer than n, as what
+// other goroutines allocate, at its start or behind the blocks, moves the next
+// blocks on. Who calls has the turn of Argon2.
 func adviseHuge(n int) {
 	const huge = 2 << 20
 	if n <= advised {
 		return // the range is used again, and stays advised
 	}
 	advised = n
-	b := make([]byte, n)
+	n += min(n+2*huge, int(ram()/4)) // what no memory could back is refused
+	b := untouched(n)
 	if n >= 2*huge {
 		start := (huge - int(uintptr(unsafe.Pointer(&b[0]))%huge)) % huge
 		_ = unix.Madvise(b[start:start+(n-start)&^(huge-1)], unix.MADV_HUGEPAGE) // without it, it is slower
@@ -159,6 +167,14 @@ func adviseHuge(n int) {
 	runtime.KeepAlive(b)
 	b = nil
 	debug.FreeOSMemory()
+}
+
+// untouched memory of n bytes, which make would clear if a part had been used before.
+func untouched(n int) []byte {
+	var b strings.Builder
+	b.Grow(n)
+	b.WriteByte(0)
+	return unsafe.Slice(unsafe.StringData(b.String()), n)
 }
 
 // pbkdf2 is RFC 8018, section 5.2. The standard library's takes the passphrase

@@ -15,6 +15,8 @@ import (
 	"testing"
 	"time"
 
+	"golang.org/x/sys/unix"
+
 	"unlock/internal/secret"
 )
 
@@ -84,17 +86,7 @@ func TestLimits(t *testing.T) {
 // twice for one Argon2, as it may need half of the machine's.
 func TestArgon2Peak(t *testing.T) {
 	const memory, runs, slack = 16 << 10, 300, 12 << 10 // KiB
-	ctx, stop := context.WithCancel(t.Context())
-	var others sync.WaitGroup
-	for range 4 {
-		others.Go(func() {
-			for keep := make([][]byte, 64); ctx.Err() == nil; time.Sleep(100 * time.Microsecond) {
-				keep[rand.IntN(len(keep))] = make([]byte, 1<<rand.IntN(16))
-			}
-		})
-	}
-	defer others.Wait()
-	defer stop()
+	allocateMeanwhile(t)
 	passphrase := secret.New(8)
 	k := kdf{name: "argon2id", time: 1, memory: memory, cpus: 4, salt: make([]byte, saltSize)}
 	for range runs {
@@ -102,13 +94,57 @@ func TestArgon2Peak(t *testing.T) {
 			t.Skip(err)
 		}
 		before := peak(t)
-		if err := k.derive(ctx, passphrase, make([]byte, 32)); err != nil {
+		if err := k.derive(t.Context(), passphrase, make([]byte, 32)); err != nil {
 			t.Fatal(err)
 		}
 		if took := peak(t) - before; took > memory+slack {
 			t.Fatalf("Argon2 over %d KiB took %d KiB", memory, took)
 		}
 	}
+}
+
+// TestArgon2HugePages has other goroutines allocate meanwhile: the blocks must stay
+// where the kernel was told to use huge pages.
+func TestArgon2HugePages(t *testing.T) {
+	if mode, err := os.ReadFile("/sys/kernel/mm/transparent_hugepage/enabled"); err != nil || bytes.Contains(mode, []byte("[never]")) {
+		t.Skip("no huge pages here")
+	}
+	const memory, runs = 128 << 10, 40 // KiB
+	allocateMeanwhile(t)
+	passphrase := secret.New(8)
+	k := kdf{name: "argon2id", time: 1, memory: memory, cpus: 2, salt: make([]byte, saltSize)}
+	for i := range runs {
+		before := minorFaults(t)
+		if err := k.derive(t.Context(), passphrase, make([]byte, 32)); err != nil {
+			t.Fatal(err)
+		}
+		if n := minorFaults(t) - before; n > memory/4/4 {
+			t.Fatalf("run %d took %d page faults for %d pages of 4 KiB", i, n, memory/4)
+		}
+	}
+}
+
+// allocateMeanwhile has goroutines allocate and forget until t ends.
+func allocateMeanwhile(t *testing.T) {
+	ctx, stop := context.WithCancel(t.Context())
+	var others sync.WaitGroup
+	t.Cleanup(func() { stop(); others.Wait() })
+	for range 4 {
+		others.Go(func() {
+			for keep := make([][]byte, 64); ctx.Err() == nil; time.Sleep(100 * time.Microsecond) {
+				keep[rand.IntN(len(keep))] = make([]byte, 1<<rand.IntN(16))
+			}
+		})
+	}
+}
+
+// minorFaults of this process: pages that the kernel had to give it.
+func minorFaults(t *testing.T) int64 {
+	var u unix.Rusage
+	if err := unix.Getrusage(unix.RUSAGE_SELF, &u); err != nil {
+		t.Fatal(err)
+	}
+	return u.Minflt
 }
 
 // peak of the memory that this process held, in KiB.
