@@ -14,11 +14,15 @@ import (
 // kernel's own. The latest are handed out first. So some of each kind is taken on each
 // processor and given back as zeros: as pages of this process, as pages of pipes, and
 // as buffers of sockets, which like those of the network are pieces of 32 KiB, or small
-// ones that share pages.
+// ones that share pages. A page of small ones stays what it is while one of them is in
+// use, and none else than small ones of its kind get the others. Those of Unix sockets
+// are charged to control groups and are of another kind than the network's, so there
+// are also some of netlink's (netlink(7)).
 
 const (
 	ofEachKind = 16 << 20 // bytes, shared by all processors
 	atLeast    = 1 << 20  // but as many for each
+	fewest     = 96       // small buffers of each size for each processor, which may keep as many free
 )
 
 // smallBuffers are sizes in bytes of what a socket is given at a time to have the kernel
@@ -39,7 +43,7 @@ func overwriteFree() error {
 	n := max(ofEachKind/all.Count(), atLeast)
 	// Buffers come last: a thread gives up those that it was filling only after
 	// its process has been seen to end.
-	for _, take := range []func(n int) error{t.pages, t.pipes, t.buffers} {
+	for _, take := range []func(n int) error{t.pages, t.pipes, t.buffers, t.networkBuffers} {
 		if err := onEach(&all, func() error { return take(n) }); err != nil {
 			return fmt.Errorf("overwriting free memory: %w", err)
 		}
@@ -131,12 +135,45 @@ func (t *taker) buffers(n int) error {
 	if err := unix.SetsockoptInt(ends[1], unix.SOL_SOCKET, unix.SO_SNDBUFFORCE, n); err != nil {
 		return err
 	}
+	if err := t.small(ends[1], n); err != nil {
+		return err
+	}
+	return t.fill(ends[1], n, len(t.zeros))
+}
+
+// networkBuffers takes as many small ones of each size as buffers does, but as the
+// network is given them.
+func (t *taker) networkBuffers(n int) error {
+	fd, err := unix.Socket(unix.AF_NETLINK, unix.SOCK_RAW|unix.SOCK_NONBLOCK|unix.SOCK_CLOEXEC, unix.NETLINK_USERSOCK)
+	if err != nil {
+		return err
+	}
+	t.files = append(t.files, fd)
+	if err := unix.Bind(fd, &unix.SockaddrNetlink{Family: unix.AF_NETLINK}); err != nil {
+		return err
+	}
+	self, err := unix.Getsockname(fd)
+	if err != nil {
+		return err
+	}
+	if err := unix.Connect(fd, self); err != nil {
+		return err
+	}
+	n = t.take(n)
+	if err := unix.SetsockoptInt(fd, unix.SOL_SOCKET, unix.SO_RCVBUFFORCE, n); err != nil {
+		return err
+	}
+	return t.small(fd, n)
+}
+
+// small has the kernel allocate as many small buffers of each size as n has of 32 KiB.
+func (t *taker) small(fd, n int) error {
 	for _, size := range smallBuffers {
-		if err := t.fill(ends[1], n/len(t.zeros)*size, size); err != nil {
+		if err := t.fill(fd, max(n/len(t.zeros), fewest)*size, size); err != nil {
 			return err
 		}
 	}
-	return t.fill(ends[1], n, len(t.zeros))
+	return nil
 }
 
 // fill writes up to n zeros, so many at a time, to a file from which nobody reads.

@@ -11,13 +11,26 @@ import (
 // it finds what IMDS said is for the scenarios secrets-* to see.
 func TestOverwriteFree(t *testing.T) {
 	taker := &taker{left: 4 << 20, zeros: make([]byte, 32<<10)}
-	for _, take := range []func(int) error{taker.pages, taker.pipes, taker.buffers, taker.buffers, taker.buffers} {
+	for _, take := range []func(int) error{taker.pages, taker.pipes, taker.buffers, taker.networkBuffers, taker.buffers} {
 		if err := take(1 << 20); err != nil {
 			t.Fatal(err)
 		}
 	}
-	if taker.left != 0 || len(taker.mapped) != 1 || len(taker.files) != 8 {
-		t.Errorf("left %d bytes, %d mappings, %d files, want 0, 1, 8", taker.left, len(taker.mapped), len(taker.files))
+	if taker.left != 0 || len(taker.mapped) != 1 || len(taker.files) != 7 {
+		t.Errorf("left %d bytes, %d mappings, %d files, want 0, 1, 7", taker.left, len(taker.mapped), len(taker.files))
+	}
+	network, buffer, got := taker.files[len(taker.files)-3], make([]byte, 4<<10), map[int]int{}
+	for {
+		n, _, err := unix.Recvfrom(network, buffer, 0)
+		if err != nil {
+			break
+		}
+		got[n]++
+	}
+	for _, size := range smallBuffers {
+		if got[size] != fewest {
+			t.Errorf("%d buffers for %d bytes, want %d", got[size], size, fewest)
+		}
 	}
 	taker.giveBack()
 
