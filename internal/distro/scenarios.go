@@ -282,6 +282,7 @@ active multi-user.target getty.target serial-getty@ttyS0.service
 systemctl list-jobs
 test -z "$(systemctl list-jobs --no-legend | grep -E 'device|mount|crypt')"
 systemctl --failed
+for unit in $(systemctl --failed --no-legend --plain | cut -d' ' -f1); do journalctl -b -o cat -u "$unit"; done
 test -z "$(systemctl --failed --no-legend)"
 /lib/systemd/systemd-networkd-wait-online --timeout=60
 ip address
