@@ -129,7 +129,8 @@ func (l *lab) copySystem(ctx context.Context) error {
 	}
 	for _, f := range l.files {
 		name, text, _ := strings.Cut(f, "=")
-		commands := fmt.Sprintf("cd %s\nrm %s\nwrite %s %s\n", path.Dir(name), path.Base(name), l.file("new"), path.Base(name))
+		// Making a directory that is there, or removing a file that is not, harms nothing.
+		commands := fmt.Sprintf("mkdir %[1]s\ncd %[1]s\nrm %[2]s\nwrite %[3]s %[2]s\n", path.Dir(name), path.Base(name), l.file("new"))
 		if err := errors.Join(os.WriteFile(l.file("new"), []byte(text), 0o644), os.WriteFile(l.file("commands"), []byte(commands), 0o644)); err != nil {
 			return err
 		}

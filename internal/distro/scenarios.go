@@ -107,11 +107,13 @@ e2image -ra /dev/vdc /dev/mapper/system
 	{
 		Name: "lvm-md", suite: "trixie", packages: trixieDracut, rebuild: rebuildDracut, unlock: stackedConfig,
 		config: "HOSTONLY=no CONF=\n" + dracut,
+		files:  lvmLocks,
 		disks:  []int64{64, 64, 64}, boots: []boot{makeStacked, readStacked, readStacked},
 	},
 	{
 		Name: "lvm-md-busybox", suite: "trixie", packages: trixieDracut, rebuild: rebuildDracut, unlock: stackedConfig,
 		config: "HOSTONLY=no CONF='" + noSystemd + "'\n" + dracut,
+		files:  lvmLocks,
 		disks:  []int64{64, 64, 64}, boots: []boot{makeStacked, readStacked},
 	},
 }
@@ -220,6 +222,11 @@ cryptsetup status system
 test "$(findmnt -no SOURCE /)" = /dev/mapper/system
 `
 )
+
+// lvmLocks mends a race of Debian 13's own. lvm2-monitor.service makes a lock in
+// /run/lock/lvm, and fails when run-lock.mount, after which it is not ordered, covers
+// that directory just then.
+var lvmLocks = []string{"/etc/systemd/system/lvm2-monitor.service.d/locks.conf=[Unit]\nRequiresMountsFor=/run/lock\n"}
 
 // LUKS on a logical volume and on an array, which the image's own means activate. The
 // array has its superblock at the end, so that each member begins like the array.
