@@ -15,7 +15,7 @@ import (
 // processor and given back as zeros: as pages of this process, as pages of pipes, and
 // as buffers of sockets, which like those of the network are pieces of 32 KiB, or small
 // ones that share pages. A page of small ones stays what it is while one of them is in
-// use, and none else than small ones of its kind get the others. Those of Unix sockets
+// use, and only small ones of its kind get the rest of it. Those of Unix sockets
 // are charged to control groups and are of another kind than the network's, so there
 // are also some of netlink's (netlink(7)).
 
@@ -166,7 +166,8 @@ func (t *taker) networkBuffers(n int) error {
 	return t.small(fd, n)
 }
 
-// small has the kernel allocate as many small buffers of each size as n has of 32 KiB.
+// small has the kernel allocate as many small buffers of each size as n has of 32 KiB,
+// but not fewer than fewest, as far as the socket may hold them.
 func (t *taker) small(fd, n int) error {
 	for _, size := range smallBuffers {
 		if err := t.fill(fd, max(n/len(t.zeros), fewest)*size, size); err != nil {

@@ -19,8 +19,9 @@ func TestOverwriteFree(t *testing.T) {
 	if taker.left != 0 || len(taker.mapped) != 1 || len(taker.files) != 7 {
 		t.Errorf("left %d bytes, %d mappings, %d files, want 0, 1, 7", taker.left, len(taker.mapped), len(taker.files))
 	}
-	network, buffer, got := taker.files[len(taker.files)-3], make([]byte, 4<<10), map[int]int{}
-	for {
+	network := taker.files[len(taker.files)-3] // the last two are the last buffers'
+	buffer, got := make([]byte, 4<<10), map[int]int{}
+	for { // until it is empty
 		n, _, err := unix.Recvfrom(network, buffer, 0)
 		if err != nil {
 			break
