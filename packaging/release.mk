@@ -52,8 +52,8 @@ release-%: release-common $(RELEASE)/%/unlock $(RELEASE)/%/unlockctl $(NFPM)
 	cp -a $(RELEASE)/common $(RELEASE)/$*/root
 	install -m 755 $(RELEASE)/$*/unlock $(RELEASE)/$*/root/usr/lib/unlock/unlock
 	install -D -m 755 $(RELEASE)/$*/unlockctl $(RELEASE)/$*/root/usr/bin/unlockctl
-	go run ./internal/release licenses $(RELEASE)/$*/unlock $(RELEASE)/$*/unlockctl >$(RELEASE)/$*/licenses
-	go run ./internal/release sbom '$(RELEASE_VERSION)' $(RELEASE)/$*/unlock $(RELEASE)/$*/unlockctl >$(RELEASE)/unlock_$(RELEASE_VERSION)_$*.cdx.json
+	go run ./packaging/release licenses $(RELEASE)/$*/unlock $(RELEASE)/$*/unlockctl >$(RELEASE)/$*/licenses
+	go run ./packaging/release sbom '$(RELEASE_VERSION)' $(RELEASE)/$*/unlock $(RELEASE)/$*/unlockctl >$(RELEASE)/unlock_$(RELEASE_VERSION)_$*.cdx.json
 	mv $(RELEASE)/$*/root/usr/share/man $(RELEASE)/$*/
 	chmod -R u=rwX,go=rX $(RELEASE)/$*
 	find $(RELEASE)/$* -exec touch -h -d @$$SOURCE_DATE_EPOCH {} +
@@ -93,7 +93,7 @@ $(RELEASE)/unlock_$(RELEASE_VERSION)-1_$(IMAGE_ARCH).deb: FORCE
 image-tools:
 	@scripts/packages $(IMAGE_TOOLS)
 
-# The systems are those of the scenarios of internal/distro, which make them.
+# The systems are those of the scenarios of test/distro, which make them.
 deb-test: RELEASE_ARCHS = amd64
 deb-test: release
 	systems=$$(scripts/qemu-test --systems) && packaging/install-test $(RELEASE)/*_amd64.deb $$systems
@@ -105,7 +105,7 @@ deploy-test: $(TERRAFORM)
 	@scripts/packages packer
 	packer validate -syntax-only deploy/packer/unlock.pkr.hcl
 	$(TERRAFORM) fmt -check -recursive deploy/terraform
-	UNLOCK_TERRAFORM=$(TERRAFORM) go test -tags terraform ./deploy
+	UNLOCK_TERRAFORM=$(TERRAFORM) go test -tags terraform ./cmd/unlockctl/internal/policy/deploytest
 	if command -v cfn-lint >/dev/null; then cfn-lint deploy/cloudformation.yaml; else echo "cfn-lint is not installed: the template was not linted" >&2; fi
 
 $(TERRAFORM):

@@ -4,7 +4,7 @@ import (
 	"context"
 	"fmt"
 
-	"unlock/internal/account"
+	"unlock/cmd/unlockctl/internal/account"
 	"unlock/internal/config"
 	"unlock/internal/keys"
 )

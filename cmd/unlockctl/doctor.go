@@ -10,11 +10,11 @@ import (
 
 	"golang.org/x/sys/unix"
 
-	"unlock/internal/account"
+	"unlock/cmd/unlockctl/internal/account"
+	"unlock/cmd/unlockctl/internal/doctor"
 	"unlock/internal/block"
 	"unlock/internal/config"
 	"unlock/internal/dm"
-	"unlock/internal/doctor"
 )
 
 type doctorCmd struct {

@@ -8,7 +8,7 @@ import (
 
 	"github.com/rogpeppe/go-internal/testscript"
 
-	"unlock/internal/emulators"
+	"unlock/test/emulators"
 )
 
 // TestEmulators runs the transcripts of commands that ask AWS against emulators that

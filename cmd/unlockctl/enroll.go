@@ -9,10 +9,10 @@ import (
 
 	"rsc.io/qr"
 
+	"unlock/cmd/unlockctl/internal/enrollment"
+	"unlock/cmd/unlockctl/internal/recovery"
 	"unlock/internal/config"
-	"unlock/internal/enrollment"
 	"unlock/internal/keys"
-	"unlock/internal/recovery"
 	"unlock/internal/secret"
 )
 

@@ -13,7 +13,7 @@ import (
 	"testing"
 	"time"
 
-	"unlock/internal/ec2sim"
+	"unlock/test/ec2sim"
 )
 
 // TestRotateKilled kills rotate at each system call that changes anything. After

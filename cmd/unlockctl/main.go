@@ -12,7 +12,7 @@ import (
 	"github.com/alecthomas/kong"
 	"golang.org/x/sys/unix"
 
-	"unlock/internal/account"
+	"unlock/cmd/unlockctl/internal/account"
 	"unlock/internal/config"
 	"unlock/internal/secret"
 	"unlock/internal/status"

@@ -5,8 +5,8 @@ import (
 
 	"github.com/alecthomas/kong"
 
-	"unlock/internal/completion"
-	"unlock/internal/manual"
+	"unlock/cmd/unlockctl/internal/completion"
+	"unlock/cmd/unlockctl/internal/manual"
 )
 
 type manCmd struct {

@@ -9,7 +9,7 @@ import (
 	"strings"
 	"testing"
 
-	"unlock/internal/manual"
+	"unlock/cmd/unlockctl/internal/manual"
 )
 
 // TestManualPages holds the pages in docs/man against what the programs have now.

@@ -9,7 +9,7 @@ import (
 
 	"golang.org/x/sys/unix"
 
-	"unlock/internal/recovery"
+	"unlock/cmd/unlockctl/internal/recovery"
 	"unlock/internal/secret"
 )
 

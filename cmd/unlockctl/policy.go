@@ -5,8 +5,8 @@ import (
 	"slices"
 	"strings"
 
+	"unlock/cmd/unlockctl/internal/policy"
 	"unlock/internal/config"
-	"unlock/internal/policy"
 )
 
 type policyCmd struct {

@@ -9,7 +9,7 @@ import (
 	"path/filepath"
 	"slices"
 
-	"unlock/internal/account"
+	"unlock/cmd/unlockctl/internal/account"
 	"unlock/internal/block"
 	"unlock/internal/config"
 	"unlock/internal/dm"

@@ -6,9 +6,9 @@ import (
 	"fmt"
 	"strings"
 
-	"unlock/internal/account"
+	"unlock/cmd/unlockctl/internal/account"
+	"unlock/cmd/unlockctl/internal/enrollment"
 	"unlock/internal/config"
-	"unlock/internal/enrollment"
 	"unlock/internal/keys"
 	"unlock/internal/luks"
 	"unlock/internal/secret"

@@ -11,7 +11,7 @@ import (
 
 	"github.com/rogpeppe/go-internal/testscript"
 
-	"unlock/internal/ec2sim"
+	"unlock/test/ec2sim"
 )
 
 func TestMain(m *testing.M) {

@@ -10,7 +10,7 @@ import (
 	"slices"
 	"strconv"
 
-	"unlock/internal/account"
+	"unlock/cmd/unlockctl/internal/account"
 	"unlock/internal/config"
 	"unlock/internal/keys"
 	"unlock/internal/secret"

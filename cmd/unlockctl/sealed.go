@@ -3,7 +3,7 @@ package main
 import (
 	"context"
 
-	"unlock/internal/account"
+	"unlock/cmd/unlockctl/internal/account"
 	"unlock/internal/config"
 	"unlock/internal/keys"
 	"unlock/internal/secret"

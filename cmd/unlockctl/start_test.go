@@ -8,7 +8,7 @@ import (
 	"strings"
 	"testing"
 
-	"unlock/internal/ec2sim"
+	"unlock/test/ec2sim"
 )
 
 // example is a command of the documentation and what it is said to print.

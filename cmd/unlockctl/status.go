@@ -9,7 +9,7 @@ import (
 	"text/tabwriter"
 	"time"
 
-	"unlock/internal/plot"
+	"unlock/cmd/unlockctl/internal/plot"
 	"unlock/internal/status"
 )
 

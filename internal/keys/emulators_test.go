@@ -17,9 +17,9 @@ import (
 
 	"unlock/internal/config"
 	"unlock/internal/ec2"
-	"unlock/internal/ec2sim"
-	"unlock/internal/emulators"
 	"unlock/internal/keys"
+	"unlock/test/ec2sim"
+	"unlock/test/emulators"
 )
 
 // world is an AWS to ask: emulators that others wrote, or ec2sim.

@@ -14,8 +14,8 @@ import (
 
 	"unlock/internal/config"
 	"unlock/internal/ec2"
-	"unlock/internal/ec2sim"
 	"unlock/internal/keys"
+	"unlock/test/ec2sim"
 )
 
 // instance is a machine in a simulated EC2.

@@ -9,10 +9,10 @@ import (
 
 	"unlock/internal/config"
 	"unlock/internal/ec2"
-	"unlock/internal/ec2sim"
 	"unlock/internal/keys"
 	"unlock/internal/netup"
 	"unlock/internal/secret"
+	"unlock/test/ec2sim"
 )
 
 const rtt = 200 * time.Millisecond

@@ -1,0 +1,237 @@
+package doctor
+
+import (
+	"context"
+	"crypto/tls"
+	"errors"
+	"fmt"
+	"io"
+	"net/http"
+	"net/url"
+	"slices"
+	"strings"
+	"time"
+
+	"unlock/cmd/unlockctl/internal/account"
+	"unlock/internal/config"
+	"unlock/internal/keys"
+	"unlock/internal/unlock"
+)
+
+// patience is how long one answer may take.
+const patience = 10 * time.Second
+
+// maxSkew is how wrong the clock may be; AWS refuses signatures after five minutes.
+const maxSkew = time.Minute
+
+// imds asks whether there is IMDSv2, a role, and whether version 1 is off.
+func (d *Doctor) imds(ctx context.Context, r *report, c *config.Config) {
+	base := c.AWS.Endpoint["imds"]
+	if base == "" {
+		base = "http://169.254.169.254"
+	}
+	status, token, err := d.ask(ctx, http.MethodPut, base+"/latest/api/token", "X-Aws-Ec2-Metadata-Token-Ttl-Seconds", "60")
+	switch {
+	case err != nil:
+		r.add("imds", Fail, "on an instance: enable the metadata service; elsewhere: leave it out with --offline", "no answer: %v", err)
+		return
+	case status == http.StatusForbidden:
+		r.add("imds", Fail, "aws ec2 modify-instance-metadata-options --http-endpoint enabled", "the metadata service is disabled (403)")
+		return
+	case status != http.StatusOK:
+		r.add("imds", Fail, "unlock speaks IMDSv2 only", "no IMDSv2 token: %d %s", status, http.StatusText(status))
+		return
+	}
+	r.add("imds", OK, "", "IMDSv2 answers")
+	if status, _, err := d.ask(ctx, http.MethodGet, base+"/latest/meta-data/instance-id", "", ""); err == nil && status == http.StatusOK {
+		r.add("imds", Warn, "aws ec2 modify-instance-metadata-options --http-tokens required", "IMDSv1 answers as well: any program that can be made to fetch a URL gets the role's credentials")
+	}
+	status, name, err := d.ask(ctx, http.MethodGet, base+"/latest/meta-data/iam/security-credentials/", "X-Aws-Ec2-Metadata-Token", token)
+	name = strings.TrimSpace(name)
+	if err != nil || status != http.StatusOK || name == "" {
+		r.add("role", Fail, "attach an instance profile with the policy that unlockctl policy prints", "the instance has no role (%d)", status)
+		return
+	}
+	r.add("role", OK, "", "%s", name)
+	status, data, err := d.ask(ctx, http.MethodGet, base+"/latest/meta-data/iam/security-credentials/"+url.PathEscape(name), "X-Aws-Ec2-Metadata-Token", token)
+	if err != nil || status != http.StatusOK || !strings.Contains(data, `"Success"`) {
+		r.add("role", Fail, "see whether the role still exists and trusts ec2.amazonaws.com", "IMDS has no credentials for role %s (%d)", name, status)
+	}
+}
+
+// ask makes one request of IMDS. The answer is not kept: it may be credentials.
+func (d *Doctor) ask(ctx context.Context, method, address, header, value string) (int, string, error) {
+	ctx, cancel := context.WithTimeout(ctx, patience/2)
+	defer cancel()
+	req, err := http.NewRequestWithContext(ctx, method, address, nil)
+	if err != nil {
+		return 0, "", err
+	}
+	if header != "" {
+		req.Header.Set(header, value)
+	}
+	client := d.IMDS
+	if client == nil {
+		client = http.DefaultClient
+	}
+	resp, err := client.Do(req)
+	if err != nil {
+		return 0, "", err
+	}
+	defer resp.Body.Close()
+	body, err := io.ReadAll(io.LimitReader(resp.Body, 64<<10))
+	return resp.StatusCode, string(body), err
+}
+
+// aws tries what a boot will ask of AWS.
+func (d *Doctor) aws(ctx context.Context, r *report, c *config.Config, headers []*unlock.Step) {
+	a, err := d.Account(ctx, c)
+	if err != nil {
+		r.add("aws", Fail, "", "%v", err)
+		return
+	}
+	if !d.network(ctx, r, c) {
+		return
+	}
+	var seen []string
+	for _, v := range c.Volumes {
+		id := fmt.Sprintf("%q %q %q %q %v", v.Key.Source, v.Key.VersionID, v.Key.KMSKeys, v.Key.Context, v.Format)
+		if v.Key.Source.Scheme() == config.SourceEphemeral || slices.Contains(seen, id) {
+			continue
+		}
+		seen = append(seen, id)
+		if v.Key.Source == config.SourceHeader {
+			d.dataKey(ctx, r, a, &v)
+			continue
+		}
+		d.sealed(ctx, r, a, &v)
+	}
+	for _, step := range headers {
+		d.token(ctx, r, a, step)
+	}
+}
+
+// network resolves the names of the endpoints, does the TLS handshake and compares
+// clocks.
+func (d *Doctor) network(ctx context.Context, r *report, c *config.Config) bool {
+	good := true
+	for _, u := range endpoints(c) {
+		host := u.Hostname()
+		if err := d.Resolve(ctx, host); err != nil {
+			r.add("dns", Fail, "check the VPC's DNS settings (enableDnsSupport, DHCP options) and private hosted zones", "%v", err)
+			good = false
+			continue
+		}
+		asking, cancel := context.WithTimeout(ctx, patience)
+		date, err := account.Date(asking, c.AWS, u.String())
+		cancel()
+		var cert *tls.CertificateVerificationError
+		switch {
+		case errors.As(err, &cert):
+			r.add("tls", Fail, "trust the authority with ca_bundle, if the endpoint is yours; else somebody is in between", "%s: %v", host, cert)
+			good = false
+		case err != nil:
+			r.add("network", Fail, "check route table, network ACLs and security groups: port 443 to the endpoint, or a VPC endpoint", "%s: %v", host, err)
+			good = false
+		case time.Until(date).Abs() > maxSkew:
+			r.add("clock", Fail, "set the clock (chrony, hwclock --systohc): AWS refuses signatures that are off by 5 minutes", "this machine's clock is %s off", time.Until(date).Abs().Round(time.Minute))
+			good = false
+		default:
+			r.add("network", OK, "", "%s: name, TLS and clock", host)
+		}
+	}
+	return good
+}
+
+func (d *Doctor) sealed(ctx context.Context, r *report, a *account.Account, v *config.Volume) {
+	ctx, cancel := context.WithTimeout(ctx, patience)
+	defer cancel()
+	check := v.Key.Source.Scheme()
+	place, err := a.Place(v.Key.Source, v.Key.KMSKeys[0])
+	if err != nil {
+		r.add(check, Fail, "", "%v", err)
+		return
+	}
+	o, err := place.Read(ctx)
+	if err != nil {
+		r.add(check, Fail, hintOf(err), "%v", err)
+		return
+	}
+	r.add(check, OK, "", "%s: a ciphertext of %d bytes", v.Key.Source, len(o.Ciphertext))
+	d.decrypt(ctx, r, a, v.Key.KMSKeys, o.Ciphertext, v.Key.Context, string(v.Key.Source))
+}
+
+// token tries the data key in a header.
+func (d *Doctor) token(ctx context.Context, r *report, a *account.Account, step *unlock.Step) {
+	if step.Volume.Key.Source != config.SourceHeader {
+		return
+	}
+	ctx, cancel := context.WithTimeout(ctx, patience)
+	defer cancel()
+	t := step.Members[0].LUKS.KMS
+	if !slices.Contains(step.Volume.Key.KMSKeys, t.Key) {
+		r.add("kms", Fail, "add that key to kms_key if it is yours, or unlockctl rotate --to the configured one",
+			"volume %q: its data key is under %s, which is not in kms_key", step.Name, t.Key)
+		return
+	}
+	ec := keys.Bound(step.Volume.Key.Context, step.Set)
+	d.decrypt(ctx, r, a, step.Volume.Key.KMSKeys, t.Ciphertext, ec, "the header of volume "+step.Name)
+}
+
+// decrypt tries, and wipes what comes of it.
+func (d *Doctor) decrypt(ctx context.Context, r *report, a *account.Account, arns []string, ciphertext []byte, ec map[string]string, what string) {
+	plaintext, arn, err := a.DecryptAny(ctx, arns, ciphertext, ec)
+	if err != nil {
+		r.add("kms", Fail, hintOf(err), "%s: %v", what, err)
+		return
+	}
+	defer plaintext.Wipe()
+	if plaintext.Bytes()[0] == '\n' {
+		r.add("kms", Fail, "seal another one", "the passphrase in %s is empty", what)
+		return
+	}
+	r.add("kms", OK, "", "%s decrypts under %s", what, arn)
+}
+
+// dataKey tries whether a new one could be made, without making it.
+func (d *Doctor) dataKey(ctx context.Context, r *report, a *account.Account, v *config.Volume) {
+	if v.Format != config.FormatBlank {
+		return
+	}
+	ctx, cancel := context.WithTimeout(ctx, patience)
+	defer cancel()
+	if err := a.TryGenerate(ctx, v.Key.KMSKeys[0], keys.Bound(v.Key.Context, "doctor")); err != nil {
+		r.add("kms", Fail, hintOf(err), "%v", err)
+		return
+	}
+	r.add("kms", OK, "", "a data key can be made under %s", v.Key.KMSKeys[0])
+}
+
+func hintOf(err error) string {
+	var e *account.Error
+	if errors.As(err, &e) {
+		return e.Hint
+	}
+	return ""
+}
+
+// endpoints lists what a boot connects to. Those set by hand in the environment are
+// asked instead, as package account does.
+func endpoints(c *config.Config) []*url.URL {
+	var list []*url.URL
+	add := func(service, arn string) {
+		u, err := url.Parse(account.Endpoint(c.AWS, service, arn))
+		if err == nil && !slices.ContainsFunc(list, func(o *url.URL) bool { return o.Host == u.Host }) {
+			list = append(list, u)
+		}
+	}
+	for _, v := range c.Volumes {
+		for _, arn := range v.Key.KMSKeys {
+			add("kms", arn)
+		}
+		if s := v.Key.Source.Scheme(); s == config.SourceS3 || s == config.SourceSSM {
+			add(s, v.Key.KMSKeys[0])
+		}
+	}
+	return list
+}

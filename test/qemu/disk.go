@@ -1,0 +1,80 @@
+package main
+
+import (
+	"context"
+	"errors"
+	"fmt"
+	"os"
+	"strconv"
+	"strings"
+
+	"unlock/test/vm"
+)
+
+// images returns the files of all disks.
+func (l *lab) images() []string {
+	var files []string
+	for _, d := range l.disksAt {
+		files = append(files, d.File)
+	}
+	return files
+}
+
+// otherSerial is the serial number of the disk that is not instance store.
+const otherSerial = "OTHER"
+
+// parseDisk takes apart the description of a disk: what is on it ("blank", "ext4",
+// "luks1", "luks2"), then its size in MiB, if not 64, and what is special about it:
+// "virtio" instead of NVMe, "other" than instance store, "read-only", "read-errors"
+// or "write-errors". A colon comes before each.
+func parseDisk(text string) (content string, mib int64, d vm.Disk, err error) {
+	parts := strings.Split(text, ":")
+	mib = 64
+	for _, p := range parts[1:] {
+		switch p {
+		case "virtio":
+			d.Virtio = true
+		case "other":
+			d.Serial = otherSerial
+		case "read-only":
+			d.ReadOnly = true
+		case "read-errors", "write-errors":
+			d.Errors = strings.TrimSuffix(p, "-errors")
+		default:
+			if mib, err = strconv.ParseInt(p, 10, 64); err != nil {
+				return "", 0, d, fmt.Errorf("disk %q: %w", text, err)
+			}
+		}
+	}
+	return parts[0], mib, d, nil
+}
+
+// makeDisk makes an image with the system's own tools.
+func makeDisk(ctx context.Context, image, text string) (vm.Disk, error) {
+	content, mib, d, err := parseDisk(text)
+	if err != nil {
+		return d, err
+	}
+	d.File = image
+	f, err := os.Create(image)
+	if err != nil {
+		return d, err
+	}
+	if err := errors.Join(f.Truncate(mib<<20), f.Close()); err != nil {
+		return d, err
+	}
+	// Key derivation is kept cheap: without hardware virtualisation it takes a
+	// hundred times longer than on an instance.
+	format := []string{"cryptsetup", "luksFormat", "-q", "--key-file", "-"}
+	switch content {
+	case "blank":
+		return d, nil
+	case "ext4":
+		return d, tool(ctx, "", "mke2fs", "-q", "-t", "ext4", "-L", "data", d.File)
+	case "luks1":
+		return d, tool(ctx, passphrase, append(format, "--type", "luks1", "--pbkdf-force-iterations", "20000", d.File)...)
+	case "luks2":
+		return d, tool(ctx, passphrase, append(format, "--type", "luks2", "--pbkdf", "argon2id", "--pbkdf-memory", "8192", "--pbkdf-force-iterations", "4", d.File)...)
+	}
+	return d, fmt.Errorf("no disk content is named %q", content)
+}
