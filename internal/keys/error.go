@@ -27,6 +27,9 @@ type Error struct {
 
 func (e *Error) Error() string { return e.Op + ": " + e.Err.Error() }
 
+// Advice returns the hint, as a hint.Adviser does.
+func (e *Error) Advice() string { return e.Hint }
+
 // late adds that there is no time for another try.
 func (e *Error) late(ctx context.Context, tries int) *Error {
 	e.Err = fmt.Errorf("%w (gave up after %d tries: %w)", e.Err, tries, context.Cause(ctx))

@@ -119,6 +119,9 @@ type Error struct {
 
 func (e *Error) Error() string { return e.Op + ": " + e.Err.Error() }
 
+// Advice returns the hint, as a hint.Adviser does.
+func (e *Error) Advice() string { return e.Hint }
+
 func (e *Error) Unwrap() error { return e.Err }
 
 var errPlaintext = errors.New("the plaintext that KMS returned is empty")

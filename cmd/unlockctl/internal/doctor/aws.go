@@ -14,6 +14,7 @@ import (
 
 	"unlock/cmd/unlockctl/internal/account"
 	"unlock/internal/config"
+	"unlock/internal/hint"
 	"unlock/internal/keys"
 	"unlock/internal/unlock"
 )
@@ -154,7 +155,7 @@ func (d *Doctor) sealed(ctx context.Context, r *report, a *account.Account, v *c
 	}
 	o, err := place.Read(ctx)
 	if err != nil {
-		r.add(check, Fail, hintOf(err), "%v", err)
+		r.add(check, Fail, hint.Of(err), "%v", err)
 		return
 	}
 	r.add(check, OK, "", "%s: a ciphertext of %d bytes", v.Key.Source, len(o.Ciphertext))
@@ -182,7 +183,7 @@ func (d *Doctor) token(ctx context.Context, r *report, a *account.Account, step 
 func (d *Doctor) decrypt(ctx context.Context, r *report, a *account.Account, arns []string, ciphertext []byte, ec map[string]string, what string) {
 	plaintext, arn, err := a.DecryptAny(ctx, arns, ciphertext, ec)
 	if err != nil {
-		r.add("kms", Fail, hintOf(err), "%s: %v", what, err)
+		r.add("kms", Fail, hint.Of(err), "%s: %v", what, err)
 		return
 	}
 	defer plaintext.Wipe()
@@ -201,18 +202,10 @@ func (d *Doctor) dataKey(ctx context.Context, r *report, a *account.Account, v *
 	ctx, cancel := context.WithTimeout(ctx, patience)
 	defer cancel()
 	if err := a.TryGenerate(ctx, v.Key.KMSKeys[0], keys.Bound(v.Key.Context, "doctor")); err != nil {
-		r.add("kms", Fail, hintOf(err), "%v", err)
+		r.add("kms", Fail, hint.Of(err), "%v", err)
 		return
 	}
 	r.add("kms", OK, "", "a data key can be made under %s", v.Key.KMSKeys[0])
-}
-
-func hintOf(err error) string {
-	var e *account.Error
-	if errors.As(err, &e) {
-		return e.Hint
-	}
-	return ""
 }
 
 // endpoints lists what a boot connects to. Those set by hand in the environment are
