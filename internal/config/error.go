@@ -2,7 +2,7 @@ package config
 
 import "fmt"
 
-// Error is a mistake in the configuration.
+// Error is a mistake in the configuration, with advice (package hint).
 type Error struct {
 	File string
 	Line int // 0 where no line can be named
@@ -17,3 +17,6 @@ func (e *Error) Error() string {
 	}
 	return fmt.Sprintf("%s:%d: %s", e.File, e.Line, e.Msg)
 }
+
+// Advice is what to do; it may be empty.
+func (e *Error) Advice() string { return e.Hint }

@@ -20,6 +20,8 @@ import (
 	"strings"
 
 	"golang.org/x/sys/unix"
+
+	"unlock/internal/hint"
 )
 
 const (
@@ -89,7 +91,8 @@ func (d Device) Node() string { return "/dev/dm-" + strconv.FormatUint(uint64(d.
 func (d Device) Path() string { return "/dev/mapper/" + d.Name }
 
 // ErrExists: a mapping of that name or UUID is there already.
-var ErrExists = errors.New("a mapping of that name or UUID exists already")
+var ErrExists = hint.New("a mapping of that name or UUID exists already",
+	"another tool has mapped the volume: remove it from crypttab or from rd.luks")
 
 // Create makes and activates a mapping and returns when /dev/mapper/NAME is
 // there. If any step fails no mapping is left behind.

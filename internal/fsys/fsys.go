@@ -14,6 +14,8 @@ import (
 	"strings"
 
 	"golang.org/x/sys/unix"
+
+	"unlock/internal/hint"
 )
 
 // makers are the tools and their options: quiet, over what a broken-off earlier
@@ -27,7 +29,7 @@ var makers = map[string][]string{
 }
 
 // ErrNoTool: the image lacks the program that makes this file system.
-var ErrNoTool = errors.New("not in the image")
+var ErrNoTool = hint.New("not in the image", "rebuild the initramfs: it takes along the tools that the configuration needs")
 
 // Tool returns the program that makes a file system of that type, which the
 // image has to contain.
@@ -102,7 +104,7 @@ func Mount(device, root, dir, fstype, options string) error {
 	}
 	target := fmt.Sprintf("/proc/self/fd/%d", fd)
 	if err := unix.Mount(device, target, fstype, flags, strings.Join(data, ",")); err != nil {
-		return fail(err)
+		return fail(hint.Disk(err))
 	}
 	return nil
 }

@@ -16,6 +16,7 @@ import (
 	luksgo "github.com/anatol/luks.go"
 	"golang.org/x/sys/unix"
 
+	"unlock/internal/hint"
 	"unlock/internal/luks/luks2"
 	"unlock/internal/secret"
 )
@@ -87,7 +88,7 @@ func read1(r io.ReaderAt, size int64, lim Limits) (*header1, error) {
 	h.image = make([]byte, end)
 	copy(h.image, head)
 	if n, err := r.ReadAt(h.image[size1:], size1); n < len(h.image)-size1 {
-		return nil, fmt.Errorf("reading its key material: %w", err)
+		return nil, fmt.Errorf("reading its key material: %w", hint.Disk(err))
 	}
 	return h, nil
 }

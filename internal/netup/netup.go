@@ -21,6 +21,8 @@ import (
 
 	"github.com/vishvananda/netlink"
 	"golang.org/x/sys/unix"
+
+	"unlock/internal/hint"
 )
 
 // headStart is how long each interface is tried alone, in their order, before
@@ -32,9 +34,11 @@ var fallbackDNS = netip.MustParseAddr("169.254.169.253")
 
 // Failures of Up that an operator can do something about.
 var (
-	ErrNoCard  = errors.New("no network card: the kernel shows none, or its driver is missing")
-	ErrNoLink  = errors.New("no link: nothing is at the other end of the network card")
-	ErrNoLease = errors.New("no lease")
+	ErrNoCard = hint.New("no network card: the kernel shows none, or its driver is missing",
+		"add the driver of the network card (ena on Nitro) to the initramfs")
+	ErrNoLink = hint.New("no link: nothing is at the other end of the network card",
+		"check that the network interface is attached to the instance and in use (aws ec2 describe-network-interfaces)")
+	ErrNoLease = hint.New("no lease", "check the subnet's DHCP options and that the network interface is attached")
 )
 
 // Options of Up.

@@ -24,6 +24,7 @@ import (
 	"io"
 	"slices"
 
+	"unlock/internal/hint"
 	"unlock/internal/secret"
 )
 
@@ -34,9 +35,11 @@ var (
 	// was written since, so that it may be repeated without asking further.
 	ErrInterrupted = fmt.Errorf("%w: formatting was interrupted before the volume was complete", ErrNotLUKS)
 	// ErrPassphrase: keyslots were tried, and none opens with the passphrase.
-	ErrPassphrase = errors.New("no keyslot opens with this passphrase")
+	ErrPassphrase = hint.New("no keyslot opens with this passphrase",
+		"KMS gave a key, but it is not this volume's: check the key source, or add the key with unlockctl enroll; nothing was changed")
 	// ErrChanged: the header on the device is no longer the one that was read.
-	ErrChanged = errors.New("header was changed by somebody else meanwhile; nothing was written")
+	ErrChanged = hint.New("header was changed by somebody else meanwhile; nothing was written",
+		"something else writes to this disk; nothing was formatted")
 )
 
 const (

@@ -5,6 +5,8 @@ import (
 	"errors"
 	"fmt"
 	"io"
+
+	"unlock/internal/hint"
 )
 
 // copyState is what was found where one copy of the header may be.
@@ -127,7 +129,7 @@ func readFull(r io.ReaderAt, b []byte, offset int64) error {
 	if err == nil || err == io.EOF {
 		err = io.ErrUnexpectedEOF
 	}
-	return fmt.Errorf("reading %d bytes from byte %d: %w", len(b), offset, err)
+	return fmt.Errorf("reading %d bytes from byte %d: %w", len(b), offset, hint.Disk(err))
 }
 
 // choose takes the newest copy that is valid.

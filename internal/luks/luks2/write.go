@@ -6,15 +6,17 @@ import (
 	"errors"
 	"fmt"
 	"math"
+
+	"unlock/internal/hint"
 )
 
 // writeAt writes and makes durable.
 func writeAt(dev Device, b []byte, offset int64) error {
 	if _, err := dev.WriteAt(b, offset); err != nil {
-		return fmt.Errorf("writing %d bytes at byte %d: %w", len(b), offset, err)
+		return fmt.Errorf("writing %d bytes at byte %d: %w", len(b), offset, hint.Disk(err))
 	}
 	if err := dev.Sync(); err != nil {
-		return fmt.Errorf("syncing after writing at byte %d: %w", offset, err)
+		return fmt.Errorf("syncing after writing at byte %d: %w", offset, hint.Disk(err))
 	}
 	return nil
 }
