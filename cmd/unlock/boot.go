@@ -14,7 +14,9 @@ import (
 	"unlock/internal/config"
 	"unlock/internal/confine"
 	"unlock/internal/dm"
+	"unlock/internal/hint"
 	"unlock/internal/luks"
+	"unlock/internal/plan"
 	"unlock/internal/secret"
 	"unlock/internal/status"
 	"unlock/internal/unlock"
@@ -63,7 +65,7 @@ func (s *boot) end(err error) {
 	}
 	if err != nil {
 		s.report.Result = status.ResultFailed
-		s.report.Error, s.report.Hint = err.Error(), unlock.Hint(err)
+		s.report.Error, s.report.Hint = err.Error(), hint.Of(err)
 	}
 	s.report.PeakRSS = max(s.report.PeakRSS, peakRSS())
 	s.rec.Fill(s.report)
@@ -90,19 +92,19 @@ func (s *boot) disks(ctx context.Context) error {
 	}
 	search := unlock.Search{Config: s.cfg, Finder: &block.Finder{}, Active: s.active(),
 		Mapping: s.cloud.blockDevices, Promising: func() { s.cloud.start(ctx) }, Waiting: waiting}
-	var plan *unlock.Plan
+	var p *plan.Plan
 	err := s.rec.Step("disks", "", func() (err error) {
-		plan, err = search.Run(ctx)
+		p, err = search.Run(ctx)
 		return err
 	})
 	if err != nil {
 		return err
 	}
-	if len(plan.Absent) == len(s.cfg.Volumes) && len(plan.Refusals) == 0 {
+	if len(p.Absent) == len(s.cfg.Volumes) && len(p.Refusals) == 0 {
 		logf(levelInfo, "no disk for any volume: nothing to do")
 	}
-	s.confineTo(plan)
-	return s.apply(ctx, plan)
+	s.confineTo(p)
+	return s.apply(ctx, p)
 }
 
 // waiting tells what the boot waits for, lest it seem to hang.
@@ -143,39 +145,30 @@ func (s *boot) mount(newroot string) error {
 }
 
 // apply carries out a plan, or stops at its refusals.
-func (s *boot) apply(ctx context.Context, plan *unlock.Plan) error {
-	if err := s.refused(plan); err != nil || len(plan.Steps) == 0 {
+func (s *boot) apply(ctx context.Context, p *plan.Plan) error {
+	if err := s.refused(p); err != nil || len(p.Steps) == 0 {
 		return err
 	}
 	s.report.Result = status.ResultDone
-	for _, step := range plan.Steps {
+	for _, step := range p.Steps {
 		logf(levelInfo, "volume %q: %s %s", step.Name, step.Action(), step.DiskList())
 	}
 	a := unlock.Apply{Rec: s.rec, Ask: ask, Log: func(format string, args ...any) { logf(levelInfo, format, args...) }}
-	if needsCloud(plan) {
+	if p.NeedsKey() {
 		s.cloud.start(ctx)
 		a.Keys = s.cloud.keys()
 	}
-	return s.reported(a.Run(ctx, plan))
-}
-
-func needsCloud(p *unlock.Plan) bool {
-	for _, s := range p.Steps {
-		if !s.Active && s.Volume.Key.Source != config.SourceEphemeral {
-			return true
-		}
-	}
-	return false
+	return s.reported(a.Run(ctx, p))
 }
 
 // refused tells of all refusals and returns those that stop the boot.
-func (s *boot) refused(plan *unlock.Plan) error {
+func (s *boot) refused(p *plan.Plan) error {
 	var errs []error
-	for _, r := range plan.Refusals {
+	for _, r := range p.Refusals {
 		s.report.Volumes = append(s.report.Volumes, status.Volume{Name: r.Volume.Name, Action: "refused", Devices: r.Devices, Error: r.Error()})
 		errs = append(errs, s.failed(r.Volume, r))
 	}
-	return errors.Join(errs...)
+	return hint.All(errs...)
 }
 
 // reported puts the results into the status and returns the failures that stop
@@ -197,7 +190,7 @@ func (s *boot) reported(results []unlock.Result) error {
 		}
 		s.report.Volumes = append(s.report.Volumes, v)
 	}
-	return errors.Join(errs...)
+	return hint.All(errs...)
 }
 
 // failed returns the error if the volume is required; otherwise it only tells.

@@ -6,7 +6,7 @@ import (
 
 	"unlock/internal/confine"
 	"unlock/internal/dm"
-	"unlock/internal/unlock"
+	"unlock/internal/plan"
 )
 
 // confined tells that the process could not be confined. That is no reason to leave
@@ -23,9 +23,9 @@ func (s *boot) confined(err error) {
 
 // confineTo leaves only the disks of the plan open to the process. What follows may
 // not mount.
-func (s *boot) confineTo(plan *unlock.Plan) {
+func (s *boot) confineTo(p *plan.Plan) {
 	var disks []string
-	for _, step := range plan.Steps {
+	for _, step := range p.Steps {
 		for _, m := range step.Members {
 			disks = append(disks, m.Disk.Path)
 		}

@@ -5,7 +5,7 @@ import (
 	"os"
 	"strings"
 
-	"unlock/internal/unlock"
+	"unlock/internal/hint"
 )
 
 // Levels of the kernel log, linux/kern_levels.h.
@@ -34,35 +34,12 @@ func logf(level int, format string, args ...any) {
 
 func warn(format string, args ...any) { logf(levelWarning, format, args...) }
 
-// complain tells of a failure, each cause in a line of its own with its hint.
+// complain reports a failure, each cause in a line of its own with its hint.
 func complain(err error) {
-	for _, cause := range causes(err) {
+	for _, cause := range hint.Each(err) {
 		logf(levelError, "%v", cause)
-		if hint := unlock.Hint(cause); hint != "" {
-			logf(levelError, "hint: %s", hint)
+		if advice := hint.Of(cause); advice != "" {
+			logf(levelError, "hint: %s", advice)
 		}
 	}
-}
-
-// causes takes apart what errors.Join has joined at the top.
-func causes(err error) []error {
-	joined, ok := err.(interface{ Unwrap() []error })
-	if !ok || !isJoin(err, joined.Unwrap()) {
-		return []error{err}
-	}
-	var all []error
-	for _, e := range joined.Unwrap() {
-		all = append(all, causes(e)...)
-	}
-	return all
-}
-
-// isJoin tells errors.Join, whose text is that of its parts, from fmt.Errorf with
-// several %w.
-func isJoin(err error, parts []error) bool {
-	var texts []string
-	for _, p := range parts {
-		texts = append(texts, p.Error())
-	}
-	return err.Error() == strings.Join(texts, "\n")
 }

@@ -7,12 +7,12 @@ import (
 	"testing"
 
 	"unlock/internal/config"
-	"unlock/internal/unlock"
+	"unlock/internal/plan"
 )
 
 func TestExitStatus(t *testing.T) {
 	bad := &config.Error{File: "/etc/unlock.toml", Line: 3, Msg: "unknown setting"}
-	refusal := &unlock.Refusal{Volume: &config.Volume{Name: "data"}, Reason: "blank"}
+	refusal := &plan.Refusal{Volume: &config.Volume{Name: "data"}, Reason: "blank"}
 	for name, row := range map[string]struct {
 		err  error
 		want int
@@ -28,30 +28,6 @@ func TestExitStatus(t *testing.T) {
 		t.Run(name, func(t *testing.T) {
 			if got := exitStatus(row.err); got != row.want {
 				t.Errorf("exitStatus(%v) = %d, want %d", row.err, got, row.want)
-			}
-		})
-	}
-}
-
-func TestCauses(t *testing.T) {
-	a, b, c := errors.New("a"), errors.New("b"), errors.New("c")
-	for name, row := range map[string]struct {
-		err  error
-		want string
-	}{
-		"one":                 {a, "a"},
-		"joined":              {errors.Join(a, b), "a|b"},
-		"joined in a join":    {errors.Join(errors.Join(a, b), c), "a|b|c"},
-		"several in one line": {fmt.Errorf("x: %w: %w", a, b), "x: a: b"},
-		"wrapped join":        {fmt.Errorf("x: %w", errors.Join(a, b)), "x: a\nb"},
-	} {
-		t.Run(name, func(t *testing.T) {
-			var got []string
-			for _, e := range causes(row.err) {
-				got = append(got, e.Error())
-			}
-			if s := strings.Join(got, "|"); s != row.want {
-				t.Errorf("causes = %q, want %q", s, row.want)
 			}
 		})
 	}

@@ -10,8 +10,8 @@ import (
 	"path/filepath"
 
 	"unlock/internal/config"
+	"unlock/internal/hint"
 	"unlock/internal/needs"
-	"unlock/internal/unlock"
 )
 
 // sbin is where the programs that the image needs are looked for: whoever builds
@@ -27,8 +27,8 @@ func printNeeds(w io.Writer, file string) error {
 	lines, err := listNeeds(file)
 	if err != nil {
 		fmt.Fprintf(os.Stderr, "unlock: %v\n", err)
-		if hint := unlock.Hint(err); hint != "" {
-			fmt.Fprintf(os.Stderr, "unlock: hint: %s\n", hint)
+		if advice := hint.Of(err); advice != "" {
+			fmt.Fprintf(os.Stderr, "unlock: hint: %s\n", advice)
 		}
 		return err
 	}

@@ -14,6 +14,8 @@ import (
 	"syscall"
 
 	"golang.org/x/sys/unix"
+
+	"unlock/internal/hint"
 )
 
 // All that handles secrets happens in a child process, the worker. Libraries keep
@@ -73,7 +75,7 @@ func runWorker(args []string) (status int, err error) {
 	}
 	_ = cmd.Process.Kill()
 	_ = cmd.Wait()
-	return int(result[0]), errors.Join(err, overwriteFree())
+	return int(result[0]), hint.All(err, overwriteFree())
 }
 
 // stopped waits until the process has stopped.

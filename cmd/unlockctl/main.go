@@ -14,9 +14,9 @@ import (
 
 	"unlock/cmd/unlockctl/internal/account"
 	"unlock/internal/config"
+	"unlock/internal/hint"
 	"unlock/internal/secret"
 	"unlock/internal/status"
-	"unlock/internal/unlock"
 )
 
 // version is set by the linker.
@@ -116,7 +116,7 @@ func report(err error, stderr io.Writer) int {
 		return exitFailed
 	}
 	fmt.Fprintln(stderr, "unlockctl:", err)
-	if h := hint(err); h != "" {
+	if h := advice(err); h != "" {
 		fmt.Fprintln(stderr, "hint:", h)
 	}
 	var (
@@ -129,8 +129,8 @@ func report(err error, stderr io.Writer) int {
 	return exitFailed
 }
 
-// hint returns what to do about an error, or "".
-func hint(err error) string {
+// advice returns what to do about an error, or "".
+func advice(err error) string {
 	var (
 		wrong *usageError
 		aws   *account.Error
@@ -145,5 +145,5 @@ func hint(err error) string {
 	case errors.Is(err, os.ErrPermission):
 		return "run it as root"
 	}
-	return unlock.Hint(err)
+	return hint.Of(err)
 }

@@ -15,6 +15,7 @@ import (
 	"unlock/internal/dm"
 	"unlock/internal/keys"
 	"unlock/internal/luks"
+	"unlock/internal/plan"
 	"unlock/internal/secret"
 	"unlock/internal/status"
 	"unlock/internal/unlock"
@@ -53,13 +54,13 @@ func (c *recoverCmd) Run(ctx context.Context, con console) error {
 }
 
 // candidates reads what is on the devices.
-func (c *recoverCmd) candidates() ([]*unlock.Candidate, error) {
+func (c *recoverCmd) candidates() ([]*plan.Candidate, error) {
 	finder := &block.Finder{}
 	disks, err := finder.List()
 	if err != nil {
 		return nil, err
 	}
-	var found []*unlock.Candidate
+	var found []*plan.Candidate
 	for _, name := range c.Device {
 		path, err := filepath.EvalSymlinks(name)
 		if err != nil {
@@ -101,7 +102,7 @@ func imageFile(path string) (block.Disk, error) {
 }
 
 // passphrase gets it from where the flags say. The caller wipes it.
-func (c *recoverCmd) passphrase(ctx context.Context, con console, l *unlock.LUKS) (*secret.Bytes, error) {
+func (c *recoverCmd) passphrase(ctx context.Context, con console, l *plan.LUKS) (*secret.Bytes, error) {
 	if c.KeyFile != "" || c.Ask {
 		return con.readSecret(c.KeyFile, "Passphrase or recovery key:")
 	}
@@ -122,7 +123,7 @@ func (c *recoverCmd) passphrase(ctx context.Context, con console, l *unlock.LUKS
 	return c.dataKey(ctx, a, k, l)
 }
 
-func (c *recoverCmd) dataKey(ctx context.Context, a *account.Account, k config.Key, l *unlock.LUKS) (*secret.Bytes, error) {
+func (c *recoverCmd) dataKey(ctx context.Context, a *account.Account, k config.Key, l *plan.LUKS) (*secret.Bytes, error) {
 	set := l.UUID
 	if l.Set != nil {
 		set = l.Set.UUID
@@ -137,7 +138,7 @@ func (c *recoverCmd) dataKey(ctx context.Context, a *account.Account, k config.K
 	return decryptDataKey(ctx, a, arns, l.KMS.Ciphertext, ec)
 }
 
-func (c *recoverCmd) test(ctx context.Context, con console, found []*unlock.Candidate, passphrase *secret.Bytes) error {
+func (c *recoverCmd) test(ctx context.Context, con console, found []*plan.Candidate, passphrase *secret.Bytes) error {
 	for i, candidate := range found {
 		done := con.working("opening " + c.Device[i])
 		p, err := candidate.LUKS.Header.Open(ctx, passphrase)
@@ -153,7 +154,7 @@ func (c *recoverCmd) test(ctx context.Context, con console, found []*unlock.Cand
 
 // open maps the volume as a boot would. The devices were named by hand: that they
 // are all of one volume is for the plan to refuse.
-func (c *recoverCmd) open(ctx context.Context, con console, found []*unlock.Candidate, passphrase *secret.Bytes) error {
+func (c *recoverCmd) open(ctx context.Context, con console, found []*plan.Candidate, passphrase *secret.Bytes) error {
 	for _, candidate := range found {
 		candidate.Disk.Kind, candidate.Disk.Parent = block.KindInstanceStore, ""
 	}
@@ -164,16 +165,16 @@ func (c *recoverCmd) open(ctx context.Context, con console, found []*unlock.Cand
 	} else if ok {
 		active[c.Name] = d.UUID
 	}
-	plan := unlock.MakePlan(unlock.Situation{Config: &config.Config{Volumes: []config.Volume{v}}, Candidates: found, Active: active})
+	p := plan.Make(plan.Situation{Config: &config.Config{Volumes: []config.Volume{v}}, Candidates: found, Active: active})
 	var errs []error
-	for _, r := range plan.Refusals {
+	for _, r := range p.Refusals {
 		errs = append(errs, r)
 	}
 	if err := errors.Join(errs...); err != nil {
 		return err
 	}
 	apply := unlock.Apply{Keys: given{passphrase}, Rec: status.NewRecorder(), Log: con.note}
-	for _, r := range apply.Run(ctx, plan) {
+	for _, r := range apply.Run(ctx, p) {
 		if r.Err != nil {
 			return r.Err
 		}

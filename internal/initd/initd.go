@@ -10,6 +10,8 @@ import (
 	"os"
 
 	"golang.org/x/sys/unix"
+
+	"unlock/internal/hint"
 )
 
 // Root is where root= is mounted.
@@ -29,7 +31,7 @@ var kernelMounts = []struct {
 
 // Start mounts /proc, /sys, /dev and /run, opens the console and loads the
 // modules named in the image's module list. It does all that it can; the error
-// joins what went wrong.
+// is all that went wrong.
 func Start() error {
 	var errs []error
 	for _, m := range kernelMounts {
@@ -38,7 +40,7 @@ func Start() error {
 		}
 	}
 	errs = append(errs, openConsole(), loadList(moduleList))
-	return errors.Join(errs...)
+	return hint.All(errs...)
 }
 
 // openConsole makes /dev/console the standard files, which the kernel leaves

@@ -7,6 +7,8 @@ import (
 	"strings"
 
 	"golang.org/x/sys/unix"
+
+	"unlock/internal/hint"
 )
 
 // moduleList names the modules to load, one path a line, in load order. A file
@@ -31,7 +33,7 @@ func loadList(file string) error {
 			errs = append(errs, fmt.Errorf("loading kernel module %s: %w", module, err))
 		}
 	}
-	return errors.Join(errs...)
+	return hint.All(errs...)
 }
 
 func load(file string) error {

@@ -14,6 +14,7 @@ import (
 	"unlock/internal/block"
 	"unlock/internal/config"
 	"unlock/internal/fsys"
+	"unlock/internal/hint"
 )
 
 // rootPatience is how long a root device may take to appear where rootwait does
@@ -136,10 +137,10 @@ func mountRoot(device, cmdline string) error {
 		}
 		// These mean "another type"; what else goes wrong would go wrong with each.
 		if len(types) == 1 || !errors.Is(err, unix.EINVAL) && !errors.Is(err, unix.ENODEV) {
-			return errors.Join(append(errs, fmt.Errorf("root as %s: %w", t, err))...)
+			return hint.All(append(errs, fmt.Errorf("root as %s: %w", t, err))...)
 		}
 	}
-	return errors.Join(append(errs, fmt.Errorf("mounting root %s: it is none of %s", device, strings.Join(types, ", ")))...)
+	return hint.All(append(errs, fmt.Errorf("mounting root %s: it is none of %s", device, strings.Join(types, ", ")))...)
 }
 
 // registeredTypes returns the file systems of disks that the kernel knows.

@@ -1,4 +1,4 @@
-package unlock
+package plan
 
 import (
 	"fmt"
@@ -6,22 +6,11 @@ import (
 
 	"unlock/internal/block"
 	"unlock/internal/config"
+	"unlock/internal/hint"
 	"unlock/internal/luks"
 )
 
-// decide is the decision table, for one device-mapper device made of one disk or
-// of a stripe of several:
-//
-//	on the disks                 never    blank             ephemeral
-//	LUKS                         open     open              format if its token says it is ephemeral, else refuse
-//	blank                        refuse   format            format
-//	anything else, unreadable    refuse   refuse            refuse
-//
-// and for what unlock itself left unfinished:
-//
-//	some "forming", rest blank   refuse   format again
-//	all there, none "ready"      refuse   open, make the file system again
-//	all there, some "ready"      open     open
+// decide is the decision table of the package comment.
 func decide(s Situation, v *config.Volume, name string, members []*Candidate) (Step, *Refusal) {
 	refuse := func(hint, format string, args ...any) (Step, *Refusal) {
 		return Step{}, &Refusal{v, paths(members), fmt.Sprintf(format, args...), hint}
@@ -170,7 +159,7 @@ func unusable(v *config.Volume, members []*Candidate) *Refusal {
 		}
 		switch {
 		case m.Content.Kind == block.Unreadable:
-			return refuse("look at the kernel's messages for the disk; replace the instance if it fails", "cannot be read: %s", m.Content.What)
+			return refuse(hint.DiskFails, "cannot be read: %s", m.Content.What)
 		case m.Content.Kind == block.Foreign && !m.Begun:
 			return refuse(eraseHint(m.Disk), "it holds %s", m.Content.What)
 		case m.Content.Kind == block.LUKS && m.LUKS == nil:
@@ -230,12 +219,12 @@ func (s *Step) paths() []string {
 	return list
 }
 
-// dmUUID is the device-mapper UUID of the step's device, as cryptsetup builds
-// it; a stripe, which cryptsetup does not know, has one of ours.
+// dmUUID is the device-mapper UUID that the step's device has if it is mapped
+// already; "" if there is no header to tell.
 func dmUUID(s *Step) string {
 	if s.Striped() {
 		if set := s.Members[0].set(); set != nil {
-			return stripeUUID(set.UUID)
+			return StripeUUID(set.UUID)
 		}
 		return ""
 	}
@@ -243,12 +232,15 @@ func dmUUID(s *Step) string {
 	if m.LUKS == nil {
 		return ""
 	}
-	return cryptUUID(fmt.Sprintf("LUKS%d", m.LUKS.Version), m.LUKS.UUID, s.Name)
+	return CryptUUID(fmt.Sprintf("LUKS%d", m.LUKS.Version), m.LUKS.UUID, s.Name)
 }
 
-func stripeUUID(set string) string { return "UNLOCK-STRIPE-" + strings.ReplaceAll(set, "-", "") }
+// StripeUUID is the device-mapper UUID of a stripe, which cryptsetup does not know.
+func StripeUUID(set string) string { return "UNLOCK-STRIPE-" + strings.ReplaceAll(set, "-", "") }
 
-func cryptUUID(kind, uuid, name string) string {
+// CryptUUID is the device-mapper UUID of a mapping as cryptsetup builds it; kind is
+// LUKS1 or LUKS2, uuid the header's.
+func CryptUUID(kind, uuid, name string) string {
 	return fmt.Sprintf("CRYPT-%s-%s-%s", kind, strings.ReplaceAll(uuid, "-", ""), name)
 }
 

@@ -1,7 +1,21 @@
-// Package unlock decides and does: Plan turns the configuration and what is on
-// the disks into steps or refusals, without touching anything; Apply carries the
-// steps out. The decision table of the README is decide.go.
-package unlock
+// Package plan decides what is done with each disk: Make turns the configuration and
+// what is on the disks into steps, or refusals that say why not. It is pure: it opens,
+// reads and writes nothing, and equal situations give equal plans.
+//
+// For each device-mapper device, made of one disk or of a stripe of several, the
+// decision table is
+//
+//	on the disks                 never    blank             ephemeral
+//	LUKS                         open     open              format if its token says it is ephemeral, else refuse
+//	blank                        refuse   format            format
+//	anything else, unreadable    refuse   refuse            refuse
+//
+// and for what unlock itself left unfinished
+//
+//	some "forming", rest blank   refuse   format again
+//	all there, none "ready"      refuse   open, make the file system again
+//	all there, some "ready"      open     open
+package plan
 
 import (
 	"fmt"
@@ -16,7 +30,7 @@ import (
 // Chunk is how much of a stripe lies on one disk before the next, in bytes.
 const Chunk = 256 << 10
 
-// LUKS is what Plan needs to know of a valid header.
+// LUKS is what Make needs to know of a valid header.
 type LUKS struct {
 	Version int
 	UUID    string
@@ -35,12 +49,12 @@ type Candidate struct {
 	File    string // below the new root, if the disk is a loop device over it
 }
 
-// Situation is all that Plan looks at.
+// Situation is all that Make looks at.
 type Situation struct {
 	Config     *config.Config
 	Candidates []*Candidate
 	Active     map[string]string // device-mapper name → UUID of what is mapped already
-	NewUUID    func() string
+	NewUUID    func() string     // a random UUID; not called unless something is formatted
 }
 
 // Member is a disk of a step.
@@ -80,7 +94,21 @@ func (s *Step) Action() string {
 	return "open"
 }
 
-// Refusal is a disk, or several, that a volume must not have.
+// DiskList names the disks of a step for the log: "nvme1n1 (blank)".
+func (s *Step) DiskList() string {
+	var list []string
+	for _, m := range s.Members {
+		what := m.Content.What
+		if m.Begun {
+			what = "formatting was interrupted"
+		}
+		list = append(list, fmt.Sprintf("%s (%s)", m.Disk.Name, what))
+	}
+	return strings.Join(list, ", ")
+}
+
+// Refusal is a disk, or several, that a volume must not have. It is an error with
+// advice (package hint).
 type Refusal struct {
 	Volume  *config.Volume
 	Devices []string // paths; empty: it is about the volume as a whole
@@ -95,6 +123,9 @@ func (r *Refusal) Error() string {
 	return fmt.Sprintf("refusing %s for volume %q: %s", strings.Join(r.Devices, ", "), r.Volume.Name, r.Reason)
 }
 
+// Advice is what the operator can do about it.
+func (r *Refusal) Advice() string { return r.Hint }
+
 // Plan is what is to be done.
 type Plan struct {
 	Steps    []Step
@@ -102,9 +133,8 @@ type Plan struct {
 	Absent   []*config.Volume // no disk of theirs is there
 }
 
-// MakePlan decides what to do with each volume. It touches nothing, and equal
-// situations give equal plans.
-func MakePlan(s Situation) *Plan {
+// Make decides what to do with each volume.
+func Make(s Situation) *Plan {
 	p := &Plan{}
 	claimed := map[string]*config.Volume{}
 	for i := range s.Config.Volumes {
@@ -195,7 +225,9 @@ func separateIndexes(members []*Candidate) []int {
 	return indexes
 }
 
-// Required returns the refusals that stop the boot.
-func (p *Plan) Required() []*Refusal {
-	return slices.DeleteFunc(slices.Clone(p.Refusals), func(r *Refusal) bool { return !r.Volume.Required })
+// NeedsKey reports whether a step needs a key that AWS has to give or decrypt.
+func (p *Plan) NeedsKey() bool {
+	return slices.ContainsFunc(p.Steps, func(s Step) bool {
+		return !s.Active && s.Volume.Key.Source != config.SourceEphemeral
+	})
 }

@@ -1,4 +1,4 @@
-package unlock
+package plan
 
 import (
 	"errors"
@@ -185,8 +185,8 @@ func TestPlan(t *testing.T) {
 			"format data0[nvme0=data0@0] set new-2/2 mark; refuse: it holds ext4 file system"},
 	} {
 		t.Run(name, func(t *testing.T) {
-			if got := summary(MakePlan(situation(row.volume, row.disks...))); got != row.want {
-				t.Errorf("MakePlan =\n%s, want\n%s", got, row.want)
+			if got := summary(Make(situation(row.volume, row.disks...))); got != row.want {
+				t.Errorf("Make =\n%s, want\n%s", got, row.want)
 			}
 		})
 	}
@@ -195,12 +195,12 @@ func TestPlan(t *testing.T) {
 func TestPlanActive(t *testing.T) {
 	s := situation(config.Volume{}, member(0, "uuid-0", 0, 1, 0, luks.StateReady))
 	s.Active = map[string]string{"data": "CRYPT-LUKS2-uuid0-data"}
-	if got := summary(MakePlan(s)); got != "already open data[nvme0=data@0] set /1" {
-		t.Errorf("MakePlan of an open volume = %s", got)
+	if got := summary(Make(s)); got != "already open data[nvme0=data@0] set /1" {
+		t.Errorf("Make of an open volume = %s", got)
 	}
 	s.Active["data"] = "LVM-something"
-	if got := summary(MakePlan(s)); !strings.Contains(got, "is something else already (LVM-something)") {
-		t.Errorf("MakePlan where the name is taken = %s", got)
+	if got := summary(Make(s)); !strings.Contains(got, "is something else already (LVM-something)") {
+		t.Errorf("Make where the name is taken = %s", got)
 	}
 }
 
@@ -208,8 +208,8 @@ func TestPlanSharedDisk(t *testing.T) {
 	s := situation(config.Volume{Format: config.FormatBlank}, blankDisk(0))
 	s.Config.Volumes = append(s.Config.Volumes, s.Config.Volumes[0])
 	s.Config.Volumes[1].Name = "again"
-	if got := summary(MakePlan(s)); !strings.HasSuffix(got, `refuse: volume "data" has it already`) {
-		t.Errorf("MakePlan with one disk for two volumes = %s", got)
+	if got := summary(Make(s)); !strings.HasSuffix(got, `refuse: volume "data" has it already`) {
+		t.Errorf("Make with one disk for two volumes = %s", got)
 	}
 }
 

@@ -1,4 +1,4 @@
-package unlock
+package plan
 
 import (
 	"slices"

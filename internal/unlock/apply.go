@@ -1,3 +1,6 @@
+// Package unlock does what package plan decides: Search finds the disks and reads what
+// is on them, Files does so for volumes in files of the new root, Apply carries a plan
+// out, Mount mounts what came of it.
 package unlock
 
 import (
@@ -11,8 +14,10 @@ import (
 	"unlock/internal/config"
 	"unlock/internal/dm"
 	"unlock/internal/fsys"
+	"unlock/internal/hint"
 	"unlock/internal/keys"
 	"unlock/internal/luks"
+	"unlock/internal/plan"
 	"unlock/internal/secret"
 	"unlock/internal/status"
 )
@@ -35,7 +40,7 @@ const tries = 3
 
 // Result is what became of a step.
 type Result struct {
-	Step   *Step
+	Step   *plan.Step
 	Device dm.Device // zero if Err is not nil
 	KMSKey string    // ARN that AWS says it used
 	Err    error
@@ -45,7 +50,7 @@ type Result struct {
 // of the plan. Steps that need the same key share one request for it. Where a
 // step fails, its mappings are removed; headers that it has written stay, marked
 // as unfinished, for the next boot to complete.
-func (a *Apply) Run(ctx context.Context, p *Plan) []Result {
+func (a *Apply) Run(ctx context.Context, p *plan.Plan) []Result {
 	ring := &keyring{keys: a.Keys, rec: a.Rec, log: a.Log}
 	defer ring.wipe()
 	results := make([]Result, len(p.Steps))
@@ -56,7 +61,7 @@ func (a *Apply) Run(ctx context.Context, p *Plan) []Result {
 	return results
 }
 
-func (a *Apply) step(ctx context.Context, s *Step, ring *keyring) Result {
+func (a *Apply) step(ctx context.Context, s *plan.Step, ring *keyring) Result {
 	if s.Active {
 		d, _, err := dm.Lookup(s.Name)
 		return Result{Step: s, Device: d, Err: err}
@@ -79,7 +84,7 @@ func (a *Apply) step(ctx context.Context, s *Step, ring *keyring) Result {
 
 // prompt opens with a passphrase that the operator types. The deadline of the boot
 // does not hold for people.
-func (a *Apply) prompt(ctx context.Context, s *Step, why error) (d dm.Device, err error) {
+func (a *Apply) prompt(ctx context.Context, s *plan.Step, why error) (d dm.Device, err error) {
 	ctx = context.WithoutCancel(ctx)
 	for range tries {
 		passphrase, err := a.Ask(s.Name, why)
@@ -98,11 +103,12 @@ func (a *Apply) prompt(ctx context.Context, s *Step, why error) (d dm.Device, er
 	return d, why
 }
 
-var errTyped = errors.New("the passphrase that was typed does not open it")
+var errTyped = hint.New("the passphrase that was typed does not open it",
+	"type a recovery passphrase that was added to the volume, for instance by unlockctl enroll --recovery-key")
 
 // unlock formats if need be, opens, maps, makes the file system and marks the
 // set as ready.
-func (a *Apply) unlock(ctx context.Context, s *Step, key *key) (_ dm.Device, err error) {
+func (a *Apply) unlock(ctx context.Context, s *plan.Step, key *key) (_ dm.Device, err error) {
 	headers := make([]*luks.Header, len(s.Members))
 	for i, m := range s.Members {
 		if m.LUKS != nil {
@@ -154,7 +160,7 @@ func (a *Apply) unlock(ctx context.Context, s *Step, key *key) (_ dm.Device, err
 
 // format writes the headers of all members; only when all are durable is any of
 // them marked as formed.
-func (a *Apply) format(s *Step, key *key, headers []*luks.Header) error {
+func (a *Apply) format(s *plan.Step, key *key, headers []*luks.Header) error {
 	first := luks.StateForming
 	if !s.Striped() {
 		first = luks.StateFormed
@@ -173,7 +179,7 @@ func (a *Apply) format(s *Step, key *key, headers []*luks.Header) error {
 	return a.mark(s, headers, luks.StateFormed)
 }
 
-func (a *Apply) formatMember(s *Step, m *Member, key *key, state luks.State) (*luks.Header, error) {
+func (a *Apply) formatMember(s *plan.Step, m *plan.Member, key *key, state luks.State) (*luks.Header, error) {
 	// O_EXCL: the kernel refuses a device that is mounted or mapped.
 	f, err := os.OpenFile(m.Disk.Path, os.O_RDWR|os.O_EXCL, 0)
 	if err != nil {
@@ -186,7 +192,7 @@ func (a *Apply) formatMember(s *Step, m *Member, key *key, state luks.State) (*l
 	o := luks.FormatOptions{
 		UUID: m.UUID, Label: s.Volume.Name, SectorSize: sectorSize(m.Disk),
 		Flags: []string{"no-read-workqueue", "no-write-workqueue"}, // flash gains from crypto in the submitter's context
-		Set:   new(s.token(m, state)),
+		Set:   new(token(s, m, state)),
 		Slow:  s.Volume.Key.Source != config.SourceHeader && keys.Guessable(key.passphrase),
 	}
 	if s.Volume.Discard {
@@ -203,7 +209,7 @@ func (a *Apply) formatMember(s *Step, m *Member, key *key, state luks.State) (*l
 }
 
 // unchanged looks at the disk once more, now that nobody else can have it.
-func (a *Apply) unchanged(f *os.File, m *Member) error {
+func (a *Apply) unchanged(f *os.File, m *plan.Member) error {
 	now := block.Probe(f, m.Disk.Size)
 	if now != m.Content {
 		return fmt.Errorf("%w: it was %s, now it is %s", errOther, m.Content.What, now.What)
@@ -229,7 +235,8 @@ func (a *Apply) unchanged(f *os.File, m *Member) error {
 }
 
 // errOther: between planning and doing somebody has written to the disk.
-var errOther = errors.New("what is on it has changed since it was looked at")
+var errOther = hint.New("what is on it has changed since it was looked at",
+	"something else writes to this disk; nothing was formatted")
 
 // sectorSize is 4096 bytes, eight times fewer initialisation vectors than with
 // 512, where the disk's size allows.
@@ -241,17 +248,17 @@ func sectorSize(d block.Disk) int {
 }
 
 // token is the unlock-set token of a member.
-func (s *Step) token(m *Member, state luks.State) luks.SetToken {
+func token(s *plan.Step, m *plan.Member, state luks.State) luks.SetToken {
 	t := luks.SetToken{Version: 1, UUID: s.Set, Index: m.Index, Count: s.Count, State: state,
 		Ephemeral: s.Volume.Format == config.FormatEphemeral}
 	if s.Striped() {
-		t.Chunk = Chunk
+		t.Chunk = plan.Chunk
 	}
 	return t
 }
 
 // mark writes a state into the tokens of all members.
-func (a *Apply) mark(s *Step, headers []*luks.Header, state luks.State) error {
+func (a *Apply) mark(s *plan.Step, headers []*luks.Header, state luks.State) error {
 	return parallel(len(s.Members), func(i int) error {
 		m := &s.Members[i]
 		f, err := os.OpenFile(m.Disk.Path, os.O_RDWR, 0)
@@ -259,7 +266,7 @@ func (a *Apply) mark(s *Step, headers []*luks.Header, state luks.State) error {
 			return fmt.Errorf("marking %s as %s: %w", m.Disk.Path, state, err)
 		}
 		defer f.Close()
-		if err := headers[i].PutSet(f, s.token(m, state)); err != nil {
+		if err := headers[i].PutSet(f, token(s, m, state)); err != nil {
 			return fmt.Errorf("marking %s as %s: %w", m.Disk.Path, state, err)
 		}
 		return nil
@@ -268,7 +275,7 @@ func (a *Apply) mark(s *Step, headers []*luks.Header, state luks.State) error {
 
 // open unlocks and maps all members; sectors is the size of the smallest. On
 // failure devices holds those that were mapped.
-func (a *Apply) open(ctx context.Context, s *Step, key *key, headers []*luks.Header) (devices []dm.Device, sectors uint64, err error) {
+func (a *Apply) open(ctx context.Context, s *plan.Step, key *key, headers []*luks.Header) (devices []dm.Device, sectors uint64, err error) {
 	devices = make([]dm.Device, len(s.Members))
 	sizes := make([]uint64, len(s.Members))
 	err = parallel(len(s.Members), func(i int) error {
@@ -294,7 +301,7 @@ func (a *Apply) open(ctx context.Context, s *Step, key *key, headers []*luks.Hea
 
 // repair mends a damaged copy of a header whose key has just verified. The volume
 // is usable either way.
-func (a *Apply) repair(m *Member, h *luks.Header) {
+func (a *Apply) repair(m *plan.Member, h *luks.Header) {
 	if len(h.Notes()) == 0 {
 		return
 	}
@@ -311,12 +318,12 @@ func (a *Apply) repair(m *Member, h *luks.Header) {
 	}
 }
 
-func (a *Apply) mapPayload(s *Step, m *Member, p *luks.Payload) (dm.Device, error) {
+func (a *Apply) mapPayload(s *plan.Step, m *plan.Member, p *luks.Payload) (dm.Device, error) {
 	create := a.Map
 	if create == nil {
 		create = dm.Create
 	}
-	return create(m.Mapping, cryptUUID(p.Type, p.UUID, m.Mapping), dm.Crypt{
+	return create(m.Mapping, plan.CryptUUID(p.Type, p.UUID, m.Mapping), dm.Crypt{
 		Device: fmt.Sprintf("%d:%d", m.Disk.Major, m.Disk.Minor),
 		Offset: uint64(p.Offset) >> dm.SectorShift, Sectors: uint64(p.Size) >> dm.SectorShift,
 		IVOffset: p.IVOffset, SectorSize: p.SectorSize, Key: p.Key,
@@ -325,13 +332,13 @@ func (a *Apply) mapPayload(s *Step, m *Member, p *luks.Payload) (dm.Device, erro
 }
 
 // stripe joins members of at least the given size.
-func stripe(s *Step, members []dm.Device, sectors uint64) (dm.Device, error) {
-	const chunk = Chunk >> dm.SectorShift
+func stripe(s *plan.Step, members []dm.Device, sectors uint64) (dm.Device, error) {
+	const chunk = plan.Chunk >> dm.SectorShift
 	t := dm.Striped{Chunk: chunk, Sectors: sectors / chunk * chunk * uint64(len(members))}
 	for _, d := range members {
 		t.Devices = append(t.Devices, d.Number())
 	}
-	return dm.Create(s.Name, stripeUUID(s.Set), t, dm.Options{})
+	return dm.Create(s.Name, plan.StripeUUID(s.Set), t, dm.Options{})
 }
 
 // parallel calls f for 0..n-1 side by side and waits for all.

@@ -6,13 +6,12 @@ import (
 	"errors"
 	"fmt"
 	"os"
-	"slices"
-	"strings"
 
 	"unlock/internal/block"
 	"unlock/internal/config"
 	"unlock/internal/fsys"
 	"unlock/internal/luks"
+	"unlock/internal/plan"
 )
 
 // Search finds the disks of a configuration and plans for them.
@@ -20,7 +19,7 @@ type Search struct {
 	Config *config.Config
 	Finder *block.Finder
 	Limits luks.Limits
-	Active map[string]string // as in Situation
+	Active map[string]string // as in plan.Situation
 	// Mapping asks IMDS which disk is which (block-device-mapping), where the disks
 	// themselves do not tell: on Xen. It is called at most once.
 	Mapping func(ctx context.Context) (map[string]string, error)
@@ -32,26 +31,26 @@ type Search struct {
 	// the volumes that still lack some.
 	Waiting func(awaited []*config.Volume)
 
-	seen    map[string]*Candidate
+	seen    map[string]*plan.Candidate
 	mapping map[string]string
 }
 
 // Run waits until every volume has its disks, or none of those missing can be
 // expected any more, or ctx ends, and returns the plan. A required device that
 // did not appear in time is a refusal in it.
-func (s *Search) Run(ctx context.Context) (*Plan, error) {
-	s.seen = map[string]*Candidate{}
-	var found []*Candidate
+func (s *Search) Run(ctx context.Context) (*plan.Plan, error) {
+	s.seen = map[string]*plan.Candidate{}
+	var found []*plan.Candidate
 	var asked error
 	err := s.Finder.Watch(ctx, func(disks []block.Disk, settled bool) bool {
 		found = s.candidates(disks)
-		if settled && s.mapping == nil && s.ambiguous(disks, found) {
+		if settled && s.mapping == nil && plan.Ambiguous(s.Config, disks, found) {
 			if s.mapping, asked = s.Mapping(ctx); asked != nil {
 				return true
 			}
 			found = s.candidates(disks)
 		}
-		awaited := s.awaited(found, settled)
+		awaited := plan.Awaited(s.Config, found, settled)
 		if len(awaited) == 0 {
 			return true
 		}
@@ -59,7 +58,7 @@ func (s *Search) Run(ctx context.Context) (*Plan, error) {
 			s.Waiting(awaited)
 			s.Waiting = nil
 		}
-		if s.Promising != nil && promising(s.Config, found) {
+		if s.Promising != nil && plan.Promising(s.Config, found) {
 			s.Promising()
 			s.Promising = nil
 		}
@@ -71,51 +70,24 @@ func (s *Search) Run(ctx context.Context) (*Plan, error) {
 	if asked != nil {
 		return nil, fmt.Errorf("asking which disk is which: %w", asked)
 	}
-	p := MakePlan(Situation{Config: s.Config, Candidates: found, Active: s.Active, NewUUID: newUUID})
-	p.Absent = slices.DeleteFunc(p.Absent, func(v *config.Volume) bool { return v.Device.Kind == config.SelectFile })
-	for _, v := range p.Absent {
-		// An instance type without instance store is no failure unless the volume
-		// says how many disks it must have.
-		if v.Required && (v.Device.Kind != config.SelectInstanceStore || v.Count > 0 || len(p.Steps)+len(p.Refusals) > 0) {
-			p.Refusals = append(p.Refusals, &Refusal{Volume: v, Reason: fmt.Sprintf("no device %s", v.Device),
-				Hint: "attach it, or correct the device selector; lsblk -o NAME,MODEL,SERIAL,UUID,PARTUUID shows what is there"})
-		}
-	}
+	p := plan.Make(plan.Situation{Config: s.Config, Candidates: found, Active: s.Active, NewUUID: newUUID})
+	p.RefuseAbsent()
 	return p, nil
 }
 
 // candidates inspects the disks that matter.
-func (s *Search) candidates(disks []block.Disk) []*Candidate {
-	var found []*Candidate
+func (s *Search) candidates(disks []block.Disk) []*plan.Candidate {
+	var found []*plan.Candidate
 	for _, d := range block.Mapped(disks, s.mapping) {
-		if Relevant(s.Config, d) {
+		if plan.Relevant(s.Config, d) {
 			found = append(found, s.inspect(d))
 		}
 	}
 	return found
 }
 
-// ambiguous reports whether a volume lacks disks that IMDS might find among those
-// here: on Xen disks are xvd*, and say nothing of themselves. (An EBS volume may
-// also be virtio's vd*, as other hypervisors with an EC2 interface have them.)
-func (s *Search) ambiguous(disks []block.Disk, found []*Candidate) bool {
-	for i := range s.Config.Volumes {
-		v := &s.Config.Volumes[i]
-		ebs := v.Device.Kind == config.SelectEBS
-		if !ebs && v.Device.Kind != config.SelectInstanceStore || len(Select(v, found)) > 0 {
-			continue
-		}
-		for _, d := range disks {
-			if d.Parent == "" && d.Kind == block.KindOther && (strings.HasPrefix(d.Name, "xvd") || ebs && strings.HasPrefix(d.Name, "vd")) {
-				return true
-			}
-		}
-	}
-	return false
-}
-
 // inspect reads a disk once.
-func (s *Search) inspect(d block.Disk) *Candidate {
+func (s *Search) inspect(d block.Disk) *plan.Candidate {
 	key := fmt.Sprintf("%s %d:%d %d", d.Name, d.Major, d.Minor, d.Size)
 	c, ok := s.seen[key]
 	if !ok {
@@ -128,9 +100,9 @@ func (s *Search) inspect(d block.Disk) *Candidate {
 
 // Files plans for the file-backed volumes of a configuration, below newroot: it
 // attaches their files to loop devices, and makes those that may be made.
-func Files(c *config.Config, lim luks.Limits, newroot string) *Plan {
-	s := Situation{Config: c, NewUUID: newUUID}
-	var refusals []*Refusal
+func Files(c *config.Config, lim luks.Limits, newroot string) *plan.Plan {
+	s := plan.Situation{Config: c, NewUUID: newUUID}
+	var refusals []*plan.Refusal
 	for i := range c.Volumes {
 		v := &c.Volumes[i]
 		if v.Device.Kind != config.SelectFile {
@@ -138,7 +110,7 @@ func Files(c *config.Config, lim luks.Limits, newroot string) *Plan {
 		}
 		l, err := fsys.Attach(newroot, v.Device.Value, v.Size, v.Format == config.FormatBlank)
 		if err != nil {
-			refusals = append(refusals, &Refusal{Volume: v, Reason: err.Error(),
+			refusals = append(refusals, &plan.Refusal{Volume: v, Reason: err.Error(),
 				Hint: "the root file system must be writable (rw on the kernel command line), with room for the file"})
 			continue
 		}
@@ -147,14 +119,14 @@ func Files(c *config.Config, lim luks.Limits, newroot string) *Plan {
 		candidate.File = v.Device.Value
 		s.Candidates = append(s.Candidates, candidate)
 	}
-	p := MakePlan(s)
+	p := plan.Make(s)
 	p.Refusals = append(p.Refusals, refusals...)
 	return p
 }
 
 // Inspect reads what is on a disk.
-func Inspect(f *block.Finder, lim luks.Limits, d block.Disk) *Candidate {
-	c := &Candidate{Disk: d, Content: f.Content(d)}
+func Inspect(f *block.Finder, lim luks.Limits, d block.Disk) *plan.Candidate {
+	c := &plan.Candidate{Disk: d, Content: f.Content(d)}
 	if c.Content.Kind != block.LUKS && !c.Content.Bare {
 		return c
 	}
@@ -163,7 +135,7 @@ func Inspect(f *block.Finder, lim luks.Limits, d block.Disk) *Candidate {
 	return c
 }
 
-func readLUKS(d block.Disk, lim luks.Limits) (*LUKS, error) {
+func readLUKS(d block.Disk, lim luks.Limits) (*plan.LUKS, error) {
 	f, err := os.Open(d.Path)
 	if err != nil {
 		return nil, fmt.Errorf("reading LUKS header: %w", err)
@@ -173,7 +145,7 @@ func readLUKS(d block.Disk, lim luks.Limits) (*LUKS, error) {
 	if err != nil {
 		return nil, fmt.Errorf("reading LUKS header: %w", err)
 	}
-	l := &LUKS{Version: h.Version(), UUID: h.UUID(), Header: h}
+	l := &plan.LUKS{Version: h.Version(), UUID: h.UUID(), Header: h}
 	if t, ok, err := h.Set(); err != nil {
 		return nil, err
 	} else if ok {
@@ -187,56 +159,10 @@ func readLUKS(d block.Disk, lim luks.Limits) (*LUKS, error) {
 	return l, nil
 }
 
-// awaited returns the volumes that have reason to wait for further disks.
-func (s *Search) awaited(found []*Candidate, settled bool) []*config.Volume {
-	var list []*config.Volume
-	for i := range s.Config.Volumes {
-		v := &s.Config.Volumes[i]
-		n := len(Select(v, found))
-		switch {
-		case v.Device.Kind == config.SelectFile: // its turn comes with the new root
-		case v.Count > 0 && n < v.Count:
-			list = append(list, v)
-		case v.Count > 0 || n > 0 && v.Device.Single():
-		case !settled:
-			list = append(list, v)
-		case n == 0 && v.Required && v.Device.Kind != config.SelectInstanceStore:
-			list = append(list, v) // it was named; it may yet be attached
-		}
-	}
-	return list
-}
-
-func promising(c *config.Config, found []*Candidate) bool {
-	any := false
-	for i := range c.Volumes {
-		v := &c.Volumes[i]
-		members := Select(v, found)
-		if unusable(v, members) != nil {
-			return false
-		}
-		any = any || len(members) > 0
-	}
-	return any
-}
-
 // newUUID returns a random UUID (RFC 9562, version 4).
 func newUUID() string {
 	b := make([]byte, 16)
 	rand.Read(b) // never fails
 	b[6], b[8] = b[6]&0x0f|0x40, b[8]&0x3f|0x80
 	return fmt.Sprintf("%x-%x-%x-%x-%x", b[:4], b[4:6], b[6:8], b[8:10], b[10:])
-}
-
-// DiskList names the disks of a step for the log: "nvme1n1 (blank)".
-func (s *Step) DiskList() string {
-	var list []string
-	for _, m := range s.Members {
-		what := m.Content.What
-		if m.Begun {
-			what = "formatting was interrupted"
-		}
-		list = append(list, fmt.Sprintf("%s (%s)", m.Disk.Name, what))
-	}
-	return strings.Join(list, ", ")
 }

@@ -8,6 +8,7 @@ import (
 	"unlock/internal/config"
 	"unlock/internal/keys"
 	"unlock/internal/luks"
+	"unlock/internal/plan"
 	"unlock/internal/secret"
 	"unlock/internal/status"
 )
@@ -40,7 +41,7 @@ type keyring struct {
 }
 
 // get returns the key of a step, which stays the keyring's.
-func (r *keyring) get(ctx context.Context, s *Step) (*key, error) {
+func (r *keyring) get(ctx context.Context, s *plan.Step) (*key, error) {
 	id := keyID(s)
 	r.mu.Lock()
 	once := r.got[id]
@@ -63,7 +64,7 @@ func (r *keyring) get(ctx context.Context, s *Step) (*key, error) {
 }
 
 // keyID is equal for steps that share a key.
-func keyID(s *Step) string {
+func keyID(s *plan.Step) string {
 	k := s.Volume.Key
 	switch {
 	case k.Source == config.SourceEphemeral:
@@ -76,7 +77,7 @@ func keyID(s *Step) string {
 	return fmt.Sprintf("header %s %x %q %q", s.Set, s.Members[0].LUKS.KMS.Ciphertext, k.KMSKeys, k.Context)
 }
 
-func (r *keyring) fetch(ctx context.Context, s *Step) *key {
+func (r *keyring) fetch(ctx context.Context, s *plan.Step) *key {
 	k := &key{}
 	if s.Volume.Key.Source == config.SourceEphemeral {
 		k.passphrase = keys.Random()

@@ -1,12 +1,12 @@
 package unlock
 
 import (
-	"errors"
 	"fmt"
 	"slices"
 
 	"unlock/internal/config"
 	"unlock/internal/fsys"
+	"unlock/internal/hint"
 	"unlock/internal/status"
 )
 
@@ -37,5 +37,5 @@ func Mount(c *config.Config, report *status.Boot, newroot string, warn func(erro
 			errs = append(errs, fmt.Errorf("volume %q: %w", v.Name, err))
 		}
 	}
-	return errors.Join(errs...)
+	return hint.All(errs...)
 }

@@ -27,6 +27,7 @@ import (
 	"unlock/internal/keys"
 	"unlock/internal/luks"
 	"unlock/internal/netup"
+	"unlock/internal/plan"
 	"unlock/internal/secret"
 	"unlock/internal/status"
 	"unlock/internal/unlock"
@@ -291,17 +292,19 @@ func (m *machine) boot(t *testing.T, mutate func(string, []byte) []byte) error {
 	}
 	ctx, cancel := context.WithTimeout(t.Context(), min(cfg.Timeout, 10*time.Minute))
 	defer cancel()
-	s := unlock.Situation{Config: cfg, NewUUID: func() string { return uuid }}
+	s := plan.Situation{Config: cfg, NewUUID: func() string { return uuid }}
 	for i, serial := range []string{"AWS1", "AWS2"} {
 		d := block.Disk{Name: serial, Path: m.file(serial), Size: diskSize, SectorSize: 512, Kind: block.KindInstanceStore, Serial: serial, Minor: uint32(i)}
 		s.Candidates = append(s.Candidates, unlock.Inspect(&block.Finder{}, luks.Limits{}, d))
 	}
-	plan := unlock.MakePlan(s)
+	p := plan.Make(s)
 	var errs []error
-	for _, r := range plan.Required() {
-		errs = append(errs, r)
+	for _, r := range p.Refusals {
+		if r.Volume.Required {
+			errs = append(errs, r)
+		}
 	}
-	if err := errors.Join(errs...); err != nil || len(plan.Steps) == 0 {
+	if err := errors.Join(errs...); err != nil || len(p.Steps) == 0 {
 		return err
 	}
 	if _, err := netup.RequestLease(ctx, newWire(mutate), card, func(string, ...any) {}); err != nil {
@@ -326,7 +329,7 @@ func (m *machine) boot(t *testing.T, mutate func(string, []byte) []byte) error {
 			return dm.Device{}, nil
 		},
 	}
-	for _, r := range a.Run(ctx, plan) {
+	for _, r := range a.Run(ctx, p) {
 		if r.Step.Volume.Required {
 			errs = append(errs, r.Err)
 		}

@@ -16,7 +16,7 @@ import (
 	"unlock/internal/config"
 	"unlock/internal/hint"
 	"unlock/internal/keys"
-	"unlock/internal/unlock"
+	"unlock/internal/plan"
 )
 
 // patience is how long one answer may take.
@@ -85,7 +85,7 @@ func (d *Doctor) ask(ctx context.Context, method, address, header, value string)
 }
 
 // aws tries what a boot will ask of AWS.
-func (d *Doctor) aws(ctx context.Context, r *report, c *config.Config, headers []*unlock.Step) {
+func (d *Doctor) aws(ctx context.Context, r *report, c *config.Config, headers []*plan.Step) {
 	a, err := d.Account(ctx, c)
 	if err != nil {
 		r.add("aws", Fail, "", "%v", err)
@@ -163,7 +163,7 @@ func (d *Doctor) sealed(ctx context.Context, r *report, a *account.Account, v *c
 }
 
 // token tries the data key in a header.
-func (d *Doctor) token(ctx context.Context, r *report, a *account.Account, step *unlock.Step) {
+func (d *Doctor) token(ctx context.Context, r *report, a *account.Account, step *plan.Step) {
 	if step.Volume.Key.Source != config.SourceHeader {
 		return
 	}

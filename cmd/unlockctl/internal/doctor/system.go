@@ -11,6 +11,7 @@ import (
 	"unlock/internal/config"
 	"unlock/internal/luks"
 	"unlock/internal/needs"
+	"unlock/internal/plan"
 	"unlock/internal/unlock"
 )
 
@@ -98,16 +99,16 @@ func moduleName(path string) string {
 func canonical(module string) string { return strings.ReplaceAll(module, "-", "_") }
 
 // disks plans as a boot does, and returns the headers with keys in them.
-func (d *Doctor) disks(r *report, c *config.Config) []*unlock.Step {
+func (d *Doctor) disks(r *report, c *config.Config) []*plan.Step {
 	all, err := d.Disks()
 	if err != nil {
 		r.add("disks", Fail, "", "%v", err)
 		return nil
 	}
-	s := unlock.Situation{Config: c, Active: map[string]string{}, NewUUID: func() string { return "a new UUID" }}
+	s := plan.Situation{Config: c, Active: map[string]string{}, NewUUID: func() string { return "a new UUID" }}
 	finder := &block.Finder{}
 	for _, disk := range all {
-		if unlock.Relevant(c, disk) {
+		if plan.Relevant(c, disk) {
 			s.Candidates = append(s.Candidates, unlock.Inspect(finder, luks.Limits{}, disk))
 		}
 	}
@@ -118,10 +119,10 @@ func (d *Doctor) disks(r *report, c *config.Config) []*unlock.Step {
 			}
 		}
 	}
-	plan := unlock.MakePlan(s)
-	var opened []*unlock.Step
-	for i := range plan.Steps {
-		step := &plan.Steps[i]
+	p := plan.Make(s)
+	var opened []*plan.Step
+	for i := range p.Steps {
+		step := &p.Steps[i]
 		var paths []string
 		for _, m := range step.Members {
 			paths = append(paths, m.Disk.Path)
@@ -136,14 +137,14 @@ func (d *Doctor) disks(r *report, c *config.Config) []*unlock.Step {
 			opened = append(opened, step)
 		}
 	}
-	for _, refusal := range plan.Refusals {
+	for _, refusal := range p.Refusals {
 		state := Fail
 		if !refusal.Volume.Required {
 			state = Warn
 		}
 		r.add("disks", state, diskHint(refusal), "%v", refusal)
 	}
-	for _, v := range plan.Absent {
+	for _, v := range p.Absent {
 		switch {
 		case v.Device.Kind == config.SelectFile:
 			r.add("disks", Skip, "", "volume %q is in a file of the root file system", v.Name)
@@ -157,7 +158,7 @@ func (d *Doctor) disks(r *report, c *config.Config) []*unlock.Step {
 	return opened
 }
 
-func diskHint(refusal *unlock.Refusal) string {
+func diskHint(refusal *plan.Refusal) string {
 	if os.Geteuid() != 0 {
 		return "run it as root, who may read disks"
 	}

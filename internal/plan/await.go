@@ -1,0 +1,79 @@
+package plan
+
+import (
+	"fmt"
+	"slices"
+	"strings"
+
+	"unlock/internal/block"
+	"unlock/internal/config"
+)
+
+// Awaited returns the volumes that have reason to wait for further disks; settled
+// says that the kernel has shown all that it knows of.
+func Awaited(c *config.Config, found []*Candidate, settled bool) []*config.Volume {
+	var list []*config.Volume
+	for i := range c.Volumes {
+		v := &c.Volumes[i]
+		n := len(Select(v, found))
+		switch {
+		case v.Device.Kind == config.SelectFile: // its turn comes with the new root
+		case v.Count > 0 && n < v.Count:
+			list = append(list, v)
+		case v.Count > 0 || n > 0 && v.Device.Single():
+		case !settled:
+			list = append(list, v)
+		case n == 0 && v.Required && v.Device.Kind != config.SelectInstanceStore:
+			list = append(list, v) // it was named; it may yet be attached
+		}
+	}
+	return list
+}
+
+// Ambiguous reports whether a volume lacks disks that IMDS might find among those
+// here: on Xen disks are xvd*, and say nothing of themselves. (An EBS volume may
+// also be virtio's vd*, as other hypervisors with an EC2 interface have them.)
+func Ambiguous(c *config.Config, disks []block.Disk, found []*Candidate) bool {
+	for i := range c.Volumes {
+		v := &c.Volumes[i]
+		ebs := v.Device.Kind == config.SelectEBS
+		if !ebs && v.Device.Kind != config.SelectInstanceStore || len(Select(v, found)) > 0 {
+			continue
+		}
+		for _, d := range disks {
+			if d.Parent == "" && d.Kind == block.KindOther && (strings.HasPrefix(d.Name, "xvd") || ebs && strings.HasPrefix(d.Name, "vd")) {
+				return true
+			}
+		}
+	}
+	return false
+}
+
+// Promising reports whether the disks found so far will need a key, and none of them
+// is to be refused.
+func Promising(c *config.Config, found []*Candidate) bool {
+	some := false
+	for i := range c.Volumes {
+		v := &c.Volumes[i]
+		members := Select(v, found)
+		if unusable(v, members) != nil {
+			return false
+		}
+		some = some || len(members) > 0
+	}
+	return some
+}
+
+// RefuseAbsent refuses the required volumes of which no disk is there, once there is
+// no more time for any to appear. An instance type without instance store is no
+// failure, unless the volume says how many disks it must have. Volumes in files of
+// the new root are not absent: their time has not come.
+func (p *Plan) RefuseAbsent() {
+	p.Absent = slices.DeleteFunc(p.Absent, func(v *config.Volume) bool { return v.Device.Kind == config.SelectFile })
+	for _, v := range p.Absent {
+		if v.Required && (v.Device.Kind != config.SelectInstanceStore || v.Count > 0 || len(p.Steps)+len(p.Refusals) > 0) {
+			p.Refusals = append(p.Refusals, &Refusal{Volume: v, Reason: fmt.Sprintf("no device %s", v.Device),
+				Hint: "attach it, or correct the device selector; lsblk -o NAME,MODEL,SERIAL,UUID,PARTUUID shows what is there"})
+		}
+	}
+}
