@@ -13,6 +13,7 @@ install-hooks: bin/unlock
 	install -D -m 755 bin/unlock $(UNLOCK_LIB)/unlock
 	install -D -m 644 -t $(UNIT_DIR) systemd/unlock.service systemd/unlock-mount.service
 	install -D -m 755 -t $(DRACUT_DIR) $(wildcard dracut/50unlock/*.sh)
+	install -D -m 644 -t $(DRACUT_DIR) dracut/50unlock/unlock-network.conf
 	install -D -m 755 -t $(INITRAMFS_TOOLS)/hooks initramfs-tools/hooks/unlock
 	install -D -m 755 -t $(INITRAMFS_TOOLS)/scripts/init-premount initramfs-tools/scripts/init-premount/unlock
 	install -D -m 755 -t $(INITRAMFS_TOOLS)/scripts/init-bottom initramfs-tools/scripts/init-bottom/unlock

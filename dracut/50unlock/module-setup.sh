@@ -9,6 +9,7 @@
 check() {
     local needs
     [[ -e /etc/unlock.toml ]] || return 255
+    for_another_job && return 1
     needs=$(/usr/lib/unlock/unlock needs 2> /dev/null) && [[ ! $needs ]] && return 1
     require_binaries dmsetup /usr/lib/unlock/unlock || {
         dfatal "/etc/unlock.toml is there, but dmsetup or /usr/lib/unlock/unlock is not"
@@ -16,9 +17,25 @@ check() {
     }
 }
 
-# dm: udev rules that keep the volumes known to udev across the pivot.
+# Images that write a crash dump, rescue or install a system are not to ask for keys,
+# let alone to format.
+for_another_job() {
+    local module
+    [[ ${IN_KDUMP-} == 1 ]] && return 0
+    for module in kdumpbase rescue anaconda dmsquash-live; do
+        [[ " ${dracutmodules-} ${add_dracutmodules-} ${force_add_dracutmodules-} " == *" $module "* ]] && return 0
+    done
+    return 1
+}
+
+# dm: udev rules that keep the volumes known to udev across the pivot. Newer dracuts
+# have the queue that runs unlock.sh as a module.
 depends() {
+    local queue=("$dracutbasedir"/modules.d/*initqueue)
     echo dm
+    if [[ -d ${queue[0]} ]] && ! dracut_module_included "systemd"; then
+        echo initqueue
+    fi
 }
 
 # Drivers for every type of instance, whatever this one has.
@@ -53,11 +70,23 @@ install() {
     done <<< "$needs"
 
     if dracut_module_included "systemd"; then
-        inst_multiple udevadm "$systemdsystemunitdir"/unlock.service "$systemdsystemunitdir"/unlock-mount.service || exit 1
-        $SYSTEMCTL -q --root "$initdir" enable unlock.service unlock-mount.service || exit 1
+        install_units
     else
         inst_hook initqueue/settled 00 "$moddir/unlock.sh"
         inst_hook initqueue/finished 00 "$moddir/unlock-finished.sh"
         inst_hook pre-pivot 60 "$moddir/unlock-mount.sh"
+    fi
+}
+
+install_units() {
+    local units=$systemdsystemunitdir
+    inst_multiple udevadm "$units/unlock.service" "$units/unlock-mount.service" || exit 1
+    inst_multiple -o "$units/cryptsetup-pre.target" # which dracut may not take along
+    # dracut before 050 does not set SYSTEMCTL.
+    "${SYSTEMCTL:-systemctl}" -q --root "$initdir" enable unlock.service unlock-mount.service || exit 1
+    if dracut_module_included "network-legacy"; then
+        inst_multiple sleep || exit 1
+        inst_script "$moddir/unlock-network.sh" /usr/lib/unlock/network || exit 1
+        inst_simple "$moddir/unlock-network.conf" /etc/systemd/system/unlock.service.d/network.conf || exit 1
     fi
 }

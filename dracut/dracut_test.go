@@ -1,0 +1,200 @@
+// Package dracut_test runs dracut's module with stand-ins for the functions that
+// dracut.modules(7) documents, as different versions have them. Real versions build
+// images in the scenarios of scripts/qemu-test.
+package dracut_test
+
+import (
+	"bytes"
+	"fmt"
+	"os"
+	"os/exec"
+	"path/filepath"
+	"strings"
+	"testing"
+)
+
+// helpers stand in for dracut's functions: they print their names and arguments.
+const helpers = `
+for f in inst_multiple inst_simple inst_script inst_hook instmods; do
+	eval "$f() { echo $f \"\$@\"; [ \"\${@: -1}\" != broken ]; }"
+done
+systemctl() { echo systemctl "$@"; }
+require_binaries() { for b; do case $b in /*) [ -x "$b" ] || return 1 ;; esac; done; }
+dfatal() { echo "$@" >&2; }
+dracut_module_included() { [[ " $modules " == *" $1 "* ]]; }
+initdir=/build systemdsystemunitdir=/units moddir=/module
+`
+
+const needs = `[ "$*" = needs ] || exit 1
+echo "file /etc/unlock.toml"; echo "program /usr/sbin/mke2fs"; echo "module dm-crypt"; echo "driver ena"
+`
+
+// module is a copy of the module, with its configuration, whose unlock runs the lines
+// of script.
+func module(t *testing.T, script string) string {
+	t.Helper()
+	dir := t.TempDir()
+	text, err := os.ReadFile("50unlock/module-setup.sh")
+	if err != nil {
+		t.Fatal(err)
+	}
+	replaced := strings.NewReplacer("/usr/lib/unlock/unlock", dir+"/unlock", "/etc/unlock.toml", dir+"/unlock.toml").Replace(string(text))
+	write(t, dir+"/module-setup.sh", replaced, 0o644)
+	write(t, dir+"/unlock.toml", "", 0o644)
+	write(t, dir+"/unlock", "#!/bin/sh\n"+script, 0o755)
+	return dir
+}
+
+func write(t *testing.T, file, text string, mode os.FileMode) {
+	t.Helper()
+	if err := os.MkdirAll(filepath.Dir(file), 0o755); err != nil {
+		t.Fatal(err)
+	}
+	if err := os.WriteFile(file, []byte(text), mode); err != nil {
+		t.Fatal(err)
+	}
+}
+
+// call runs one function of the module and returns what it printed; UNLOCK stands for
+// the copy's program.
+func call(t *testing.T, dir, set, function string) (stdout string, err error) {
+	t.Helper()
+	var out bytes.Buffer
+	cmd := exec.Command("bash", "-c", fmt.Sprintf("%s\n%s\n. '%s/module-setup.sh'; %s", helpers, set, dir, function))
+	cmd.Env = []string{"PATH=" + os.Getenv("PATH")}
+	cmd.Stdout = &out
+	err = cmd.Run()
+	return strings.ReplaceAll(strings.TrimSpace(out.String()), dir+"/unlock", "UNLOCK"), err
+}
+
+func TestCheck(t *testing.T) {
+	t.Parallel()
+	for _, row := range []struct {
+		name, unlock, set string
+		want              int // 0: the module is taken along
+	}{
+		{name: "configured", unlock: needs, want: 0},
+		{name: "unedited", unlock: "exit 0", want: 1},
+		{name: "refused: install ends the build", unlock: "exit 2", want: 0},
+		{name: "kdump", unlock: needs, set: "IN_KDUMP=1", want: 1},
+		{name: "kdump by its module", unlock: needs, set: `add_dracutmodules=" kdumpbase "`, want: 1},
+		{name: "rescue", unlock: needs, set: `add_dracutmodules=" rescue "`, want: 1},
+		{name: "installer", unlock: needs, set: `dracutmodules="base anaconda"`, want: 1},
+		{name: "another module", unlock: needs, set: `add_dracutmodules=" lvm crypt "`, want: 0},
+	} {
+		t.Run(row.name, func(t *testing.T) {
+			t.Parallel()
+			_, err := call(t, module(t, row.unlock), row.set, `check; exit $?`)
+			got := 0
+			if err != nil {
+				got = err.(*exec.ExitError).ExitCode()
+			}
+			if got != row.want {
+				t.Errorf("check returns %d, want %d", got, row.want)
+			}
+		})
+	}
+}
+
+func TestDepends(t *testing.T) {
+	t.Parallel()
+	older, newer := t.TempDir(), t.TempDir()
+	write(t, newer+"/modules.d/77initqueue/module-setup.sh", "", 0o644)
+	for _, row := range []struct{ name, set, want string }{
+		{"the queue is part of dracut", "dracutbasedir=" + older, "dm"},
+		{"the queue is a module", "dracutbasedir=" + newer, "dm\ninitqueue"},
+		{"systemd needs no queue", "modules=systemd dracutbasedir=" + newer, "dm"},
+	} {
+		t.Run(row.name, func(t *testing.T) {
+			t.Parallel()
+			if got, err := call(t, module(t, needs), row.set, "depends"); err != nil || got != row.want {
+				t.Errorf("depends: %q, %v; want %q", got, err, row.want)
+			}
+		})
+	}
+}
+
+func TestInstall(t *testing.T) {
+	t.Parallel()
+	common := []string{"inst_multiple modprobe UNLOCK", "inst_multiple UNLOCK.toml", "inst_multiple /usr/sbin/mke2fs"}
+	units := []string{
+		"inst_multiple udevadm /units/unlock.service /units/unlock-mount.service", "inst_multiple -o /units/cryptsetup-pre.target",
+		"systemctl -q --root /build enable unlock.service unlock-mount.service",
+	}
+	for _, row := range []struct {
+		name, unlock, set string
+		want              []string
+		failed            bool
+	}{
+		{name: "without systemd", unlock: needs, want: append(append([]string(nil), common...),
+			"inst_hook initqueue/settled 00 /module/unlock.sh", "inst_hook initqueue/finished 00 /module/unlock-finished.sh", "inst_hook pre-pivot 60 /module/unlock-mount.sh")},
+		{name: "with systemd", unlock: needs, set: "modules=systemd SYSTEMCTL=systemctl", want: append(append([]string(nil), common...), units...)},
+		{name: "before 050, which does not set SYSTEMCTL", unlock: needs, set: "modules=systemd", want: append(append([]string(nil), common...), units...)},
+		{name: "network-legacy", unlock: needs, set: "modules='systemd network-legacy'", want: append(append(append([]string(nil), common...), units...),
+			"inst_multiple sleep", "inst_script /module/unlock-network.sh /usr/lib/unlock/network",
+			"inst_simple /module/unlock-network.conf /etc/systemd/system/unlock.service.d/network.conf")},
+		{name: "bad configuration", unlock: "exit 2", failed: true},
+		{name: "a file is missing", unlock: "echo file broken", want: []string{"inst_multiple modprobe UNLOCK", "inst_multiple broken"}, failed: true},
+	} {
+		t.Run(row.name, func(t *testing.T) {
+			t.Parallel()
+			dir := module(t, strings.ReplaceAll(row.unlock, "/etc/unlock.toml", "$0.toml"))
+			got, err := call(t, dir, row.set, "install")
+			if failed := err != nil; failed != row.failed {
+				t.Errorf("install: %v; want it to end dracut: %v", err, row.failed)
+			}
+			if want := strings.Join(row.want, "\n"); got != want {
+				t.Errorf("install calls\n%s\nwant\n%s", got, want)
+			}
+		})
+	}
+}
+
+func TestInstallKernel(t *testing.T) {
+	t.Parallel()
+	got, err := call(t, module(t, needs), "hostonly=hostonly", "installkernel")
+	if want := "instmods -c dm-crypt\ninstmods ena"; err != nil || got != want {
+		t.Errorf("installkernel calls %q, %v; want %q", got, err, want)
+	}
+	if _, err := call(t, module(t, "echo module broken"), "", "installkernel"); err == nil {
+		t.Error("a kernel without a module that must be there does not end dracut")
+	}
+}
+
+// TestNetwork: unlock waits for the card that dracut brings up, and for no other.
+func TestNetwork(t *testing.T) {
+	t.Parallel()
+	text, err := os.ReadFile("50unlock/unlock-network.sh")
+	if err != nil {
+		t.Fatal(err)
+	}
+	for _, row := range []struct {
+		name, rules, after, want string
+	}{
+		{name: "no network", want: ""},
+		{name: "dracut found no card to bring up", rules: " ", want: ""},
+		{name: "a card", rules: "90-net.rules", after: "3", want: "1 1 1"},
+		{name: "whatever card there is", rules: "91-default-net.rules", after: "1", want: "1"},
+		{name: "never", rules: "90-net.rules", want: strings.TrimSpace(strings.Repeat("1 ", 60))},
+	} {
+		t.Run(row.name, func(t *testing.T) {
+			t.Parallel()
+			dir := t.TempDir()
+			switch row.rules {
+			case "":
+			case " ":
+				write(t, dir+"/rules/90-net.rules", "", 0o644)
+			default:
+				write(t, filepath.Join(dir, "rules", row.rules), "rule\n", 0o644)
+			}
+			script := strings.NewReplacer("/etc/udev/rules.d", dir+"/rules", "/tmp/net", dir+"/net").Replace(string(text))
+			script = strings.Replace(script, "#!/bin/sh", `sleep() { n=$((n + 1)); echo "$1"; [ "$n" != "$after" ] || : >"$dir/net.eth0.did-setup"; }`, 1)
+			cmd := exec.Command("dash", "-c", script)
+			cmd.Env = append(os.Environ(), "dir="+dir, "after="+row.after)
+			out, err := cmd.Output()
+			if got := strings.Join(strings.Fields(string(out)), " "); err != nil || got != row.want {
+				t.Errorf("it sleeps %q, %v; want %q", got, err, row.want)
+			}
+		})
+	}
+}
