@@ -48,16 +48,24 @@ func lib(t *testing.T) string {
 	for name, text := range map[string]string{
 		"modules.dep": "kernel/md/dm-mod.ko.zst: kernel/md/dax.ko\nkernel/md/dax.ko:\n" +
 			"kernel/md/dm-crypt.ko: kernel/md/dm-mod.ko.zst kernel/md/dax.ko\nkernel/crypto/xts.ko:\nkernel/crypto/ecb.ko:\n" +
-			"kernel/fs/xfs.ko:\nkernel/net/ena.ko:\n",
-		"modules.builtin":         "kernel/fs/ext4/ext4.ko\nkernel/drivers/nvme/host/nvme.ko\n",
-		"modules.softdep":         "# comment\nsoftdep xts pre: ecb\n",
-		"kernel/md/dm-mod.ko.zst": packed.String(),
-		"kernel/md/dax.ko":        "dax",
-		"kernel/md/dm-crypt.ko":   "dm-crypt",
-		"kernel/crypto/xts.ko":    "xts",
-		"kernel/crypto/ecb.ko":    "ecb",
-		"kernel/fs/xfs.ko":        "xfs",
-		"kernel/net/ena.ko":       "ena",
+			"kernel/fs/xfs.ko:\nkernel/net/ena.ko:\n" +
+			"kernel/fs/btrfs.ko: kernel/lib/raid6.ko\nkernel/lib/raid6.ko:\nkernel/crypto/xxhash_generic.ko:\nkernel/crypto/blake2b_generic.ko:\nkernel/crypto/blake2b-avx.ko:\n",
+		"modules.builtin": "kernel/fs/ext4/ext4.ko\nkernel/drivers/nvme/host/nvme.ko\n",
+		"modules.softdep": "# comment\nsoftdep xts pre: ecb\nsoftdep ecb pre: xts\nsoftdep btrfs pre: crc32c xxhash64 blake2b-256 post: ena\n",
+		"modules.alias": "# comment\nalias xxhash64 xxhash_generic\nalias crypto-xxhash64 xxhash_generic\n" +
+			"alias blake2b-256 blake2b_generic\nalias blake2b-256 blake2b_avx\n",
+		"kernel/fs/btrfs.ko":               "btrfs",
+		"kernel/lib/raid6.ko":              "raid6",
+		"kernel/crypto/xxhash_generic.ko":  "xxhash",
+		"kernel/crypto/blake2b_generic.ko": "blake2b",
+		"kernel/crypto/blake2b-avx.ko":     "blake2b",
+		"kernel/md/dm-mod.ko.zst":          packed.String(),
+		"kernel/md/dax.ko":                 "dax",
+		"kernel/md/dm-crypt.ko":            "dm-crypt",
+		"kernel/crypto/xts.ko":             "xts",
+		"kernel/crypto/ecb.ko":             "ecb",
+		"kernel/fs/xfs.ko":                 "xfs",
+		"kernel/net/ena.ko":                "ena",
 	} {
 		write(t, filepath.Join(dir, name), text)
 	}
@@ -133,12 +141,13 @@ func TestBuild(t *testing.T) {
 	}
 	files, names := unpack(t, image)
 	for name, want := range map[string]string{
-		"init":                   "the binary",
-		"etc/unlock.toml":        goodConfig,
-		"etc/unlock/key.bin":     "ciphertext",
-		"etc/unlock/release":     "1.2.3\n",
-		"etc/unlock/modules":     "dax dm-mod dm-crypt ecb xts ena",
-		"etc/unlock/modules.xfs": "xfs",
+		"init":                     "the binary",
+		"etc/unlock.toml":          goodConfig,
+		"etc/unlock/key.bin":       "ciphertext",
+		"etc/unlock/release":       "1.2.3\n",
+		"etc/unlock/modules":       "dax dm-mod dm-crypt ecb xts ena",
+		"etc/unlock/modules.xfs":   "xfs",
+		"etc/unlock/modules.btrfs": "raid6 xxhash_generic blake2b_generic blake2b-avx btrfs", // its checksums are soft dependencies, by alias
 		"lib/modules/6.1.0-test/kernel/md/dm-mod.ko": "dm-mod",
 	} {
 		got := files[name]

@@ -62,7 +62,9 @@ type kernel struct {
 	file    map[string]string   // canonical name → path below dir
 	deps    map[string][]string // path → paths that it needs, in load order (modules.dep, reversed)
 	soft    map[string][]string // canonical name → names to load before (modules.softdep)
+	alias   map[string][]string // canonical alias → the modules that answer to it (modules.alias)
 	builtin map[string]bool     // canonical names
+	busy    map[string]bool     // paths that order is at
 }
 
 func (k *kernel) version() string { return filepath.Base(k.dir) }
@@ -81,7 +83,7 @@ func canonical(file string) string {
 // dependencies too, but in an order that differs from run to run.
 func readKernel(dir string) (*kernel, error) {
 	k := &kernel{dir: dir, file: map[string]string{}, deps: map[string][]string{},
-		soft: map[string][]string{}, builtin: map[string]bool{}}
+		soft: map[string][]string{}, alias: map[string][]string{}, builtin: map[string]bool{}, busy: map[string]bool{}}
 	lines, err := readLines(filepath.Join(dir, "modules.dep"))
 	if err != nil {
 		return nil, fmt.Errorf("%w (depmod makes it; is the kernel installed?)", err)
@@ -113,6 +115,14 @@ func readKernel(dir string) (*kernel, error) {
 		name := canonical(f[1])
 		k.soft[name] = append(k.soft[name], before...)
 	}
+	if lines, err = readLines(filepath.Join(dir, "modules.alias")); err != nil && !errors.Is(err, os.ErrNotExist) {
+		return nil, err
+	}
+	for _, line := range lines {
+		if f := strings.Fields(line); len(f) == 3 && f[0] == "alias" {
+			k.alias[canonical(f[1])] = append(k.alias[canonical(f[1])], f[2])
+		}
+	}
 	return k, nil
 }
 
@@ -125,23 +135,39 @@ func readLines(file string) ([]string, error) {
 }
 
 // order appends to files the module called name after all that it needs. What is
-// built in or unknown is left out; soft dependencies may be aliases, which nothing here resolves.
+// built in or unknown is left out.
 func (k *kernel) order(files []string, name string) []string {
 	file := k.file[canonical(name)]
-	if file == "" || slices.Contains(files, file) {
+	if file == "" || k.busy[file] || slices.Contains(files, file) {
 		return files
 	}
+	k.busy[file] = true // soft dependencies may go round in circles
+	defer delete(k.busy, file)
 	for _, f := range append(slices.Clone(k.deps[file]), file) {
-		for _, s := range k.soft[canonical(f)] {
-			if s = canonical(s); s != canonical(name) {
-				files = k.order(files, s)
-			}
+		for _, s := range k.softDeps(f) {
+			files = k.order(files, s)
 		}
 		if !slices.Contains(files, f) {
 			files = append(files, f)
 		}
 	}
 	return files
+}
+
+// softDeps returns the names of what is loaded before a module if it is there. Often
+// they are aliases, such as that of a checksum, with several modules that compute it.
+func (k *kernel) softDeps(file string) []string {
+	var names []string
+	for _, s := range k.soft[canonical(file)] {
+		if k.has(s) {
+			names = append(names, canonical(s))
+			continue
+		}
+		for _, m := range k.alias[canonical(s)] {
+			names = append(names, canonical(m))
+		}
+	}
+	return names
 }
 
 // addList adds the modules called names, all that they need, and their list.
