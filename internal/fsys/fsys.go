@@ -6,9 +6,7 @@ package fsys
 import (
 	"bytes"
 	"context"
-	"errors"
 	"fmt"
-	"os"
 	"os/exec"
 	"path/filepath"
 	"strings"
@@ -88,7 +86,7 @@ var mountFlags = map[string]uintptr{
 // are made. options are those of fstab(5).
 func Mount(device, root, dir, fstype, options string) error {
 	fail := func(err error) error { return fmt.Errorf("mounting %s on %s: %w", device, dir, err) }
-	fd, err := openDir(root, dir)
+	fd, err := openDir(root, dir, true)
 	if err != nil {
 		return fail(err)
 	}
@@ -102,9 +100,13 @@ func Mount(device, root, dir, fstype, options string) error {
 			data = append(data, o)
 		}
 	}
-	target := fmt.Sprintf("/proc/self/fd/%d", fd)
-	if err := unix.Mount(device, target, fstype, flags, strings.Join(data, ",")); err != nil {
+	label := labelOf(fdPath(fd))
+	if err := unix.Mount(device, fdPath(fd), fstype, flags, strings.Join(data, ",")); err != nil {
 		return fail(hint.Disk(err))
+	}
+	if top, err := openDir(root, dir, false); err == nil {
+		setLabel(fdPath(top), label) // unless it has one, or is read-only
+		unix.Close(top)
 	}
 	return nil
 }
@@ -115,32 +117,4 @@ func Cover(root, dir string) error {
 		return fmt.Errorf("covering a missing volume's place: %w", err)
 	}
 	return nil
-}
-
-// openDir opens dir below root, making what is missing of it.
-func openDir(root, dir string) (int, error) {
-	rootFD, err := unix.Open(root, unix.O_PATH|unix.O_DIRECTORY|unix.O_CLOEXEC, 0)
-	if err != nil {
-		return -1, fmt.Errorf("opening %s: %w", root, err)
-	}
-	defer unix.Close(rootFD)
-	how := unix.OpenHow{Flags: unix.O_PATH | unix.O_DIRECTORY | unix.O_CLOEXEC, Resolve: unix.RESOLVE_IN_ROOT}
-	at, parent := "/", -1
-	for _, name := range append([]string{""}, strings.Split(strings.Trim(dir, "/"), "/")...) {
-		at = filepath.Join(at, name)
-		fd, err := unix.Openat2(rootFD, at, &how)
-		if errors.Is(err, unix.ENOENT) && parent >= 0 {
-			if err = unix.Mkdirat(parent, name, 0o755); err == nil {
-				fd, err = unix.Openat2(rootFD, at, &how)
-			}
-		}
-		if parent >= 0 {
-			unix.Close(parent)
-		}
-		if err != nil {
-			return -1, &os.PathError{Op: "opening", Path: at, Err: err}
-		}
-		parent = fd
-	}
-	return parent, nil
 }

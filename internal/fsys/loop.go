@@ -61,23 +61,21 @@ func (l Loop) Detach() error {
 }
 
 func openBelow(root, file string, create bool) (*os.File, error) {
-	rootFD, err := unix.Open(root, unix.O_PATH|unix.O_DIRECTORY|unix.O_CLOEXEC, 0)
-	if err != nil {
-		return nil, fmt.Errorf("opening %s: %w", root, err)
-	}
-	defer unix.Close(rootFD)
-	how := unix.OpenHow{Flags: unix.O_RDWR | unix.O_CLOEXEC | unix.O_NOFOLLOW, Resolve: unix.RESOLVE_IN_ROOT}
-	fd, err := unix.Openat2(rootFD, file, &how)
+	dir, err := openDir(root, path.Dir(file), create)
 	if errors.Is(err, unix.ENOENT) && !create {
 		return nil, ErrNoFile
 	}
-	if errors.Is(err, unix.ENOENT) {
-		var dir int
-		if dir, err = openDir(root, path.Dir(file)); err != nil {
-			return nil, err
-		}
-		defer unix.Close(dir)
-		fd, err = unix.Openat(dir, path.Base(file), unix.O_RDWR|unix.O_CREAT|unix.O_EXCL|unix.O_CLOEXEC, 0o600)
+	if err != nil {
+		return nil, err
+	}
+	defer unix.Close(dir)
+	fd := -1
+	open := func() (err error) {
+		fd, err = openFile(dir, path.Base(file), create)
+		return err
+	}
+	if err = open(); errors.Is(err, unix.EROFS) {
+		err = writable(root, open)
 	}
 	if err != nil {
 		return nil, err
@@ -88,6 +86,23 @@ func openBelow(root, file string, create bool) (*os.File, error) {
 		return nil, errors.Join(err, errors.New("not a regular file"))
 	}
 	return f, nil
+}
+
+// openFile opens a file for reading and writing, or makes it.
+func openFile(dir int, name string, create bool) (int, error) {
+	const flags = unix.O_RDWR | unix.O_CLOEXEC | unix.O_NOFOLLOW
+	fd, err := unix.Openat(dir, name, flags, 0)
+	switch {
+	case !errors.Is(err, unix.ENOENT):
+		return fd, err
+	case !create:
+		return -1, ErrNoFile
+	}
+	fd, err = unix.Openat(dir, name, flags|unix.O_CREAT|unix.O_EXCL, 0o600)
+	if err == nil {
+		setLabel(fdPath(fd), labelOf(fdPath(dir)))
+	}
+	return fd, err
 }
 
 // complete allocates the whole of a new file, so that the volume in it can never
@@ -141,7 +156,7 @@ func attachFree(f *os.File, name string) (Loop, error) {
 	defer dev.Close()
 	config := unix.LoopConfig{Fd: uint32(f.Fd())}
 	copy(config.Info.File_name[:len(config.Info.File_name)-1], name)
-	if err := unix.IoctlLoopConfigure(int(dev.Fd()), &config); err != nil {
+	if err := configure(int(dev.Fd()), &config); err != nil {
 		return Loop{}, fmt.Errorf("configuring %s: %w", l.Path, err)
 	}
 	var st unix.Stat_t
@@ -151,4 +166,17 @@ func attachFree(f *os.File, name string) (Loop, error) {
 	l.Major, l.Minor = unix.Major(st.Rdev), unix.Minor(st.Rdev)
 	l.Size, err = dev.Seek(0, 2)
 	return l, err
+}
+
+// configure puts a loop device over a file: in two steps where the kernel is older
+// than 5.8 and knows no other way.
+func configure(dev int, c *unix.LoopConfig) error {
+	err := unix.IoctlLoopConfigure(dev, c)
+	if !errors.Is(err, unix.EINVAL) && !errors.Is(err, unix.ENOTTY) {
+		return err
+	}
+	if err := unix.IoctlSetInt(dev, unix.LOOP_SET_FD, int(c.Fd)); err != nil {
+		return err
+	}
+	return unix.IoctlLoopSetStatus64(dev, &c.Info)
 }
