@@ -8,6 +8,7 @@ import (
 
 	"github.com/u-root/u-root/pkg/ldd"
 
+	"unlock/internal/fsys"
 	"unlock/internal/needs"
 )
 
@@ -30,9 +31,8 @@ func (o *Options) addMkfs(t *tree, n needs.List) error {
 // interpreter expects them.
 func (t *tree) program(name string) error {
 	host, err := exec.LookPath(name)
-	if err != nil {
-		// Users that are not root lack /sbin in their PATH.
-		if host, err = exec.LookPath(path.Join("/sbin", name)); err != nil {
+	if err != nil { // users that are not root lack /sbin in their PATH
+		if host = fsys.Find(name); host == "" {
 			return err
 		}
 	}

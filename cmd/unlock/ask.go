@@ -1,9 +1,7 @@
 package main
 
 import (
-	"errors"
 	"fmt"
-	"io"
 	"os"
 	"os/exec"
 	"sync"
@@ -12,9 +10,6 @@ import (
 
 	"unlock/internal/secret"
 )
-
-// maxTyped is the longest passphrase that is read, in bytes.
-const maxTyped = 512
 
 // asking lets one volume ask at a time.
 var asking sync.Mutex
@@ -44,7 +39,7 @@ func askSystemd(tool, question string) (*secret.Bytes, error) {
 	if err := cmd.Start(); err != nil {
 		return nil, err
 	}
-	s, err := readLine(out)
+	s, err := secret.ReadLine(out)
 	if werr := cmd.Wait(); werr != nil && err == nil {
 		s.Wipe()
 		return nil, fmt.Errorf("systemd-ask-password: %w", werr)
@@ -58,38 +53,6 @@ func askConsole(question string) (*secret.Bytes, error) {
 		return nil, err
 	}
 	defer tty.Close()
-	fd := int(tty.Fd())
-	old, err := unix.IoctlGetTermios(fd, unix.TCGETS)
-	if err != nil {
-		return nil, fmt.Errorf("the console is no terminal: %w", err)
-	}
-	silent := *old
-	silent.Lflag = silent.Lflag&^unix.ECHO | unix.ICANON | unix.ECHONL
-	silent.Iflag |= unix.ICRNL
-	if err := unix.IoctlSetTermios(fd, unix.TCSETSF, &silent); err != nil {
-		return nil, fmt.Errorf("silencing the console: %w", err)
-	}
-	defer unix.IoctlSetTermios(fd, unix.TCSETSF, old)
-	fmt.Fprintf(tty, "\n%s ", question)
-	return readLine(tty)
-}
-
-// readLine reads up to a newline or the end of input, byte by byte, so that
-// nothing is buffered elsewhere.
-func readLine(r io.Reader) (*secret.Bytes, error) {
-	s := secret.New(maxTyped)
-	for n := range maxTyped {
-		_, err := io.ReadFull(r, s.Bytes()[n:n+1])
-		if err == nil && s.Bytes()[n] != '\n' {
-			continue
-		}
-		if err != nil && (n == 0 || !errors.Is(err, io.EOF)) {
-			s.Wipe()
-			return nil, err
-		}
-		s.Truncate(n)
-		return s, nil
-	}
-	s.Wipe()
-	return nil, fmt.Errorf("longer than %d bytes", maxTyped)
+	fmt.Fprintln(tty)
+	return secret.Ask(tty, question)
 }

@@ -3,7 +3,6 @@ package main
 import (
 	"errors"
 	"fmt"
-	"strings"
 	"testing"
 
 	"unlock/internal/config"
@@ -28,31 +27,6 @@ func TestExitStatus(t *testing.T) {
 		t.Run(name, func(t *testing.T) {
 			if got := exitStatus(row.err); got != row.want {
 				t.Errorf("exitStatus(%v) = %d, want %d", row.err, got, row.want)
-			}
-		})
-	}
-}
-
-func TestReadLine(t *testing.T) {
-	for name, row := range map[string]struct{ typed, want, err string }{
-		"a line":            {"correct horse\n", "correct horse", ""},
-		"what follows it":   {"one\ntwo\n", "one", ""},
-		"without a newline": {"piped", "piped", ""},
-		"empty":             {"\n", "", ""},
-		"nothing":           {"", "", "EOF"},
-		"too long":          {strings.Repeat("x", maxTyped+1), "", "longer than 512 bytes"},
-	} {
-		t.Run(name, func(t *testing.T) {
-			s, err := readLine(strings.NewReader(row.typed))
-			defer s.Wipe()
-			if row.err != "" {
-				if err == nil || !strings.Contains(err.Error(), row.err) {
-					t.Errorf("readLine = %v, want %q", err, row.err)
-				}
-				return
-			}
-			if err != nil || string(s.Bytes()) != row.want {
-				t.Errorf("readLine = %q, %v, want %q", s.Bytes(), err, row.want)
 			}
 		})
 	}

@@ -6,22 +6,17 @@ import (
 	"fmt"
 	"io"
 	"os"
-	"os/exec"
-	"path/filepath"
 
 	"unlock/internal/config"
+	"unlock/internal/fsys"
 	"unlock/internal/hint"
 	"unlock/internal/needs"
 )
 
-// sbin is where the programs that the image needs are looked for: whoever builds
-// an image need not have them in PATH.
-var sbin = []string{"/usr/sbin", "/usr/bin", "/sbin", "/bin"}
-
 // printNeeds checks the configuration as a boot does and writes to w what an
 // initramfs must contain, one per line: "file PATH", "program PATH", "module NAME"
 // for kernel modules and "driver NAME" for those that a kernel may lack; nothing,
-// if the file is as the package installed it. It tells of a mistake on standard
+// if the file is as the package installed it. It reports a mistake on standard
 // error: the kernel log is the host's.
 func printNeeds(w io.Writer, file string) error {
 	lines, err := listNeeds(file)
@@ -53,8 +48,8 @@ func listNeeds(file string) ([]byte, error) {
 		fmt.Fprintf(&b, "file %s\n", f)
 	}
 	for _, p := range list.Programs {
-		found, err := findProgram(p.Name)
-		if err != nil {
+		found := fsys.Find(p.Name)
+		if found == "" {
 			return nil, &config.Error{File: file, Line: p.Volume.Line, Hint: "install it",
 				Msg: fmt.Sprintf("volume %q needs %s to make %s, which is not on this system", p.Volume.Name, p.Name, p.Volume.Filesystem)}
 		}
@@ -74,12 +69,3 @@ func listNeeds(file string) ([]byte, error) {
 
 // mke2fsConf holds the distribution's defaults of mke2fs.
 const mke2fsConf = "/etc/mke2fs.conf"
-
-func findProgram(name string) (string, error) {
-	for _, dir := range sbin {
-		if found, err := exec.LookPath(filepath.Join(dir, name)); err == nil {
-			return found, nil
-		}
-	}
-	return "", exec.ErrNotFound
-}

@@ -6,7 +6,6 @@ import (
 
 	"unlock/cmd/unlockctl/internal/account"
 	"unlock/internal/config"
-	"unlock/internal/keys"
 )
 
 // awsFlags choose whose AWS is asked.
@@ -73,7 +72,7 @@ func (f keyFlags) key(sealed string) (config.Key, *config.Config, error) {
 
 func checkContext(context map[string]string) error {
 	for name := range context {
-		if name == "" || name == keys.ContextSet {
+		if name == "" || name == config.ContextSet {
 			return usage(fmt.Sprintf("context name %q is unlock's own", name), "choose another name")
 		}
 	}

@@ -34,7 +34,6 @@ func (c *doctorCmd) Run(ctx context.Context, con console) error {
 	}
 	d := doctor.Doctor{
 		Config: c.Config, Unlock: c.Unlock, Image: c.Image, Modules: c.Kernel, Offline: c.Offline,
-		Bin:   []string{"/usr/sbin", "/usr/bin", "/sbin", "/bin"},
 		Disks: (&block.Finder{}).List,
 		Active: func(name string) (string, error) {
 			m, _, err := dm.Lookup(name)

@@ -1,13 +1,10 @@
 package main
 
 import (
-	"bufio"
 	"errors"
 	"fmt"
 	"io"
 	"os"
-
-	"golang.org/x/sys/unix"
 
 	"unlock/cmd/unlockctl/internal/recovery"
 	"unlock/internal/secret"
@@ -51,30 +48,17 @@ func readAll(r io.Reader, name string) (*secret.Bytes, error) {
 }
 
 // ask asks on the terminal, without echo. A recovery key may be typed in any case
-// and with or without dashes; slips are told at once.
+// and with or without dashes; slips are reported at once.
 func (c console) ask(question string) (*secret.Bytes, error) {
 	tty, err := os.OpenFile("/dev/tty", os.O_RDWR, 0)
 	if err != nil {
 		return nil, usage("no passphrase, and no terminal to ask on", "give --key-file FILE, or --key-file=- for standard input")
 	}
 	defer tty.Close()
-	fd := int(tty.Fd())
-	old, err := unix.IoctlGetTermios(fd, unix.TCGETS)
-	if err != nil {
-		return nil, fmt.Errorf("asking on the terminal: %w", err)
-	}
-	silent := *old
-	silent.Lflag &^= unix.ECHO
-	if err := unix.IoctlSetTermios(fd, unix.TCSETS, &silent); err != nil {
-		return nil, fmt.Errorf("asking on the terminal: %w", err)
-	}
-	defer unix.IoctlSetTermios(fd, unix.TCSETS, old)
 	for {
-		fmt.Fprint(tty, question+" ")
-		typed, err := readLine(tty)
-		fmt.Fprintln(tty)
+		typed, err := secret.Ask(tty, question)
 		if err != nil {
-			return nil, err
+			return nil, fmt.Errorf("reading the passphrase: %w", err)
 		}
 		key, err := recovery.Parse(typed)
 		if errors.Is(err, recovery.ErrNoKey) {
@@ -86,24 +70,4 @@ func (c console) ask(question string) (*secret.Bytes, error) {
 		}
 		fmt.Fprintln(tty, err)
 	}
-}
-
-// readLine reads up to a newline, which it drops.
-func readLine(r io.Reader) (*secret.Bytes, error) {
-	s := secret.New(maxPassphrase)
-	in := bufio.NewReaderSize(r, 16)
-	for n := 0; n < s.Len(); n++ {
-		b, err := in.ReadByte()
-		if err != nil {
-			s.Wipe()
-			return nil, fmt.Errorf("reading the passphrase: %w", err)
-		}
-		if b == '\n' {
-			s.Truncate(n)
-			return s, nil
-		}
-		s.Bytes()[n] = b
-	}
-	s.Wipe()
-	return nil, fmt.Errorf("reading the passphrase: longer than %d bytes", maxPassphrase)
 }

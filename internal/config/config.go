@@ -47,6 +47,10 @@ const (
 	SourceEphemeral = "ephemeral" // a random key, never stored
 )
 
+// ContextSet is the name in the encryption context that binds a data key to its set
+// of disks. unlock sets it itself; a configuration may not.
+const ContextSet = "unlock:set"
+
 // Key says how the passphrase of a volume is had. Two volumes with equal Keys
 // (s3, file, ssm) share one KMS call.
 type Key struct {

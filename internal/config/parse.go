@@ -18,9 +18,6 @@ import (
 // DefaultTimeout is how long a boot waits for disks, network and AWS in all.
 const DefaultTimeout = 10 * time.Minute
 
-// setContext is the name in the encryption context that unlock sets itself.
-const setContext = "unlock:set"
-
 // The file as TOML has it. Pointers tell "absent" from "zero".
 type fileTOML struct {
 	Timeout string       `toml:"timeout"`
@@ -200,7 +197,7 @@ func (p *parser) key(k *keyTOML, at string) (*Key, error) {
 		return nil, p.errorAt("", "kms_key is neither a string nor an array of strings", at+".kms_key")
 	}
 	for name := range key.Context {
-		if name == "" || name == setContext {
+		if name == "" || name == ContextSet {
 			return nil, p.errorAt("choose another name", fmt.Sprintf("context name %q is unlock's own", name), at+".context."+name, at+".context")
 		}
 	}

@@ -38,8 +38,24 @@ func Tool(fstype string) string {
 	return ""
 }
 
-// searchPath is where the tools are looked for: an initramfs need not set PATH.
+// searchPath is where programs are looked for: neither an initramfs nor who builds
+// one need have them all in PATH.
 const searchPath = "/usr/sbin:/usr/bin:/sbin:/bin"
+
+// Find returns the program of that name in the first of dirs that has it, by
+// default the system's own directories; "" if none has.
+func Find(name string, dirs ...string) string {
+	if len(dirs) == 0 {
+		dirs = filepath.SplitList(searchPath)
+	}
+	for _, dir := range dirs {
+		file := filepath.Join(dir, name)
+		if info, err := os.Stat(file); err == nil && info.Mode().IsRegular() && unix.Access(file, unix.X_OK) == nil {
+			return file
+		}
+	}
+	return ""
+}
 
 // Make makes a file system of that type on device.
 func Make(ctx context.Context, device, fstype string) error {
@@ -47,9 +63,9 @@ func Make(ctx context.Context, device, fstype string) error {
 	if m == nil {
 		return fmt.Errorf("making a file system on %s: unknown type %q", device, fstype)
 	}
-	tool, err := lookPath(m[0])
-	if err != nil {
-		return fmt.Errorf("making a file system on %s: %w", device, err)
+	tool := Find(m[0])
+	if tool == "" {
+		return fmt.Errorf("making a file system on %s: %s: %w", device, m[0], ErrNoTool)
 	}
 	cmd := exec.CommandContext(ctx, tool, append(m[1:len(m):len(m)], device)...)
 	cmd.Env = []string{"PATH=" + searchPath}
@@ -57,16 +73,6 @@ func Make(ctx context.Context, device, fstype string) error {
 		return fmt.Errorf("making a file system on %s: %s: %w: %s", device, m[0], err, lastLine(out))
 	}
 	return nil
-}
-
-func lookPath(tool string) (string, error) {
-	for _, dir := range filepath.SplitList(searchPath) {
-		file := filepath.Join(dir, tool)
-		if unix.Access(file, unix.X_OK) == nil {
-			return file, nil
-		}
-	}
-	return "", fmt.Errorf("%s: %w", tool, ErrNoTool)
 }
 
 func lastLine(out []byte) string {

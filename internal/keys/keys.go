@@ -150,7 +150,7 @@ func (c *Client) ciphertext(ctx context.Context, k config.Key) ([]byte, []Call, 
 
 // OpenBlob returns the passphrase of a key with source header, whose blob was
 // read from a disk: KMS is asked with the pinned keys and with k.Context plus
-// ContextSet = set, never with what the blob claims. The caller wipes it. The
+// config.ContextSet = set, never with what the blob claims. The caller wipes it. The
 // calls are as Open's.
 func (c *Client) OpenBlob(ctx context.Context, k config.Key, set string, b Blob) (*secret.Bytes, []Call, error) {
 	context := Bound(k.Context, set)
@@ -181,14 +181,11 @@ func (c *Client) Generate(ctx context.Context, k config.Key, set string) (*secre
 	return Text(plaintext), b, calls, nil
 }
 
-// ContextSet is the name in the encryption context that binds a data key to its set of disks.
-const ContextSet = "unlock:set"
-
 // Bound returns a copy of an encryption context, bound to a set of disks.
 func Bound(context map[string]string, set string) map[string]string {
 	bound := map[string]string{}
 	maps.Copy(bound, context)
-	bound[ContextSet] = set
+	bound[config.ContextSet] = set
 	return bound
 }
 

@@ -48,7 +48,7 @@ func TestHealthy(t *testing.T) {
 		switch op := strings.TrimPrefix(r.Header.Get("X-Amz-Target"), "TrentService."); {
 		case op == "GenerateDataKey":
 			out["Plaintext"], out["CiphertextBlob"] = key, []byte("blob")
-		case string(in.CiphertextBlob) == "blob" && in.EncryptionContext[keys.ContextSet] == "set-1":
+		case string(in.CiphertextBlob) == "blob" && in.EncryptionContext[config.ContextSet] == "set-1":
 			out["Plaintext"] = key
 		case string(in.CiphertextBlob) == "ciphertext":
 			out["Plaintext"] = []byte("correct horse\n")

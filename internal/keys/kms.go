@@ -12,6 +12,7 @@ import (
 	"strings"
 	"time"
 
+	"unlock/internal/config"
 	"unlock/internal/ec2"
 	"unlock/internal/secret"
 )
@@ -179,7 +180,7 @@ func otherKey(keys []string, b Blob) string {
 // encryption context, as far as its blob tells.
 func otherContext(keys []string, ec map[string]string, b Blob) string {
 	pinned, with := strings.Join(keys, " or "), ContextText(ec)
-	switch set, claimed := ec[ContextSet], b.Context[ContextSet]; {
+	switch set, claimed := ec[config.ContextSet], b.Context[config.ContextSet]; {
 	case claimed != set:
 		return fmt.Sprintf("this disk's token was made for set %s, not for this set %s, and copied here: restore this disk's own header", claimed, set)
 	case set == "":

@@ -12,8 +12,8 @@ import (
 	"unlock/internal/secret"
 )
 
-// maxCiphertext is the largest ciphertext that KMS takes, in bytes.
-const maxCiphertext = 6144
+// MaxCiphertext is the largest ciphertext that KMS takes, in bytes.
+const MaxCiphertext = 6144
 
 // shortest is the number of bytes below which what is left of a plaintext that
 // goes on after a newline is taken for an accident.
@@ -76,8 +76,8 @@ func checkSize(n int) error {
 	if n == 0 {
 		return fmt.Errorf("the ciphertext is empty")
 	}
-	if n > maxCiphertext {
-		return fmt.Errorf("the ciphertext is longer than the %d bytes that KMS takes", maxCiphertext)
+	if n > MaxCiphertext {
+		return fmt.Errorf("the ciphertext is longer than the %d bytes that KMS takes", MaxCiphertext)
 	}
 	return nil
 }
@@ -90,7 +90,7 @@ func readFile(path string) ([]byte, error) {
 			return nil, err
 		}
 		defer f.Close()
-		data, err := io.ReadAll(io.LimitReader(f, maxCiphertext+1))
+		data, err := io.ReadAll(io.LimitReader(f, MaxCiphertext+1))
 		if err != nil {
 			return nil, err
 		}

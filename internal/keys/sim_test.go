@@ -208,7 +208,7 @@ func TestSubstitution(t *testing.T) {
 	attacker := newInstance(t, ec2sim.Config{Account: "444455556666"})
 	ours := map[string]string{"purpose": "secretfs"}
 	theirs := map[string]string{"purpose": "other"}
-	bound := map[string]string{"purpose": "secretfs", keys.ContextSet: thisSet}
+	bound := map[string]string{"purpose": "secretfs", config.ContextSet: thisSet}
 	k := i.config(t, "s3")
 	bucket, key := k.Source.Bucket()
 	_, blob, _, err := i.keys.Generate(t.Context(), k, thisSet)
@@ -240,9 +240,9 @@ func TestSubstitution(t *testing.T) {
 
 		{name: "token of another disk", blob: &blob, set: otherSet,
 			says: "InvalidCiphertextException", hint: "token was made for set " + thisSet + ", not for this set " + otherSet},
-		{name: "token of another disk, relabelled", blob: &keys.Blob{Ciphertext: blob.Ciphertext, KeyARN: i.key, Context: map[string]string{"purpose": "secretfs", keys.ContextSet: otherSet}}, set: otherSet,
+		{name: "token of another disk, relabelled", blob: &keys.Blob{Ciphertext: blob.Ciphertext, KeyARN: i.key, Context: map[string]string{"purpose": "secretfs", config.ContextSet: otherSet}}, set: otherSet,
 			says: "InvalidCiphertextException", hint: "this disk's token is damaged or forged"},
-		{name: "token of another purpose", blob: &keys.Blob{Ciphertext: i.Encrypt(i.key, []byte(password), theirs), KeyARN: i.key, Context: map[string]string{"purpose": "other", keys.ContextSet: thisSet}}, set: thisSet,
+		{name: "token of another purpose", blob: &keys.Blob{Ciphertext: i.Encrypt(i.key, []byte(password), theirs), KeyARN: i.key, Context: map[string]string{"purpose": "other", config.ContextSet: thisSet}}, set: thisSet,
 			says: "InvalidCiphertextException", hint: "made with context purpose=other, unlock:set=" + thisSet + ", but the configuration gives purpose=secretfs"},
 		{name: "token under the attacker's key", blob: &keys.Blob{Ciphertext: attacker.Encrypt(attacker.key, []byte(password), bound), KeyARN: attacker.key, Context: bound}, set: thisSet,
 			says: "IncorrectKeyException", hint: "data key is under " + attacker.key + ", not under " + i.key},

@@ -58,7 +58,7 @@ func measure(t *testing.T, source config.Source) time.Duration {
 	ciphertext := cloud.Encrypt(arn, []byte("passphrase"), key.Context)
 	cloud.PutObject("bucket", "object", ciphertext)
 	cloud.PutParameter("/unlock/key", base64.StdEncoding.EncodeToString(ciphertext))
-	bound := map[string]string{"purpose": "test", keys.ContextSet: "set"}
+	bound := map[string]string{"purpose": "test", config.ContextSet: "set"}
 	blob := keys.Blob{Ciphertext: cloud.Encrypt(arn, make([]byte, 32), bound), KeyARN: arn, Context: bound}
 	guest, err := cloud.BareGuest()
 	if err != nil {

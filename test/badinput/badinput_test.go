@@ -171,7 +171,7 @@ func newMachine(t *testing.T, source string, cert tls.Certificate, roots *x509.C
 	o := luks.FormatOptions{UUID: uuid, SectorSize: 512, Set: &luks.SetToken{Version: 1, UUID: uuid, Count: 1, State: luks.StateReady}}
 	if source == "header" {
 		o.KMS = &luks.KMSToken{Version: 1, Ciphertext: ciphertext, Key: keyARN, Region: "us-east-1",
-			Context: map[string]string{keys.ContextSet: uuid, "purpose": "secretfs"}}
+			Context: map[string]string{config.ContextSet: uuid, "purpose": "secretfs"}}
 	}
 	h, err := luks.Format(f, diskSize, pass, o)
 	if err != nil {

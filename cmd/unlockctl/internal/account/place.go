@@ -55,11 +55,8 @@ func (a *Account) Place(source config.Source, key string) (Place, error) {
 // stamp names what is put aside.
 func stamp() string { return time.Now().UTC().Format("20060102T150405.000Z") }
 
-// maxCiphertext is the largest that KMS makes, in bytes.
-const maxCiphertext = 6144
-
 func checked(o Object, where string) (Object, error) {
-	if n := len(o.Ciphertext); n == 0 || n > maxCiphertext {
+	if n := len(o.Ciphertext); n == 0 || n > keys.MaxCiphertext {
 		return Object{}, fmt.Errorf("%s holds %d bytes: not a ciphertext of KMS", where, n)
 	}
 	return o, nil

@@ -10,6 +10,8 @@ import (
 	"github.com/aws/aws-sdk-go-v2/aws"
 	awshttp "github.com/aws/aws-sdk-go-v2/aws/transport/http"
 	"github.com/aws/aws-sdk-go-v2/service/s3"
+
+	"unlock/internal/keys"
 )
 
 // s3Place is an S3 object.
@@ -32,7 +34,7 @@ func (p *s3Place) Read(ctx context.Context) (Object, error) {
 		return Object{}, wrap("reading "+p.url(), "s3:GetObject", p.url(), err)
 	}
 	defer out.Body.Close()
-	data, err := io.ReadAll(io.LimitReader(out.Body, maxCiphertext+1))
+	data, err := io.ReadAll(io.LimitReader(out.Body, keys.MaxCiphertext+1))
 	if err != nil {
 		return Object{}, wrap("reading "+p.url(), "s3:GetObject", p.url(), err)
 	}

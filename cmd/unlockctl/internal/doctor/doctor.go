@@ -40,7 +40,7 @@ type Doctor struct {
 	Unlock  string   // the current binary, to compare with that in the image
 	Image   string   // initramfs; "": it is not looked at
 	Modules string   // /lib/modules/VERSION
-	Bin     []string // directories with the programs that make file systems
+	Bin     []string // directories with the programs that make file systems; nil: the system's
 	Offline bool     // neither IMDS nor AWS is asked: an image is being built
 
 	Disks  func() ([]block.Disk, error)      // of the machine

@@ -9,14 +9,13 @@ import (
 
 	"unlock/internal/block"
 	"unlock/internal/config"
+	"unlock/internal/fsys"
+	"unlock/internal/keys"
 	"unlock/internal/luks"
 	"unlock/internal/needs"
 	"unlock/internal/plan"
 	"unlock/internal/unlock"
 )
-
-// maxCiphertext is the largest that KMS takes, in bytes.
-const maxCiphertext = 6144
 
 // needs looks for the files, programs and modules that an image must contain.
 func (d *Doctor) needs(r *report, c *config.Config) {
@@ -26,30 +25,20 @@ func (d *Doctor) needs(r *report, c *config.Config) {
 		switch {
 		case err != nil:
 			r.add("files", Fail, "put the file there, or correct the configuration", "%v", err)
-		case f != c.AWS.CABundle && (info.Size() == 0 || info.Size() > maxCiphertext):
+		case f != c.AWS.CABundle && (info.Size() == 0 || info.Size() > keys.MaxCiphertext):
 			r.add("files", Fail, "write it with unlockctl seal", "%s has %d bytes: not a ciphertext of KMS", f, info.Size())
 		default:
 			r.add("files", OK, "", "%s", f)
 		}
 	}
 	for _, p := range list.Programs {
-		if found := d.program(p.Name); found != "" {
+		if found := fsys.Find(p.Name, d.Bin...); found != "" {
 			r.add("programs", OK, "", "%s", found)
 		} else {
 			r.add("programs", Fail, "install it, then rebuild the initramfs", "volume %q needs %s to make %s, which is not on this system", p.Volume.Name, p.Name, p.Volume.Filesystem)
 		}
 	}
 	d.modules(r, list)
-}
-
-func (d *Doctor) program(name string) string {
-	for _, dir := range d.Bin {
-		file := filepath.Join(dir, name)
-		if info, err := os.Stat(file); err == nil && info.Mode()&0o111 != 0 {
-			return file
-		}
-	}
-	return ""
 }
 
 func (d *Doctor) modules(r *report, list needs.List) {

@@ -13,6 +13,7 @@ import (
 
 	"unlock/cmd/unlockctl/internal/enrollment"
 	"unlock/cmd/unlockctl/internal/recovery"
+	"unlock/internal/config"
 	"unlock/internal/keys"
 	"unlock/internal/luks"
 	"unlock/internal/secret"
@@ -94,7 +95,7 @@ var fakeKMS = enrollment.Rotation{
 }
 
 func blob(passphrase string) keys.Blob {
-	return keys.Blob{Ciphertext: []byte("encrypted " + passphrase), KeyARN: keyARN, Context: map[string]string{keys.ContextSet: setID}}
+	return keys.Blob{Ciphertext: []byte("encrypted " + passphrase), KeyARN: keyARN, Context: map[string]string{config.ContextSet: setID}}
 }
 
 // volume returns the disks of a volume that opens with "old", with the aws-kms

@@ -10,7 +10,6 @@ import (
 	"strings"
 
 	"unlock/internal/config"
-	"unlock/internal/keys"
 )
 
 // Document is a policy.
@@ -152,8 +151,8 @@ func kms(u use, number int, resources []string) Statement {
 		s.Condition["StringEquals"] = equals
 	}
 	if header {
-		names = append(names, keys.ContextSet)
-		s.Condition["Null"] = map[string]any{"kms:EncryptionContext:" + keys.ContextSet: "false"}
+		names = append(names, config.ContextSet)
+		s.Condition["Null"] = map[string]any{"kms:EncryptionContext:" + config.ContextSet: "false"}
 	}
 	if len(names) > 0 {
 		slices.Sort(names)
