@@ -37,6 +37,9 @@ func (c *enrollCmd) Run(ctx context.Context, con console) error {
 		return err
 	}
 	defer set.Close()
+	if c.DryRun {
+		con.err = &prefixed{con.err, "dry run: "}
+	}
 	switch {
 	case c.Remove != "":
 		err = c.remove(ctx, con, set)
@@ -46,7 +49,7 @@ func (c *enrollCmd) Run(ctx context.Context, con console) error {
 		err = c.kms(ctx, con, set)
 	}
 	if err == nil && c.DryRun {
-		fmt.Fprintln(con.err, "dry run: nothing was written")
+		con.note("nothing was written")
 	}
 	if errors.Is(err, enrollment.ErrEnrolled) {
 		return usage(err.Error(), "replace it with unlockctl rotate, or remove it with unlockctl enroll --remove")
@@ -138,15 +141,16 @@ func (c *enrollCmd) kms(ctx context.Context, con console, set *enrollment.Set) e
 	if err != nil {
 		return err
 	}
-	if len(key.KMSKeys) == 0 {
-		return usage("no KMS key was named", "give --kms-key, or --volume for the one in the configuration")
-	}
 	if key.Source == config.SourceHeader {
 		if err := set.Vacant(enrollment.TypeKMS); err != nil {
 			return err
 		}
 	}
 	a, err := c.account(ctx, cfg)
+	if err != nil {
+		return err
+	}
+	p, err := pinned(a, key, set.UUID, "")
 	if err != nil {
 		return err
 	}
@@ -162,7 +166,7 @@ func (c *enrollCmd) kms(ctx context.Context, con console, set *enrollment.Set) e
 		return err
 	}
 	if key.Source != config.SourceHeader {
-		passphrase, err := openSealed(ctx, con, a, key)
+		passphrase, err := p.sealed(ctx, con)
 		if err != nil {
 			return err
 		}
@@ -177,7 +181,7 @@ func (c *enrollCmd) kms(ctx context.Context, con console, set *enrollment.Set) e
 		return nil
 	}
 	done = con.working("asking KMS for a data key")
-	data, b, err := a.Generate(ctx, key.KMSKeys[0], keys.Bound(key.Context, set.UUID))
+	data, b, err := a.Generate(ctx, key.KMSKeys[0], p.context)
 	done()
 	if err != nil {
 		return err

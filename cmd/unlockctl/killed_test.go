@@ -18,13 +18,24 @@ import (
 
 // TestRotateKilled kills rotate at each system call that changes anything. After
 // each, cryptsetup opens the volume with the passphrase in what is published then,
-// and rotate run again finishes: that of the old ciphertext opens no more.
+// and rotate run again finishes: that of the old ciphertext opens no more. Nor does one
+// that has leaked, although somebody gave it a keyslot and a token that says that a
+// rotation to it was interrupted.
 func TestRotateKilled(t *testing.T) {
 	t.Parallel()
-	for name, sealed := range map[string]string{"data key": "", "S3": "s3://a-bucket/key", "SSM": "ssm:/unlock/key", "file": "file:sealed"} {
+	for name, row := range map[string]struct {
+		sealed  string
+		planted bool
+	}{
+		"data key": {}, "S3": {sealed: "s3://a-bucket/key"}, "SSM": {sealed: "ssm:/unlock/key"}, "file": {sealed: "file:sealed"},
+		"data key, planted": {planted: true}, "S3, planted": {"s3://a-bucket/key", true},
+	} {
 		t.Run(name, func(t *testing.T) {
 			t.Parallel()
-			r := newRotation(t, sealed)
+			r := newRotation(t, row.sealed)
+			if row.planted {
+				r.plant(t)
+			}
 			disk, ciphertext := r.disk(t), r.ciphertext(t)
 			killed := 0
 			for ; ; killed++ {
@@ -49,6 +60,9 @@ func TestRotateKilled(t *testing.T) {
 				if r.opens(t, r.old) {
 					t.Fatalf("killed at change %d, then finished: the old key still opens the volume", at)
 				}
+				if row.planted && r.opens(t, r.leaked) {
+					t.Fatalf("killed at change %d, then finished: the leaked key opens the volume", at)
+				}
 			}
 			if killed < 20 {
 				t.Errorf("killed at %d changes, want 20 at least", killed)
@@ -66,6 +80,7 @@ type rotation struct {
 	sealed  string
 	key     string
 	old     []byte // the passphrase that is replaced
+	leaked  []byte // one that was planted
 	printed bytes.Buffer
 }
 
@@ -98,6 +113,37 @@ func newRotation(t *testing.T, sealed string) *rotation {
 	r.must(t, nil, enroll...)
 	r.old = r.published(t)
 	return r
+}
+
+// plant does what a writer of the disk can: it adds the token of a rotation to a
+// passphrase that was in use once, with its true ciphertext, and a keyslot for it.
+func (r *rotation) plant(t *testing.T) {
+	t.Helper()
+	plaintext, context := []byte("the passphrase of last year"), map[string]string(nil)
+	r.leaked = plaintext
+	if r.sealed == "" {
+		plaintext, context = bytes.Repeat([]byte{7}, 32), r.context(t)
+		r.leaked = []byte(base64.StdEncoding.EncodeToString(plaintext))
+	}
+	token, err := json.Marshal(map[string]any{"type": "unlock-rotate", "keyslots": []string{}, "v": 1, "ciphertext": r.cloud.Encrypt(r.key, plaintext, context)})
+	if err != nil {
+		t.Fatal(err)
+	}
+	r.must(t, token, "cryptsetup", "token", "import", "disk")
+	if err := os.WriteFile(filepath.Join(r.dir, "leaked"), r.leaked, 0o600); err != nil {
+		t.Fatal(err)
+	}
+	r.must(t, nil, "cryptsetup", "luksAddKey", "--batch-mode", "--pbkdf", "pbkdf2", "--pbkdf-force-iterations", "1000", "--key-file", "typed", "disk", "leaked")
+}
+
+// context of the published ciphertext.
+func (r *rotation) context(t *testing.T) map[string]string {
+	t.Helper()
+	if r.sealed != "" {
+		return nil
+	}
+	uuid := r.must(t, nil, "cryptsetup", "luksUUID", "disk")
+	return map[string]string{"unlock:set": strings.TrimSpace(string(uuid))}
 }
 
 // must runs a program in the volume's directory and returns what it printed.
@@ -180,12 +226,7 @@ func (r *rotation) ciphertext(t *testing.T) []byte {
 // published returns the passphrase in it.
 func (r *rotation) published(t *testing.T) []byte {
 	t.Helper()
-	var context map[string]string
-	if r.sealed == "" {
-		uuid := r.must(t, nil, "cryptsetup", "luksUUID", "disk")
-		context = map[string]string{"unlock:set": strings.TrimSpace(string(uuid))}
-	}
-	plaintext, err := r.cloud.Decrypt(r.key, r.ciphertext(t), context)
+	plaintext, err := r.cloud.Decrypt(r.key, r.ciphertext(t), r.context(t))
 	if err != nil {
 		t.Fatal(err)
 	}

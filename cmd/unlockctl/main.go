@@ -131,17 +131,12 @@ func report(err error, stderr io.Writer) int {
 
 // advice returns what to do about an error, or "".
 func advice(err error) string {
-	var (
-		wrong *usageError
-		aws   *account.Error
-	)
+	var wrong *usageError
 	switch {
 	case errors.As(err, &wrong):
 		return wrong.hint
 	case errors.Is(err, account.ErrExists):
 		return "--force replaces it and keeps the old one; volumes made with the old one do not open with the new one"
-	case errors.As(err, &aws):
-		return aws.Hint
 	case errors.Is(err, os.ErrPermission):
 		return "run it as root"
 	}

@@ -1,7 +1,9 @@
 package main
 
 import (
+	"bytes"
 	"fmt"
+	"io"
 	"sync"
 	"time"
 )
@@ -31,4 +33,19 @@ func (c console) working(what string) (done func()) {
 		}
 	})
 	return func() { close(stop); shown.Wait() }
+}
+
+// prefixed puts a prefix before each line; each Write is of whole lines.
+type prefixed struct {
+	w      io.Writer
+	prefix string
+}
+
+func (p *prefixed) Write(b []byte) (int, error) {
+	for line := range bytes.Lines(b) {
+		if _, err := fmt.Fprintf(p.w, "%s%s", p.prefix, line); err != nil {
+			return 0, err
+		}
+	}
+	return len(b), nil
 }

@@ -9,7 +9,6 @@ import (
 	"path/filepath"
 	"slices"
 
-	"unlock/cmd/unlockctl/internal/account"
 	"unlock/internal/block"
 	"unlock/internal/config"
 	"unlock/internal/dm"
@@ -110,32 +109,31 @@ func (c *recoverCmd) passphrase(ctx context.Context, con console, l *plan.LUKS) 
 	if err != nil {
 		return nil, err
 	}
+	header := k.Source == config.SourceHeader
+	if header && l.KMS == nil {
+		return nil, usage(c.Device[0]+" has no data key in its header", "say with --sealed, --key-file or --ask what opens it")
+	}
+	set, claimed := l.UUID, ""
+	if l.Set != nil {
+		set = l.Set.UUID
+	}
+	if l.KMS != nil {
+		claimed = l.KMS.Key
+	}
 	a, err := c.account(ctx, cfg)
 	if err != nil {
 		return nil, err
 	}
-	if k.Source != config.SourceHeader {
-		return openSealed(ctx, con, a, k)
+	p, err := pinned(a, k, set, claimed)
+	if err != nil {
+		return nil, err
 	}
-	if l.KMS == nil {
-		return nil, usage(c.Device[0]+" has no data key in its header", "say with --sealed, --key-file or --ask what opens it")
+	if !header {
+		return p.sealed(ctx, con)
 	}
-	return c.dataKey(ctx, a, k, l)
-}
-
-func (c *recoverCmd) dataKey(ctx context.Context, a *account.Account, k config.Key, l *plan.LUKS) (*secret.Bytes, error) {
-	set := l.UUID
-	if l.Set != nil {
-		set = l.Set.UUID
-	}
-	arns, ec := k.KMSKeys, l.KMS.Context
-	if len(arns) == 0 {
-		arns = []string{l.KMS.Key} // nothing in a token is authenticated, but KMS judges
-	}
-	if c.Volume != "" || len(c.Context) > 0 {
-		ec = keys.Bound(k.Context, set)
-	}
-	return decryptDataKey(ctx, a, arns, l.KMS.Ciphertext, ec)
+	done := con.working("asking KMS to decrypt")
+	defer done()
+	return p.passphrase(ctx, con, l.KMS.Ciphertext)
 }
 
 func (c *recoverCmd) test(ctx context.Context, con console, found []*plan.Candidate, passphrase *secret.Bytes) error {

@@ -2,8 +2,8 @@ package main
 
 import (
 	"context"
-	"errors"
 	"fmt"
+	"slices"
 	"strings"
 
 	"unlock/cmd/unlockctl/internal/account"
@@ -19,14 +19,15 @@ type rotateCmd struct {
 	keyFlags
 	Device     []string `arg:"" optional:"" placeholder:"DEVICE" help:"LUKS2 volume; of a stripe, all its disks."`
 	Sealed     string   `placeholder:"PLACE" help:"The passphrase is sealed there: s3://BUCKET/KEY, ssm:NAME or file:/PATH; without it, its ciphertext is in the LUKS header."`
-	To         string   `placeholder:"KEY" help:"Encrypt under this KMS key from now on; the passphrase stays, and does not leave KMS."`
+	To         string   `placeholder:"KEY" help:"Encrypt under this KMS key from now on; the passphrase stays, and does not leave KMS. In two steps: first every configuration and image gets kms_key = [OLD, NEW], then this."`
 	Passphrase bool     `help:"Replace the passphrase, and its keyslot on all devices."`
-	DryRun     bool     `help:"Change copies of the LUKS headers in memory only; KMS is asked all the same."`
-	JSON       bool     `help:"Print JSON (with --sealed)."`
+	Yes        bool     `help:"Go on with --to although the configuration does not say that instances take the new key."`
+	DryRun     bool     `help:"Change copies of the LUKS headers in memory only, and publish nothing; KMS is asked all the same."`
+	JSON       bool     `help:"Print JSON."`
 }
 
 // Run rotates. Interrupted at any point, one of the two keys opens, and the same
-// command again goes on.
+// command again finishes.
 func (c *rotateCmd) Run(ctx context.Context, con console) error {
 	key, cfg, err := c.key(c.Sealed)
 	if err != nil {
@@ -40,116 +41,150 @@ func (c *rotateCmd) Run(ctx context.Context, con console) error {
 		return usage("no DEVICE", "name the volume's disks, or with --sealed PLACE a sealed passphrase")
 	case len(c.Device) > 0 && c.To != "" && !header:
 		return usage("a sealed passphrase that stays needs no change on devices", "leave DEVICE away")
-	case c.DryRun && !header:
-		return usage("--dry-run is for keys in LUKS headers", "")
 	}
 	a, err := c.account(ctx, cfg)
 	if err != nil {
 		return err
 	}
-	if c.To != "" && !header {
-		return c.rewrapSealed(ctx, con, a, key)
+	if c.DryRun {
+		con.err = &prefixed{w: con.err, prefix: "dry run: "}
 	}
-	set, err := enrollment.OpenSet(c.Device, c.DryRun)
+	r, err := c.rotate(ctx, con, a, key, header)
 	if err != nil {
 		return err
 	}
-	defer set.Close()
-	switch {
-	case c.To != "":
-		err = c.rewrapHeader(ctx, con, a, key, set)
-	case header:
-		err = c.replaceDataKey(ctx, con, a, key, set)
-	default:
-		err = c.replaceSealed(ctx, con, a, key, set)
+	if c.DryRun {
+		con.note("nothing was written")
 	}
-	if err == nil && c.DryRun {
-		fmt.Fprintln(con.err, "dry run: nothing was written")
+	if c.JSON || !header {
+		return con.sealed(r, c.JSON)
 	}
-	return err
-}
-
-// rewrapSealed replaces a ciphertext by one under another key.
-func (c *rotateCmd) rewrapSealed(ctx context.Context, con console, a *account.Account, k config.Key) error {
-	place, err := a.Place(k.Source, c.To)
-	if err != nil {
-		return err
-	}
-	old, err := place.Read(ctx)
-	if err != nil {
-		return err
-	}
-	b, err := reEncrypt(ctx, a, k.KMSKeys, c.To, old.Ciphertext, k.Context)
-	if err != nil {
-		return err
-	}
-	now, kept, err := place.Replace(ctx, old, b.Ciphertext)
-	if err != nil {
-		return err
-	}
-	fmt.Fprintf(con.err, "instances boot again once their kms_key names %s; a list of both keys serves in between\n", b.KeyARN)
-	return con.sealed(sealed{string(k.Source), b.KeyARN, k.Context, now.Version, kept}, c.JSON)
-}
-
-// reEncrypt tries the keys under which the ciphertext may be; none means that KMS
-// finds out.
-func reEncrypt(ctx context.Context, a *account.Account, from []string, to string, ciphertext []byte, context map[string]string) (keys.Blob, error) {
-	if len(from) == 0 {
-		from = []string{""}
-	}
-	var errs []error
-	for _, arn := range from {
-		b, err := a.ReEncrypt(ctx, arn, to, ciphertext, context)
-		if err == nil {
-			return b, nil
-		}
-		errs = append(errs, err)
-	}
-	return keys.Blob{}, errors.Join(errs...)
-}
-
-func (c *rotateCmd) rewrapHeader(ctx context.Context, con console, a *account.Account, k config.Key, set *enrollment.Set) error {
-	to, err := a.DescribeKey(ctx, c.To)
-	if err != nil {
-		return err
-	}
-	n, err := set.Rewrap(ctx, to.ARN, func(ctx context.Context, t luks.KMSToken) (keys.Blob, error) {
-		from, ec := c.claimed(k, t, set)
-		return reEncrypt(ctx, a, from, to.ARN, t.Ciphertext, ec)
-	})
-	if err != nil {
-		return err
-	}
-	fmt.Fprintf(con.err, "%s under %s; instances boot again once their kms_key names it\n", plural(n, "token"), to.ARN)
 	return nil
 }
 
-// claimed returns keys and context for a token's ciphertext: those given, else those
-// that the token names. Nothing in a token is authenticated; KMS judges.
-func (c *rotateCmd) claimed(k config.Key, t luks.KMSToken, set *enrollment.Set) ([]string, map[string]string) {
-	arns := k.KMSKeys
-	if len(arns) == 0 {
-		arns = []string{t.Key}
+func (c *rotateCmd) rotate(ctx context.Context, con console, a *account.Account, k config.Key, header bool) (sealed, error) {
+	if c.To != "" && !header {
+		return c.rewrapSealed(ctx, con, a, k)
 	}
-	if c.Volume == "" && len(c.Context) == 0 {
-		return arns, t.Context
+	set, err := enrollment.OpenSet(c.Device, c.DryRun)
+	if err != nil {
+		return sealed{}, err
 	}
-	return arns, keys.Bound(k.Context, set.UUID)
+	defer set.Close()
+	if !header {
+		return c.replaceSealed(ctx, con, a, k, set)
+	}
+	t, ok, err := set.KMS()
+	if err != nil {
+		return sealed{}, err
+	}
+	if !ok {
+		return sealed{}, usage(c.Device[0]+" has no data key in its header", "add one with unlockctl enroll, or name the sealed passphrase with --sealed")
+	}
+	p, err := pinned(a, k, set.UUID, t.Key)
+	if err != nil {
+		return sealed{}, err
+	}
+	if c.To != "" {
+		return c.rewrapHeader(ctx, con, p, set)
+	}
+	return c.replaceDataKey(ctx, con, p, set)
+}
+
+// target looks the new key up. Boots that are not told of it beforehand would fail, so
+// this refuses unless they are.
+func (c *rotateCmd) target(ctx context.Context, con console, p pin) (string, error) {
+	to, err := p.account.DescribeKey(ctx, c.To)
+	if err != nil {
+		return "", err
+	}
+	switch listed := c.Volume != "" && slices.Contains(p.key.KMSKeys, to.ARN); {
+	case listed, c.Yes, len(p.key.KMSKeys) == 1 && p.key.KMSKeys[0] == to.ARN:
+	case c.DryRun:
+		con.note("instances whose kms_key does not list %s would not boot", to.ARN)
+	default:
+		return "", usage("instances whose kms_key does not list "+to.ARN+" would not boot any more",
+			"first give every configuration and image both keys, kms_key = [OLD, NEW]; then rotate with --volume NAME, which looks it up, or with --yes")
+	}
+	return to.ARN, nil
+}
+
+// rewrapSealed replaces a ciphertext by one under another key.
+func (c *rotateCmd) rewrapSealed(ctx context.Context, con console, a *account.Account, k config.Key) (sealed, error) {
+	p, err := pinned(a, k, "", "")
+	if err != nil {
+		return sealed{}, err
+	}
+	to, err := c.target(ctx, con, p)
+	if err != nil {
+		return sealed{}, err
+	}
+	place, err := a.Place(k.Source, to)
+	if err != nil {
+		return sealed{}, err
+	}
+	old, err := place.Read(ctx)
+	if err != nil {
+		return sealed{}, err
+	}
+	b, from, err := p.reEncrypt(ctx, to, old.Ciphertext)
+	if err != nil {
+		return sealed{}, err
+	}
+	s := sealed{Source: string(k.Source), KMSKey: to, Context: k.Context, Version: old.Version}
+	if from == to {
+		con.note("%s is under %s already: nothing was changed", k.Source, to)
+		return s, nil
+	}
+	if c.DryRun {
+		con.note("%s would be put from %s under %s", k.Source, from, to)
+		return s, nil
+	}
+	now, kept, err := place.Replace(ctx, old, b.Ciphertext)
+	if err != nil {
+		return sealed{}, err
+	}
+	s.Version, s.Kept = now.Version, kept
+	con.note("instances boot with it if their kms_key names %s; once all do, %s can be taken from the list", to, from)
+	return s, nil
+}
+
+func (c *rotateCmd) rewrapHeader(ctx context.Context, con console, p pin, set *enrollment.Set) (sealed, error) {
+	to, err := c.target(ctx, con, p)
+	if err != nil {
+		return sealed{}, err
+	}
+	s := sealed{Source: config.SourceHeader, KMSKey: to, Context: p.key.Context}
+	for _, d := range set.Disks { // those that say they are done are asked about, for they may lie
+		if t, ok, err := d.Header().KMS(); err != nil {
+			return s, err
+		} else if ok && t.Key == to {
+			if _, err := p.account.ReEncrypt(ctx, to, to, t.Ciphertext, p.context); err != nil {
+				return s, fmt.Errorf("%s: %w", d.Path, err)
+			}
+		}
+	}
+	n, err := set.Rewrap(ctx, to, func(ctx context.Context, t luks.KMSToken) (keys.Blob, error) {
+		b, _, err := p.reEncrypt(ctx, to, t.Ciphertext)
+		return b, err
+	})
+	switch {
+	case err != nil:
+		return s, err
+	case n == 0:
+		con.note("the volume's data key is under %s already: nothing was changed", to)
+	default:
+		con.note("%s under %s; the volume opens at boot if its kms_key names that", plural(n, "token"), to)
+	}
+	return s, nil
 }
 
 // replaceDataKey has KMS make a new data key.
-func (c *rotateCmd) replaceDataKey(ctx context.Context, con console, a *account.Account, k config.Key, set *enrollment.Set) error {
-	t, ok, err := set.KMS()
-	if err != nil {
-		return err
-	}
-	if !ok {
-		return usage(c.Device[0]+" has no data key in its header", "add one with unlockctl enroll, or name the sealed passphrase with --sealed")
-	}
-	arns, ec := c.claimed(k, t, set)
-	return set.Rotate(ctx, enrollment.Rotation{
+func (c *rotateCmd) replaceDataKey(ctx context.Context, con console, p pin, set *enrollment.Set) (sealed, error) {
+	s := sealed{Source: config.SourceHeader, KMSKey: p.key.KMSKeys[0], Context: p.key.Context}
+	err := set.Rotate(ctx, enrollment.Rotation{
 		New: func(ctx context.Context) (*secret.Bytes, keys.Blob, error) {
-			data, b, err := a.Generate(ctx, arns[0], ec)
+			data, b, err := p.account.Generate(ctx, p.key.KMSKeys[0], p.context)
 			if err != nil {
 				return nil, b, err
 			}
@@ -157,24 +192,26 @@ func (c *rotateCmd) replaceDataKey(ctx context.Context, con console, a *account.
 			return keys.Text(data), b, nil
 		},
 		Decrypt: func(ctx context.Context, ciphertext []byte) (*secret.Bytes, error) {
-			return decryptDataKey(ctx, a, arns, ciphertext, ec)
+			return p.passphrase(ctx, con, ciphertext)
 		},
 		Log: con.note,
 	})
+	return s, err
 }
 
 // replaceSealed makes a new passphrase and seals it in the old one's place.
-func (c *rotateCmd) replaceSealed(ctx context.Context, con console, a *account.Account, k config.Key, set *enrollment.Set) error {
-	if len(k.KMSKeys) == 0 {
-		return usage("no KMS key was named", "give --kms-key, or --volume for the one in the configuration")
+func (c *rotateCmd) replaceSealed(ctx context.Context, con console, a *account.Account, k config.Key, set *enrollment.Set) (sealed, error) {
+	p, err := pinned(a, k, "", "")
+	if err != nil {
+		return sealed{}, err
 	}
 	place, err := a.Place(k.Source, k.KMSKeys[0])
 	if err != nil {
-		return err
+		return sealed{}, err
 	}
 	object, err := place.Read(ctx)
 	if err != nil {
-		return err
+		return sealed{}, err
 	}
 	s := sealed{Source: string(k.Source), KMSKey: k.KMSKeys[0], Context: k.Context, Version: object.Version}
 	err = set.Rotate(ctx, enrollment.Rotation{
@@ -187,10 +224,13 @@ func (c *rotateCmd) replaceSealed(ctx context.Context, con console, a *account.A
 			return passphrase, b, err
 		},
 		Decrypt: func(ctx context.Context, ciphertext []byte) (*secret.Bytes, error) {
-			return decryptSealed(ctx, con, a, k, ciphertext)
+			return p.passphrase(ctx, con, ciphertext)
 		},
 		Object: object.Ciphertext,
 		Publish: func(ctx context.Context, b keys.Blob) error {
+			if c.DryRun {
+				return nil
+			}
 			now, kept, err := place.Replace(ctx, object, b.Ciphertext)
 			s.Version, s.Kept = now.Version, kept
 			if err == nil {
@@ -200,13 +240,10 @@ func (c *rotateCmd) replaceSealed(ctx context.Context, con console, a *account.A
 		},
 		Log: con.note,
 	})
-	if err != nil {
-		return err
-	}
-	return con.sealed(s, c.JSON)
+	return s, err
 }
 
-// note tells of progress.
+// note reports progress.
 func (c console) note(format string, args ...any) {
 	fmt.Fprintln(c.err, strings.TrimSpace(fmt.Sprintf(format, args...)))
 }

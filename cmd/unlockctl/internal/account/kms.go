@@ -70,13 +70,11 @@ func (a *Account) Generate(ctx context.Context, key string, context map[string]s
 }
 
 // ReEncrypt has KMS encrypt under the key to what is encrypted under the key from,
-// with the same context. The plaintext does not leave KMS.
+// with the same context. A ciphertext under any other key than from is refused. The
+// plaintext does not leave KMS.
 func (a *Account) ReEncrypt(ctx context.Context, from, to string, ciphertext []byte, context map[string]string) (keys.Blob, error) {
-	in := &kms.ReEncryptInput{CiphertextBlob: ciphertext, SourceEncryptionContext: context,
+	in := &kms.ReEncryptInput{CiphertextBlob: ciphertext, SourceKeyId: &from, SourceEncryptionContext: context,
 		DestinationKeyId: &to, DestinationEncryptionContext: context}
-	if from != "" {
-		in.SourceKeyId = &from
-	}
 	out, err := a.kms.ReEncrypt(ctx, in, a.inRegion(to))
 	if err != nil {
 		return keys.Blob{}, wrap("re-encrypting with KMS", "kms:ReEncryptFrom and kms:ReEncryptTo", to, err)

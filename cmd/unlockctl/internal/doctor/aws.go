@@ -171,7 +171,7 @@ func (d *Doctor) token(ctx context.Context, r *report, a *account.Account, step 
 	defer cancel()
 	t := step.Members[0].LUKS.KMS
 	if !slices.Contains(step.Volume.Key.KMSKeys, t.Key) {
-		r.add("kms", Fail, "add that key to kms_key if it is yours, or unlockctl rotate --to the configured one",
+		r.add("kms", Fail, "if that key is yours, add it to kms_key, or have the data key put under the configured one: unlockctl rotate --kms-key THAT --to CONFIGURED; if not, somebody replaced the token",
 			"volume %q: its data key is under %s, which is not in kms_key", step.Name, t.Key)
 		return
 	}

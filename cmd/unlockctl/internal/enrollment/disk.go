@@ -14,7 +14,6 @@ import (
 	"fmt"
 	"io"
 	"os"
-	"slices"
 	"strconv"
 
 	"unlock/internal/keys"
@@ -146,24 +145,6 @@ func (d *Disk) putRaw(typ string, raw json.RawMessage) error {
 	return nil
 }
 
-// find returns the token with a ciphertext of that type.
-func (d *Disk) find(typ string) (luks.KMSToken, int, bool, error) {
-	tokens, err := d.Tokens()
-	if err != nil {
-		return luks.KMSToken{}, 0, false, err
-	}
-	i := slices.IndexFunc(tokens, func(t Token) bool { return t.Type == typ })
-	if i < 0 {
-		return luks.KMSToken{}, 0, false, nil
-	}
-	raw, _ := d.header.ReadToken(tokens[i].ID)
-	var t kmsToken
-	if err := json.Unmarshal(raw, &t); err != nil {
-		return luks.KMSToken{}, 0, false, fmt.Errorf("token %d of %s: %w", tokens[i].ID, d.Path, err)
-	}
-	return t.KMSToken, tokens[i].ID, true, nil
-}
-
 // opens reports whether the passphrase opens the disk.
 func (d *Disk) opens(ctx context.Context, passphrase *secret.Bytes) (bool, error) {
 	p, err := d.header.Open(ctx, passphrase)
@@ -177,21 +158,24 @@ func (d *Disk) opens(ctx context.Context, passphrase *secret.Bytes) (bool, error
 	return true, nil
 }
 
-// slotsOf returns the keyslots that the passphrase opens: it tries each alone, on a
-// copy of the header in memory.
-func (d *Disk) slotsOf(ctx context.Context, passphrase *secret.Bytes) ([]int, error) {
+// slotsOf returns the keyslots that any of the passphrases opens: it tries each
+// alone, on a copy of the header in memory.
+func (d *Disk) slotsOf(ctx context.Context, all ...*secret.Bytes) ([]int, error) {
 	var found []int
 	for _, id := range d.header.Keyslots() {
 		alone, err := d.without(func(other int) bool { return other != id })
 		if err != nil {
 			continue // not bound to the volume's key: it opens nothing
 		}
-		ok, err := alone.opens(ctx, passphrase)
-		if err != nil {
-			return nil, err
-		}
-		if ok {
-			found = append(found, id)
+		for _, passphrase := range all {
+			ok, err := alone.opens(ctx, passphrase)
+			if err != nil {
+				return nil, err
+			}
+			if ok {
+				found = append(found, id)
+				break
+			}
 		}
 	}
 	return found, nil

@@ -3,10 +3,13 @@ package enrollment
 import (
 	"bytes"
 	"context"
+	"encoding/json"
 	"errors"
 	"fmt"
+	"slices"
 	"strconv"
 
+	"unlock/internal/hint"
 	"unlock/internal/keys"
 	"unlock/internal/luks"
 	"unlock/internal/secret"
@@ -19,19 +22,25 @@ import (
 // In this order, each step on all disks before the next one, and each step of a
 // single durable write:
 //
-//  1. a pending token with the new ciphertext, and with the keyslots to retire;
+//  1. a pending token with the new ciphertext, and with those it replaces;
 //  2. a keyslot for the new passphrase;
 //  3. the new ciphertext is published;
-//  4. the retired keyslots are removed;
+//  4. the keyslots that the replaced ciphertexts open are removed;
 //  5. the pending token is removed.
 //
 // Until 3 is complete the old passphrase opens all disks, from 2 on the new one
-// does; so does, at any time, the one that is published. A rotation that finds
-// pending tokens goes on with the ciphertext in them.
+// does; so does, at any time, the one that is published.
+//
+// Anybody who writes to a disk can put a pending token there, with a ciphertext
+// whose passphrase has leaked. So none is ever published again: a rotation that was
+// interrupted is begun anew, with a new passphrase, and what pending tokens name
+// serves only to find keyslots that are to go. Their ciphertexts must decrypt as
+// those of the rotation do, or nothing is done at all.
 type Rotation struct {
 	// New makes a passphrase and its ciphertext; the passphrase is wiped here.
 	New func(ctx context.Context) (*secret.Bytes, keys.Blob, error)
-	// Decrypt returns the passphrase in a ciphertext, which is wiped here.
+	// Decrypt returns the passphrase in a ciphertext, which is wiped here. It must
+	// hold the ciphertext against the operator's key and context.
 	Decrypt func(ctx context.Context, ciphertext []byte) (*secret.Bytes, error)
 	// Object is the ciphertext as it is published outside the disks, and Publish
 	// replaces it. Nil: it is in the disks' tokens.
@@ -43,123 +52,156 @@ type Rotation struct {
 
 // Rotate replaces the passphrase of the set.
 func (s *Set) Rotate(ctx context.Context, r Rotation) error {
-	pending, found, err := s.pending()
+	published, err := s.published(r)
 	if err != nil {
 		return err
 	}
-	var fresh *secret.Bytes
-	if found {
-		r.Log("going on with a rotation that was interrupted")
-		fresh, err = r.Decrypt(ctx, pending.Ciphertext)
-	} else {
-		if _, err := s.old(ctx, r, nil); err != nil { // before anything is made
-			return err
-		}
-		fresh, pending, err = r.New(ctx)
+	old, err := decryptAll(ctx, r, published)
+	defer old.wipe()
+	if err != nil {
+		return fmt.Errorf("the published key: %w", err)
 	}
+	current, err := s.current(ctx, old)
+	if err != nil {
+		return err
+	}
+	if err := s.abandon(ctx, r, published, old); err != nil {
+		return err
+	}
+	fresh, b, err := r.New(ctx)
 	if err != nil {
 		return err
 	}
 	defer fresh.Wipe()
-	if published, err := s.published(r, pending); err != nil {
+	if err := s.introduce(ctx, r, current, fresh, b, published); err != nil {
 		return err
-	} else if !published {
-		if err := s.introduce(ctx, r, fresh, pending); err != nil {
-			return err
-		}
 	}
 	if err := s.Check(ctx, fresh); err != nil {
 		return fmt.Errorf("the new key was published, but %w", err)
 	}
-	return s.retire(r)
+	if err := s.retire(ctx, r, old, passphrases{fresh}); err != nil {
+		return err
+	}
+	return s.forget()
 }
 
-// pending returns the ciphertext of a rotation that is under way.
-func (s *Set) pending() (keys.Blob, bool, error) {
-	for _, d := range s.Disks {
-		if t, _, ok, err := d.find(typePending); ok || err != nil {
-			return keys.Blob{Ciphertext: t.Ciphertext, KeyARN: t.Key, Context: t.Context}, ok, err
+// passphrases that were decrypted.
+type passphrases []*secret.Bytes
+
+func (p passphrases) wipe() {
+	for _, s := range p {
+		s.Wipe()
+	}
+}
+
+func decryptAll(ctx context.Context, r Rotation, ciphertexts [][]byte) (passphrases, error) {
+	var all passphrases
+	for _, c := range ciphertexts {
+		s, err := r.Decrypt(ctx, c)
+		if err != nil {
+			return all, err
 		}
+		all = append(all, s)
 	}
-	return keys.Blob{}, false, nil
+	return all, nil
 }
 
-// Pending reports whether a rotation was begun and not finished.
-func (s *Set) Pending() (bool, error) {
-	_, ok, err := s.pending()
-	return ok, err
-}
-
-// published reports whether a boot gets the new ciphertext, from whichever disk.
-func (s *Set) published(r Rotation, b keys.Blob) (bool, error) {
+// published returns the ciphertexts from which a boot would get the passphrase:
+// one, or several if publishing in the tokens was interrupted.
+func (s *Set) published(r Rotation) ([][]byte, error) {
 	if r.Publish != nil {
-		return bytes.Equal(r.Object, b.Ciphertext), nil
+		return [][]byte{r.Object}, nil
 	}
+	var all [][]byte
 	for _, d := range s.Disks {
 		t, ok, err := d.header.KMS()
-		if err != nil || !ok || !bytes.Equal(t.Ciphertext, b.Ciphertext) {
-			return false, err
+		if err != nil {
+			return nil, fmt.Errorf("%s: %w", d.Path, err)
+		}
+		if ok {
+			all = with(all, t.Ciphertext)
 		}
 	}
-	return true, nil
+	if len(all) == 0 {
+		return nil, errNoToken
+	}
+	return all, nil
 }
 
 var errNoToken = errors.New("no disk has an aws-kms token: add one with unlockctl enroll")
 
-// old returns a passphrase, published and not the new one, that opens all disks.
-// The caller wipes it.
-func (s *Set) old(ctx context.Context, r Rotation, fresh []byte) (*secret.Bytes, error) {
-	ciphertext := r.Object
-	if r.Publish == nil {
-		for _, d := range s.Disks {
-			t, ok, err := d.header.KMS()
-			if err != nil {
-				return nil, err
-			}
-			if ok && !bytes.Equal(t.Ciphertext, fresh) {
-				ciphertext = t.Ciphertext
-			}
-		}
+// with appends a ciphertext that is not among all yet.
+func with(all [][]byte, ciphertext []byte) [][]byte {
+	if among(all, ciphertext) {
+		return all
 	}
-	if ciphertext == nil {
-		return nil, errNoToken
-	}
-	old, err := r.Decrypt(ctx, ciphertext)
-	if err != nil {
-		return nil, err
-	}
-	if err := s.Check(ctx, old); err != nil {
-		old.Wipe()
-		return nil, fmt.Errorf("the published key: %w", err)
-	}
-	return old, nil
+	return append(slices.Clip(all), ciphertext)
 }
 
-// introduce is steps 1 to 3.
-func (s *Set) introduce(ctx context.Context, r Rotation, fresh *secret.Bytes, b keys.Blob) error {
-	old, err := s.old(ctx, r, b.Ciphertext)
-	if err != nil {
-		return err
-	}
-	defer old.Wipe()
-	for _, d := range s.Disks {
-		if _, _, ok, err := d.find(typePending); err != nil {
-			return err
-		} else if ok {
-			continue
+func among(all [][]byte, ciphertext []byte) bool {
+	return slices.ContainsFunc(all, func(c []byte) bool { return bytes.Equal(c, ciphertext) })
+}
+
+// current returns one of the passphrases that opens all disks.
+func (s *Set) current(ctx context.Context, all passphrases) (*secret.Bytes, error) {
+	var err error
+	for _, p := range all {
+		if err = s.Check(ctx, p); err == nil {
+			return p, nil
 		}
-		ids, err := d.slotsOf(ctx, old)
+	}
+	return nil, fmt.Errorf("the published key: %w", err)
+}
+
+// abandon removes the keyslots of an earlier rotation that was interrupted: those
+// that a ciphertext in a pending token opens and none that is published does.
+func (s *Set) abandon(ctx context.Context, r Rotation, published [][]byte, stay passphrases) error {
+	left := published
+	for _, d := range s.Disks {
+		p, _, ok, err := d.pending()
 		if err != nil {
 			return err
 		}
-		var retired []string
-		for _, id := range ids {
-			retired = append(retired, strconv.Itoa(id))
+		if !ok {
+			continue
 		}
-		if err := d.put(typePending, b, retired); err != nil {
+		for _, c := range p.all() {
+			left = with(left, c)
+		}
+	}
+	var gone passphrases
+	defer func() { gone.wipe() }()
+	for _, c := range left[len(published):] {
+		p, err := r.Decrypt(ctx, c)
+		if err != nil {
+			return s.misfit(c, err)
+		}
+		gone = append(gone, p)
+	}
+	if len(gone) > 0 {
+		r.Log("a rotation was interrupted: it is begun anew")
+	}
+	return s.retire(ctx, r, gone, stay)
+}
+
+// misfit says which disk has the pending token with a ciphertext that does not decrypt.
+func (s *Set) misfit(ciphertext []byte, err error) error {
+	for _, d := range s.Disks {
+		p, id, ok, _ := d.pending()
+		if ok && among(p.all(), ciphertext) {
+			return hint.With(fmt.Errorf("token %d of %s is of no rotation with this key and context: %w", id, d.Path, err),
+				"if a rotation with another key or context was interrupted, name that one; "+removal(d, id))
+		}
+	}
+	return err
+}
+
+// introduce is steps 1 to 3.
+func (s *Set) introduce(ctx context.Context, r Rotation, current, fresh *secret.Bytes, b keys.Blob, published [][]byte) error {
+	for _, d := range s.Disks {
+		if err := d.putPending(b, published); err != nil {
 			return err
 		}
-		r.Log("%s: keyslot %v is to be replaced", d.Path, retired)
 	}
 	for _, d := range s.Disks {
 		if ok, err := d.opens(ctx, fresh); err != nil {
@@ -167,7 +209,7 @@ func (s *Set) introduce(ctx context.Context, r Rotation, fresh *secret.Bytes, b 
 		} else if ok {
 			continue
 		}
-		slot, err := d.add(ctx, old, fresh, false)
+		slot, err := d.add(ctx, current, fresh, false)
 		if err != nil {
 			return err
 		}
@@ -192,25 +234,37 @@ func (s *Set) introduce(ctx context.Context, r Rotation, fresh *secret.Bytes, b 
 	return nil
 }
 
-// retire is steps 4 and 5.
-func (s *Set) retire(r Rotation) error {
+// retire removes the keyslots that any of gone opens and none of stay.
+func (s *Set) retire(ctx context.Context, r Rotation, gone, stay passphrases) error {
+	if len(gone) == 0 {
+		return nil
+	}
 	for _, d := range s.Disks {
-		t, _, ok, err := d.find(typePending)
+		kept, err := d.slotsOf(ctx, stay...)
 		if err != nil {
 			return err
 		}
-		if !ok {
-			continue
+		doomed, err := d.slotsOf(ctx, gone...)
+		if err != nil {
+			return err
 		}
-		for _, slot := range t.Keyslots {
-			if err := d.kill(slot); err != nil {
+		for _, id := range doomed {
+			if slices.Contains(kept, id) {
+				continue
+			}
+			if err := d.kill(strconv.Itoa(id)); err != nil {
 				return err
 			}
-			r.Log("%s: keyslot %s is gone", d.Path, slot)
+			r.Log("%s: keyslot %d is gone", d.Path, id)
 		}
 	}
+	return nil
+}
+
+// forget is step 5.
+func (s *Set) forget() error {
 	for _, d := range s.Disks {
-		_, id, ok, err := d.find(typePending)
+		_, id, ok, err := d.pending()
 		if err != nil {
 			return err
 		}
@@ -222,6 +276,60 @@ func (s *Set) retire(r Rotation) error {
 		}
 	}
 	return nil
+}
+
+// pendingToken names the ciphertexts of a rotation that is under way. Nothing in it
+// is authenticated.
+type pendingToken struct {
+	Type       string   `json:"type"`
+	Keyslots   []string `json:"keyslots"` // none
+	Version    int      `json:"v"`        // 1
+	Ciphertext []byte   `json:"ciphertext"`
+	Retires    [][]byte `json:"retires"` // ciphertexts that it replaces
+}
+
+func (t pendingToken) all() [][]byte { return append(slices.Clip(t.Retires), t.Ciphertext) }
+
+func (d *Disk) putPending(b keys.Blob, retires [][]byte) error {
+	raw, err := json.Marshal(pendingToken{typePending, []string{}, 1, b.Ciphertext, retires})
+	if err != nil {
+		return err
+	}
+	return d.putRaw(typePending, raw)
+}
+
+// pending returns the disk's pending token and its id.
+func (d *Disk) pending() (t pendingToken, id int, ok bool, err error) {
+	tokens, err := d.Tokens()
+	if err != nil {
+		return t, 0, false, err
+	}
+	for _, found := range tokens {
+		if found.Type != typePending {
+			continue
+		}
+		raw, _ := d.header.ReadToken(found.ID)
+		if err := json.Unmarshal(raw, &t); ok || err != nil || len(t.Ciphertext) == 0 {
+			return t, 0, false, hint.With(fmt.Errorf("token %d of %s is none that a rotation leaves behind", found.ID, d.Path), removal(d, found.ID))
+		}
+		id, ok = found.ID, true
+	}
+	return t, id, ok, nil
+}
+
+// removal says how to get rid of a pending token.
+func removal(d *Disk, id int) string {
+	return fmt.Sprintf("if you did not put it there, somebody else did: cryptsetup token remove --token-id %d %s", id, d.Path)
+}
+
+// Pending reports whether a rotation was begun and not finished.
+func (s *Set) Pending() (bool, error) {
+	for _, d := range s.Disks {
+		if _, _, ok, err := d.pending(); ok || err != nil {
+			return ok, err
+		}
+	}
+	return false, nil
 }
 
 // Rewrap replaces the ciphertexts in the aws-kms tokens by those that wrap returns;

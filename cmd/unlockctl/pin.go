@@ -1,0 +1,87 @@
+package main
+
+import (
+	"context"
+	"errors"
+	"fmt"
+
+	"unlock/cmd/unlockctl/internal/account"
+	"unlock/internal/config"
+	"unlock/internal/keys"
+	"unlock/internal/secret"
+)
+
+// pin is what every ciphertext is held against before anything is done with it: KMS
+// keys, and the whole encryption context. Both are the operator's, given by hand or
+// with a volume of the configuration. What a token or an object says of itself is
+// never among it: whoever can write there could have us work with a passphrase of
+// theirs, or put it under our key.
+type pin struct {
+	account *account.Account
+	key     config.Key // KMSKeys and Source
+	context map[string]string
+}
+
+// pinned returns the pin of a key; set is the UUID of the set of disks whose headers
+// hold its ciphertext, where one does. claimed is what the header says of the key, to
+// help who has named none.
+func pinned(a *account.Account, k config.Key, set, claimed string) (pin, error) {
+	p := pin{a, k, k.Context}
+	if k.Source == config.SourceHeader {
+		p.context = keys.Bound(k.Context, set)
+	}
+	if len(k.KMSKeys) == 0 {
+		advice := "give --kms-key, or --volume for the one in the configuration"
+		if claimed != "" {
+			advice += fmt.Sprintf("; the LUKS header names %q, which is proof of nothing: see that this key is yours", claimed)
+		}
+		return p, usage("no KMS key was named", advice)
+	}
+	return p, nil
+}
+
+// passphrase returns the one in a ciphertext, in the form in which a boot uses it. The
+// caller wipes it.
+func (p pin) passphrase(ctx context.Context, con console, ciphertext []byte) (*secret.Bytes, error) {
+	plaintext, _, err := p.account.DecryptAny(ctx, p.key.KMSKeys, ciphertext, p.context)
+	if err != nil {
+		return nil, err
+	}
+	if p.key.Source == config.SourceHeader {
+		defer plaintext.Wipe()
+		return keys.Text(plaintext), nil
+	}
+	if err := keys.FirstLine(plaintext, p.key.Source, con.note); err != nil {
+		plaintext.Wipe()
+		return nil, err
+	}
+	return plaintext, nil
+}
+
+// sealed returns the passphrase that is sealed in the key's place. The caller wipes it.
+func (p pin) sealed(ctx context.Context, con console) (*secret.Bytes, error) {
+	place, err := p.account.Place(p.key.Source, p.key.KMSKeys[0])
+	if err != nil {
+		return nil, err
+	}
+	done := con.working("reading " + string(p.key.Source))
+	o, err := place.Read(ctx)
+	done()
+	if err != nil {
+		return nil, err
+	}
+	return p.passphrase(ctx, con, o.Ciphertext)
+}
+
+// reEncrypt has KMS put a ciphertext under another key, and returns under which it was.
+func (p pin) reEncrypt(ctx context.Context, to string, ciphertext []byte) (b keys.Blob, from string, err error) {
+	var errs []error
+	for _, from := range p.key.KMSKeys {
+		b, err := p.account.ReEncrypt(ctx, from, to, ciphertext, p.context)
+		if err == nil {
+			return b, from, nil
+		}
+		errs = append(errs, err)
+	}
+	return keys.Blob{}, "", errors.Join(errs...)
+}
