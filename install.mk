@@ -11,7 +11,9 @@ MKINITCPIO_DIR   = $(DESTDIR)/usr/lib/initcpio
 
 install-hooks: bin/unlock
 	install -D -m 755 bin/unlock $(UNLOCK_LIB)/unlock
-	install -D -m 644 -t $(UNIT_DIR) systemd/unlock.service systemd/unlock-mount.service
+	install -D -m 644 -t $(UNIT_DIR) systemd/unlock.service systemd/unlock-mount.service systemd/unlock-guard.service
+	mkdir -p $(UNIT_DIR)/local-fs.target.requires
+	ln -sfn ../unlock-guard.service $(UNIT_DIR)/local-fs.target.requires/unlock-guard.service
 	install -D -m 755 -t $(DRACUT_DIR) $(wildcard dracut/50unlock/*.sh)
 	install -D -m 644 -t $(DRACUT_DIR) dracut/50unlock/unlock-network.conf
 	install -D -m 755 -t $(INITRAMFS_TOOLS)/hooks initramfs-tools/hooks/unlock
@@ -21,11 +23,16 @@ install-hooks: bin/unlock
 	install -D -m 644 -t $(MKINITCPIO_DIR)/hooks mkinitcpio/hooks/unlock
 	install -D -m 644 -t $(MKINITCPIO_DIR)/udev mkinitcpio/udev/11-unlock.rules
 
+# For systems without systemd (Debian's sysvinit); then say: update-rc.d unlock-guard defaults
+install-init:
+	install -D -m 755 -t $(DESTDIR)/etc/init.d sysvinit/unlock-guard
+
 # Removes what install-hooks put there; rebuild the initramfs afterwards.
 uninstall-hooks:
 	rm -rf $(UNLOCK_LIB) $(DRACUT_DIR)
-	rm -f $(UNIT_DIR)/unlock.service $(UNIT_DIR)/unlock-mount.service
+	rm -f $(addprefix $(UNIT_DIR)/,unlock.service unlock-mount.service unlock-guard.service local-fs.target.requires/unlock-guard.service)
+	rm -f $(DESTDIR)/etc/init.d/unlock-guard
 	rm -f $(INITRAMFS_TOOLS)/hooks/unlock $(INITRAMFS_TOOLS)/scripts/init-premount/unlock $(INITRAMFS_TOOLS)/scripts/init-bottom/unlock
 	rm -f $(MKINITCPIO_DIR)/install/unlock $(MKINITCPIO_DIR)/install/sd-unlock $(MKINITCPIO_DIR)/hooks/unlock $(MKINITCPIO_DIR)/udev/11-unlock.rules
 
-.PHONY: install-hooks uninstall-hooks
+.PHONY: install-hooks install-init uninstall-hooks

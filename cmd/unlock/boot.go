@@ -49,6 +49,7 @@ func begin(ctx context.Context, cmdline string, before *status.Boot) (*boot, con
 		return s, ctx, err
 	}
 	s.cfg = cfg
+	s.report.BootID, s.report.ConfigSum = bootID(), cfg.Sum
 	if err := secret.Harden(); err != nil {
 		return s, ctx, err
 	}

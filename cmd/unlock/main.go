@@ -5,6 +5,8 @@
 //	unlock                 the volumes on disks
 //	unlock mount NEWROOT   those in files of the new root, and all mounts
 //	unlock needs           lists what an initramfs must contain, for its builders
+//	unlock guard           in the real system: holds up a boot whose initramfs did not open
+//	                       what is required (guard.go)
 //
 // As process 1 of the standalone image it does both, and init's part around them.
 // The first part is confined to its disks (confine.go), which forbids it to mount.
@@ -46,10 +48,12 @@ func main() {
 		finishWorker(exitStatus(work(context.Background(), args[1:])))
 	case len(args) == 1 && args[0] == "needs":
 		os.Exit(exitStatus(printNeeds(os.Stdout, config.DefaultFile)))
+	case len(args) == 1 && args[0] == "guard":
+		os.Exit(exitStatus(guardSystem()))
 	case len(args) == 0, len(args) == 2 && args[0] == "mount":
 		os.Exit(supervise(args))
 	}
-	complain(&config.Error{File: "unlock", Msg: "unknown arguments", Hint: "unlock takes no arguments, or: mount NEWROOT, or: needs"})
+	complain(&config.Error{File: "unlock", Msg: "unknown arguments", Hint: "unlock takes no arguments, or: mount NEWROOT, or: needs, or: guard"})
 	os.Exit(exitBadConfig)
 }
 

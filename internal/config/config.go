@@ -19,6 +19,7 @@ const DefaultFile = "/etc/unlock.toml"
 // Config is a whole configuration.
 type Config struct {
 	File    string        // the file it came from, for messages
+	Sum     string        // its SHA-256, in hexadecimal
 	Volumes []Volume      // in the order of the file; names are unique
 	Timeout time.Duration // for everything that waits; default 10 min
 	AWS     AWS

@@ -2,6 +2,7 @@ package config
 
 import (
 	"bytes"
+	"crypto/sha256"
 	"errors"
 	"fmt"
 	"maps"
@@ -73,6 +74,7 @@ func Load(file, cmdline string) (*Config, error) {
 	if err := c.applyCmdline(cmdline); err != nil {
 		return nil, err
 	}
+	c.Sum = fmt.Sprintf("%x", sha256.Sum256(data))
 	return c, nil
 }
 

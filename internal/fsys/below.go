@@ -41,6 +41,17 @@ func openDir(root, dir string, make bool) (int, error) {
 	return fd, nil
 }
 
+// Mounted reports whether something is mounted on dir below root.
+func Mounted(root, dir string) bool {
+	at, err := openDir(root, dir, false)
+	if err != nil {
+		return false
+	}
+	defer unix.Close(at)
+	var here, above unix.Stat_t
+	return unix.Fstat(at, &here) == nil && unix.Fstatat(at, "..", &above, 0) == nil && here.Dev != above.Dev
+}
+
 func (b *below) close() {
 	for _, fd := range b.dirs {
 		unix.Close(fd)

@@ -24,16 +24,18 @@ const (
 
 // Boot is one run of unlock.
 type Boot struct {
-	Version  string    `json:"version"`
-	Started  time.Time `json:"started"`
-	Duration Millis    `json:"duration_ms"`
-	Result   string    `json:"result"`
-	Error    string    `json:"error,omitempty"`
-	Hint     string    `json:"hint,omitempty"`
-	PeakRSS  int64     `json:"peak_rss_bytes"`
-	Volumes  []Volume  `json:"volumes"`
-	Steps    []Step    `json:"steps"`
-	Calls    []Call    `json:"aws_calls"`
+	Version   string    `json:"version"`
+	BootID    string    `json:"boot_id"`       // of the kernel (random(4)), which tells one boot from another
+	ConfigSum string    `json:"config_sha256"` // of unlock.toml in the initramfs, in hexadecimal
+	Started   time.Time `json:"started"`
+	Duration  Millis    `json:"duration_ms"`
+	Result    string    `json:"result"`
+	Error     string    `json:"error,omitempty"`
+	Hint      string    `json:"hint,omitempty"`
+	PeakRSS   int64     `json:"peak_rss_bytes"`
+	Volumes   []Volume  `json:"volumes"`
+	Steps     []Step    `json:"steps"`
+	Calls     []Call    `json:"aws_calls"`
 }
 
 // Volume is one configured volume and what became of it.

@@ -1,0 +1,79 @@
+// Package guard judges, in the real system and before its services start, whether the
+// initramfs of this boot did what the configuration asks for. An initramfs without
+// unlock, or none at all, leaves nothing that could stop a boot; the system itself has
+// to notice. It judges only; its caller covers mount points and holds up the boot.
+package guard
+
+import (
+	"errors"
+	"fmt"
+	"slices"
+
+	"unlock/internal/config"
+	"unlock/internal/hint"
+	"unlock/internal/status"
+)
+
+// System is what Judge looks at.
+type System struct {
+	Config  *config.Config // that of the root file system, with the kernel command line's word
+	Boot    *status.Boot   // what unlock left behind; nil: nothing
+	BootID  string         // of the running kernel
+	Mounted func(dir string) bool
+}
+
+// Verdict is what follows.
+type Verdict struct {
+	Missing error            // why the boot must not go on; nil: it may
+	Failed  []*config.Volume // the required volumes that are missing
+	Cover   []*config.Volume // on whose mount points nothing is mounted
+	Notes   []string         // what else to say
+}
+
+// Reboot reports whether all that is missing asks for a reboot.
+func (v *Verdict) Reboot() bool {
+	return !slices.ContainsFunc(v.Failed, func(f *config.Volume) bool { return f.OnFailure != config.FailReboot })
+}
+
+const advice = "boot an initramfs with unlock: rebuild it, see that the boot loader names it for this kernel and does not try without (GRUB_FORCE_PARTUUID), or boot once with rd.unlock=0"
+
+// Judge decides. It touches nothing.
+func Judge(s System) Verdict {
+	boot := s.Boot
+	if boot != nil && boot.BootID != s.BootID {
+		boot = nil // another boot's, if /run outlives one
+	}
+	var v Verdict
+	if boot != nil && boot.ConfigSum != s.Config.Sum {
+		v.Notes = append(v.Notes, "/etc/unlock.toml differs from the one in the initramfs, which this boot went by; rebuild the initramfs")
+	}
+	for i := range s.Config.Volumes {
+		volume := &s.Config.Volumes[i]
+		if volume.Mount != "" && !s.Mounted(volume.Mount) {
+			v.Cover = append(v.Cover, volume)
+		}
+		if volume.Required && !s.Config.Skip && !isOpen(boot, volume) {
+			v.Failed = append(v.Failed, volume)
+		}
+	}
+	var errs []error
+	for _, volume := range v.Failed {
+		errs = append(errs, fmt.Errorf("volume %q is required and not open: %s", volume.Name, why(boot)))
+	}
+	v.Missing = hint.With(errors.Join(errs...), advice)
+	return v
+}
+
+func why(boot *status.Boot) string {
+	if boot == nil {
+		return "this boot had no unlock in its initramfs"
+	}
+	return "the initramfs of this boot knew nothing of it"
+}
+
+// isOpen reports whether this boot mapped the volume, or found that it may do without.
+func isOpen(boot *status.Boot, volume *config.Volume) bool {
+	return boot != nil && slices.ContainsFunc(boot.Volumes, func(v status.Volume) bool {
+		return v.Mapping != "" && slices.Contains(volume.Names(), v.Name)
+	})
+}
