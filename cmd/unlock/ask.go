@@ -1,6 +1,7 @@
 package main
 
 import (
+	"context"
 	"fmt"
 	"os"
 	"os/exec"
@@ -54,5 +55,5 @@ func askConsole(question string) (*secret.Bytes, error) {
 	}
 	defer tty.Close()
 	fmt.Fprintln(tty)
-	return secret.Ask(tty, question)
+	return secret.Ask(context.Background(), tty, question)
 }

@@ -66,13 +66,13 @@ func count(conditions ...bool) (n int) {
 	return n
 }
 
-func (c *enrollCmd) existing(con console) (*secret.Bytes, error) {
-	return con.readSecret(c.KeyFile, fmt.Sprintf("Passphrase of %s:", strings.Join(c.Device, ", ")))
+func (c *enrollCmd) existing(ctx context.Context, con console) (*secret.Bytes, error) {
+	return con.readSecret(ctx, c.KeyFile, fmt.Sprintf("Passphrase of %s:", strings.Join(c.Device, ", ")))
 }
 
 func (c *enrollCmd) remove(ctx context.Context, con console, set *enrollment.Set) error {
 	kind := map[string]string{"kms": enrollment.TypeKMS, "recovery": enrollment.TypeRecovery}[c.Remove]
-	proof, err := con.readSecret(c.KeyFile, "Passphrase that stays:")
+	proof, err := con.readSecret(ctx, c.KeyFile, "Passphrase that stays:")
 	if err != nil {
 		return err
 	}
@@ -90,7 +90,7 @@ func (c *enrollCmd) recoveryKey(ctx context.Context, con console, set *enrollmen
 	if err := set.Vacant(enrollment.TypeRecovery); err != nil {
 		return err
 	}
-	existing, err := c.existing(con)
+	existing, err := c.existing(ctx, con)
 	if err != nil {
 		return err
 	}
@@ -154,7 +154,7 @@ func (c *enrollCmd) kms(ctx context.Context, con console, set *enrollment.Set) e
 	if err != nil {
 		return err
 	}
-	existing, err := c.existing(con)
+	existing, err := c.existing(ctx, con)
 	if err != nil {
 		return err
 	}

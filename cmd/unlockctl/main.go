@@ -7,7 +7,6 @@ import (
 	"fmt"
 	"io"
 	"os"
-	"os/signal"
 
 	"github.com/alecthomas/kong"
 	"golang.org/x/sys/unix"
@@ -66,10 +65,9 @@ func main() {
 		fmt.Fprintln(os.Stderr, "unlockctl:", err)
 		os.Exit(exitFailed)
 	}
-	ctx, stop := signal.NotifyContext(context.Background(), os.Interrupt, unix.SIGTERM)
-	status := run(ctx, os.Args[1:], console{os.Stdin, os.Stdout, os.Stderr})
-	stop()
-	os.Exit(status)
+	os.Exit(interruptible(func(ctx context.Context) int {
+		return run(ctx, os.Args[1:], console{os.Stdin, os.Stdout, os.Stderr})
+	}))
 }
 
 // newParser returns the parser of the command line, which is also the model of its
@@ -90,6 +88,11 @@ func run(ctx context.Context, args []string, con console) int {
 		return exitUsage
 	}
 	if err := parsed.Run(); err != nil {
+		var end *interruption
+		if errors.As(context.Cause(ctx), &end) {
+			fmt.Fprintln(con.err, "unlockctl:", end)
+			return end.status()
+		}
 		return report(err, con.err)
 	}
 	return 0

@@ -1,6 +1,7 @@
 package main
 
 import (
+	"context"
 	"errors"
 	"fmt"
 	"io"
@@ -16,24 +17,36 @@ const maxPassphrase = 4096
 // readSecret returns the content of a file, of standard input for "-", byte for byte
 // as cryptsetup --key-file takes it; without a file it asks on the terminal. The
 // caller wipes it.
-func (c console) readSecret(file, question string) (*secret.Bytes, error) {
+func (c console) readSecret(ctx context.Context, file, question string) (*secret.Bytes, error) {
 	switch file {
 	case "":
-		return c.ask(question)
+		return c.ask(ctx, question)
 	case "-":
-		return readAll(c.in, "standard input")
+		return readAll(ctx, c.in, "standard input")
 	}
 	f, err := os.Open(file)
 	if err != nil {
 		return nil, fmt.Errorf("reading the passphrase: %w", err)
 	}
 	defer f.Close()
-	return readAll(f, file)
+	return readAll(ctx, f, file)
 }
 
-func readAll(r io.Reader, name string) (*secret.Bytes, error) {
+// readAll reads until the end, or that of ctx: a pipe or a terminal may be silent.
+func readAll(ctx context.Context, r io.Reader, name string) (*secret.Bytes, error) {
 	s := secret.New(maxPassphrase + 1)
-	n, err := io.ReadFull(r, s.Bytes())
+	var n int
+	var err error
+	read := make(chan struct{})
+	go func() {
+		defer close(read)
+		n, err = io.ReadFull(r, s.Bytes())
+	}()
+	select {
+	case <-read:
+	case <-ctx.Done(): // the program is about to end, and s with it
+		return nil, context.Cause(ctx)
+	}
 	switch {
 	case err == nil:
 		err = fmt.Errorf("longer than %d bytes", maxPassphrase)
@@ -49,14 +62,14 @@ func readAll(r io.Reader, name string) (*secret.Bytes, error) {
 
 // ask asks on the terminal, without echo. A recovery key may be typed in any case
 // and with or without dashes; slips are reported at once.
-func (c console) ask(question string) (*secret.Bytes, error) {
+func (c console) ask(ctx context.Context, question string) (*secret.Bytes, error) {
 	tty, err := os.OpenFile("/dev/tty", os.O_RDWR, 0)
 	if err != nil {
 		return nil, usage("no passphrase, and no terminal to ask on", "give --key-file FILE, or --key-file=- for standard input")
 	}
 	defer tty.Close()
 	for {
-		typed, err := secret.Ask(tty, question)
+		typed, err := secret.Ask(ctx, tty, question)
 		if err != nil {
 			return nil, fmt.Errorf("reading the passphrase: %w", err)
 		}

@@ -103,7 +103,7 @@ func imageFile(path string) (block.Disk, error) {
 // passphrase gets it from where the flags say. The caller wipes it.
 func (c *recoverCmd) passphrase(ctx context.Context, con console, l *plan.LUKS) (*secret.Bytes, error) {
 	if c.KeyFile != "" || c.Ask {
-		return con.readSecret(c.KeyFile, "Passphrase or recovery key:")
+		return con.readSecret(ctx, c.KeyFile, "Passphrase or recovery key:")
 	}
 	k, cfg, err := c.key(c.Sealed)
 	if err != nil {

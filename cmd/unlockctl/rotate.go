@@ -50,6 +50,9 @@ func (c *rotateCmd) Run(ctx context.Context, con console) error {
 		con.err = &prefixed{w: con.err, prefix: "dry run: "}
 	}
 	r, err := c.rotate(ctx, con, a, key, header)
+	if err != nil && ctx.Err() != nil && !c.DryRun {
+		con.note("what is published opens the volume; the same command again finishes")
+	}
 	if err != nil {
 		return err
 	}

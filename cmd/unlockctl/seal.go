@@ -48,7 +48,7 @@ func (c *sealCmd) Run(ctx context.Context, con console) error {
 	if err != nil {
 		return err
 	}
-	passphrase, err := c.passphrase(con)
+	passphrase, err := c.passphrase(ctx, con)
 	if err != nil {
 		return err
 	}
@@ -95,11 +95,11 @@ func parsePlace(text string) (config.Source, error) {
 
 // passphrase makes one, or reads the one that is given: a single line, as whoever
 // types or pipes it into cryptsetup has it.
-func (c *sealCmd) passphrase(con console) (*secret.Bytes, error) {
+func (c *sealCmd) passphrase(ctx context.Context, con console) (*secret.Bytes, error) {
 	if c.Passphrase == "" {
 		return keys.Random(), nil
 	}
-	s, err := con.readSecret(c.Passphrase, "")
+	s, err := con.readSecret(ctx, c.Passphrase, "")
 	if err != nil {
 		return nil, err
 	}

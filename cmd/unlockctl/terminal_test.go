@@ -56,7 +56,11 @@ func onTerminal(t *testing.T, cmd *exec.Cmd, typed ...[2]string) (string, error)
 				break
 			}
 			seen += at + len(typed[0][0])
-			if _, err := master.WriteString(typed[0][1] + "\n"); err != nil {
+			line := typed[0][1] + "\n"
+			if len(line) == 2 && line[0] < ' ' { // a key such as ^C
+				line = line[:1]
+			}
+			if _, err := master.WriteString(line); err != nil {
 				t.Fatal(err)
 			}
 			typed = typed[1:]
@@ -121,5 +125,76 @@ func TestProgressOnTerminal(t *testing.T) {
 	out, err := command().CombinedOutput()
 	if want := disk + ": the key opens it\n"; err != nil || string(out) != want {
 		t.Errorf("recover: %v, %q, want %q", err, out, want)
+	}
+}
+
+// TestInterrupted: ^C and ^\ end the program while it asks or derives a key, and the
+// terminal is as it was.
+func TestInterrupted(t *testing.T) {
+	t.Parallel()
+	for name, row := range map[string]struct {
+		args   []string
+		shown  string // when the key is pressed
+		key    string
+		status int
+	}{
+		"at the question":         {[]string{"--ask"}, "recovery key:", "\x03", 130},
+		"at the question, by ^\\": {[]string{"--ask"}, "recovery key:", "\x1c", 131},
+		"in Argon2":               {[]string{"--key-file=PASS"}, " … 1 s", "\x03", 130},
+	} {
+		t.Run(name, func(t *testing.T) {
+			t.Parallel()
+			ctx, cancel := context.WithTimeout(t.Context(), time.Minute)
+			defer cancel()
+			disk, pass := luksFile(ctx, t, "correct horse", "1000")
+			if name == "in Argon2" {
+				convert := exec.CommandContext(ctx, "/usr/sbin/cryptsetup", "luksConvertKey", "--batch-mode", "--pbkdf", "argon2id", "--pbkdf-memory", "65536", "--pbkdf-force-iterations", "60", "--key-file", pass, disk)
+				if out, err := convert.CombinedOutput(); err != nil {
+					t.Fatalf("%v: %s", err, out)
+				}
+			}
+			args := []string{"-c", `trap : INT QUIT; echo ready; unlockctl recover --test "$@"; echo "status $?"; stty -a`, "sh", disk}
+			for _, a := range row.args {
+				args = append(args, strings.Replace(a, "PASS", pass, 1))
+			}
+			shown, err := onTerminal(t, exec.CommandContext(ctx, "sh", args...), [2]string{row.shown, row.key})
+			if want := fmt.Sprintf("status %d\r\n", row.status); err != nil || !strings.Contains(shown, want) {
+				t.Errorf("%v, terminal:\n%s\nwant %q", err, shown, want)
+			}
+			if !strings.Contains(shown, "unlockctl: interrupted") || strings.Contains(shown, "goroutine") || strings.Contains(shown, "-echo ") {
+				t.Errorf("terminal:\n%s", shown)
+			}
+		})
+	}
+}
+
+// TestInterruptedReading: so does SIGTERM while a passphrase is read from a pipe that
+// nobody writes to.
+func TestInterruptedReading(t *testing.T) {
+	t.Parallel()
+	ctx, cancel := context.WithTimeout(t.Context(), time.Minute)
+	defer cancel()
+	disk, _ := luksFile(ctx, t, "correct horse", "1000")
+	pipe := filepath.Join(t.TempDir(), "pipe")
+	if err := unix.Mkfifo(pipe, 0o600); err != nil {
+		t.Fatal(err)
+	}
+	var stderr bytes.Buffer
+	cmd := exec.CommandContext(ctx, "unlockctl", "recover", "--test", "--key-file", pipe, disk)
+	cmd.Stderr = &stderr
+	if err := cmd.Start(); err != nil {
+		t.Fatal(err)
+	}
+	w, err := os.OpenFile(pipe, os.O_WRONLY, 0) // once it has opened the other end
+	if err != nil {
+		t.Fatal(err)
+	}
+	defer w.Close()
+	if err := cmd.Process.Signal(unix.SIGTERM); err != nil {
+		t.Fatal(err)
+	}
+	cmd.Wait()
+	if got := cmd.ProcessState.ExitCode(); got != 143 || stderr.String() != "unlockctl: interrupted (terminated)\n" {
+		t.Errorf("exit status %d, %q", got, &stderr)
 	}
 }
