@@ -277,6 +277,30 @@ func TestSubstitution(t *testing.T) {
 	if err != nil || s.Len() != 44 {
 		t.Errorf("the right token gives %d bytes and %v, want 44", s.Len(), err)
 	}
+
+	// The whole header of another volume, its UUID and token together, cannot be told
+	// from this disk's own within one context; the threat model says so. Another
+	// context is what keeps volumes apart.
+	for name, row := range map[string]struct {
+		context map[string]string // of the other volume
+		says    string
+	}{
+		"whole header, same context":    {ours, ""},
+		"whole header, another context": {theirs, "InvalidCiphertextException"},
+	} {
+		t.Run(name, func(t *testing.T) {
+			other := k
+			other.Context = row.context
+			_, blob, _, err := i.keys.Generate(t.Context(), other, otherSet)
+			if err != nil {
+				t.Fatal(err)
+			}
+			_, _, err = i.keys.OpenBlob(t.Context(), k, otherSet, blob)
+			if row.says == "" && err != nil || row.says != "" && (err == nil || !strings.Contains(err.Error(), row.says)) {
+				t.Errorf("error = %v, want %q in it", err, row.says)
+			}
+		})
+	}
 }
 
 // TestVersion pins a version of the object, so that a later upload of an old
