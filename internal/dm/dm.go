@@ -18,6 +18,7 @@ import (
 	"os"
 	"strconv"
 	"strings"
+	"time"
 
 	"golang.org/x/sys/unix"
 
@@ -78,6 +79,7 @@ type Device struct {
 	UUID  string
 	Major uint32
 	Minor uint32
+	Left  []string // flags of a Crypt that this kernel does not know
 }
 
 // Number returns MAJOR:MINOR.
@@ -118,7 +120,7 @@ func Create(name, uuid string, t Target, o Options) (Device, error) {
 		return Device{}, fmt.Errorf("creating mapping %s: %w", name, err)
 	}
 	d := Device{Name: name, UUID: uuid, Major: unix.Major(r.dev), Minor: unix.Minor(r.dev)}
-	if err := c.activate(name, flags, t, o); err != nil {
+	if d.Left, err = c.activate(name, flags, t, o); err != nil {
 		return Device{}, errors.Join(err, Remove(name))
 	}
 	if err := announce(d); err != nil {
@@ -127,22 +129,22 @@ func Create(name, uuid string, t Target, o Options) (Device, error) {
 	return d, nil
 }
 
-// activate loads the table and resumes the mapping.
-func (c *control) activate(name string, flags uint32, t Target, o Options) error {
-	var err error
+// activate loads the table, leaving out the flags that it returns, and resumes the
+// mapping.
+func (c *control) activate(name string, flags uint32, t Target, o Options) (left []string, err error) {
 	if crypt, ok := t.(Crypt); ok {
-		err = c.loadCrypt(name, flags, crypt)
+		left, err = c.loadCrypt(name, flags, crypt)
 	} else {
 		err = c.load(name, flags, t)
 	}
 	if err != nil {
-		return err
+		return nil, err
 	}
 	r := request{name: name, flags: flags, event: udevFlags(o) << 16}
 	if err := c.call(cmdSuspend, &r); err != nil { // without flagSuspend it resumes
-		return fmt.Errorf("activating mapping %s: %w", name, err)
+		return nil, fmt.Errorf("activating mapping %s: %w", name, err)
 	}
-	return nil
+	return left, nil
 }
 
 func (c *control) load(name string, flags uint32, t Target) error {
@@ -172,6 +174,13 @@ func Lookup(name string) (Device, bool, error) {
 	return Device{Name: name, UUID: r.uuid, Major: unix.Major(r.dev), Minor: unix.Minor(r.dev)}, true, nil
 }
 
+// Removing a mapping that somebody has open is tried again for a while: udev looks at
+// new ones, and is soon done.
+const (
+	removeFor   = 5 * time.Second
+	removePause = 50 * time.Millisecond
+)
+
 // Remove removes a mapping and what Create left for udev.
 func Remove(name string) error {
 	c, err := open()
@@ -183,11 +192,20 @@ func Remove(name string) error {
 	if err != nil || !ok {
 		return err
 	}
-	r := request{name: name}
-	if err := c.call(cmdRemove, &r); err != nil {
-		return fmt.Errorf("removing mapping %s: %w", name, err)
+	err = whileBusy(removeFor, removePause, func() error { return c.call(cmdRemove, &request{name: name}) })
+	if err != nil {
+		return hint.With(fmt.Errorf("removing mapping %s: %w", name, err), "something uses the mapping: lsof "+d.Path()+" and dmsetup info show it")
 	}
 	return retract(d)
+}
+
+// whileBusy calls f again and again while it says EBUSY, for as long as given.
+func whileBusy(total, pause time.Duration, f func() error) error {
+	for end := time.Now().Add(total); ; <-time.After(pause) {
+		if err := f(); !errors.Is(err, unix.EBUSY) || time.Now().After(end) {
+			return err
+		}
+	}
 }
 
 // control is /dev/mapper/control.

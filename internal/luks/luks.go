@@ -1,6 +1,5 @@
-// Package luks reads, opens, formats and changes LUKS volumes. LUKS2 is our own
-// (package luks2); LUKS1 is opened through anatol/luks.go behind a guard. A header
-// is input that an attacker may have written: it is parsed once into memory,
+// Package luks reads, opens, formats and changes LUKS volumes: LUKS2 (package luks2)
+// as a whole, LUKS1 for reading and opening. A header is input that an attacker may have written: it is parsed once into memory,
 // validated, and only that copy is used afterwards.
 //
 // Nothing here talks to the kernel: a Payload says what device-mapper has to map,
@@ -121,16 +120,15 @@ func (h *Header) Notes() []string {
 // Open verifies the passphrase against the keyslots and returns the payload,
 // which the caller wipes. ErrPassphrase: no keyslot opens with it.
 func (h *Header) Open(ctx context.Context, passphrase *secret.Bytes) (*Payload, error) {
-	if h.v1 != nil {
-		return h.v1.open(ctx, passphrase)
-	}
-	return h.v2.Open(ctx, passphrase)
+	d := NewDeriver(passphrase)
+	defer d.Wipe()
+	return h.OpenWith(ctx, d)
 }
 
 // OpenWith is Open with a passphrase that several volumes share.
 func (h *Header) OpenWith(ctx context.Context, d *Deriver) (*Payload, error) {
 	if h.v1 != nil {
-		return h.v1.open(ctx, d.Passphrase())
+		return h.v1.open(ctx, d)
 	}
 	return h.v2.OpenWith(ctx, d)
 }
@@ -218,4 +216,15 @@ func (h *Header) Keyslots() []int {
 		return slices.Clone(h.v1.active)
 	}
 	return h.v2.Keyslots()
+}
+
+// KeyslotsOf returns the ids of all keyslots that the passphrase opens, also those of
+// priority "ignore", which Open does not try (LUKS2 only).
+func (h *Header) KeyslotsOf(ctx context.Context, passphrase *secret.Bytes) ([]int, error) {
+	if h.v2 == nil {
+		return nil, errNotLUKS2
+	}
+	d := NewDeriver(passphrase)
+	defer d.Wipe()
+	return h.v2.KeyslotsOf(ctx, d)
 }

@@ -7,23 +7,12 @@ import (
 	"io"
 	"math"
 	"os"
-	"reflect"
 	"strings"
 	"testing"
 	"time"
 
-	luksgo "github.com/anatol/luks.go"
-
 	"unlock/internal/luks"
 )
-
-// TestVolumeKeyField: the key is read by reflection, as the library keeps it to
-// itself.
-func TestVolumeKeyField(t *testing.T) {
-	if f, ok := reflect.TypeFor[luksgo.Volume]().FieldByName("key"); !ok || f.Type != reflect.TypeFor[[]byte]() {
-		t.Errorf("field key of luks.go's Volume: %v, %v", f, ok)
-	}
-}
 
 // Offsets in a LUKS1 header.
 const (
@@ -139,7 +128,7 @@ func TestHostileLUKS1(t *testing.T) {
 	}
 }
 
-// TestLUKS1Deadline: the library cannot be stopped, but need not be waited for.
+// TestLUKS1Deadline: a header may ask for more work than there is time for.
 func TestLUKS1Deadline(t *testing.T) {
 	t.Parallel()
 	f := image(t, 4<<20)

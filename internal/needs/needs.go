@@ -37,8 +37,8 @@ var hardware = []string{
 	"ena", "ixgbevf", "xen-netfront", "virtio_net", "virtio_pci",
 }
 
-// ciphers are the implementations of AES.
-var ciphers = []string{"aes_generic", "aesni_intel", "aes-ce-blk", "aes-neon-blk"}
+// ciphers are the implementations of AES, and the modes of old volumes.
+var ciphers = []string{"aes_generic", "aesni_intel", "aes-ce-blk", "aes-neon-blk", "cbc", "essiv", "sha256_generic"}
 
 // Of lists what c needs.
 func Of(c *config.Config) List {

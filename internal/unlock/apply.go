@@ -323,12 +323,16 @@ func (a *Apply) mapPayload(s *plan.Step, m *plan.Member, p *luks.Payload) (dm.De
 	if create == nil {
 		create = dm.Create
 	}
-	return create(m.Mapping, plan.CryptUUID(p.Type, p.UUID, m.Mapping), dm.Crypt{
+	d, err := create(m.Mapping, plan.CryptUUID(p.Type, p.UUID, m.Mapping), dm.Crypt{
 		Device: fmt.Sprintf("%d:%d", m.Disk.Major, m.Disk.Minor),
 		Offset: uint64(p.Offset) >> dm.SectorShift, Sectors: uint64(p.Size) >> dm.SectorShift,
-		IVOffset: p.IVOffset, SectorSize: p.SectorSize, Key: p.Key,
+		IVOffset: p.IVOffset, Cipher: p.Cipher, SectorSize: p.SectorSize, Key: p.Key,
 		KeyName: fmt.Sprintf("cryptsetup:%s-d%d", p.UUID, p.Digest), Flags: p.Flags,
 	}, dm.Options{ReadOnly: m.Disk.ReadOnly, Internal: s.Striped()})
+	for _, f := range d.Left {
+		a.Log("%s: this kernel does not know flag %s, which is left out", m.Disk.Path, f)
+	}
+	return d, err
 }
 
 // stripe joins members of at least the given size.

@@ -85,7 +85,7 @@ func (h *Header) KillKeyslot(dev Device, id int) error {
 		return fmt.Errorf("there is no keyslot %d", id)
 	}
 	victim := now.meta.keyslots[i]
-	left := slices.ContainsFunc(now.meta.keyslots, func(k keyslot) bool { return k.id != id && k.bound && k.broken == nil })
+	left := slices.ContainsFunc(now.meta.keyslots, func(k keyslot) bool { return k.id != id && k.bound && k.broken == nil && k.priority != priorityIgnore })
 	if victim.bound && !left {
 		return fmt.Errorf("keyslot %d is the last that opens the volume", id)
 	}

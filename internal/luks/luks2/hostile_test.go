@@ -303,7 +303,7 @@ func hostileHeaders() []hostile {
 		set("segments.0.encryption", "aes-xts-plain64\x00", "is not aes-xts-plain64"),
 		set("segments.0.encryption", "AES-XTS-PLAIN64", "is not aes-xts-plain64"),
 		set("segments.0.encryption", "aes-ecb", "is not aes-xts-plain64"),
-		set("segments.0.encryption", "aes-cbc-essiv:sha256", "is not aes-xts-plain64"),
+		set("segments.0.encryption", "aes-cbc-essiv:sha256", "volume key of 64 bytes, not 16 or 32"),
 		set("segments.0.encryption", "capi:xts(aes)-plain64", "is not aes-xts-plain64"),
 		set("segments.0.encryption", "", "is not aes-xts-plain64"),
 		set("segments.0.encryption", "drop", `"encryption" is missing`),

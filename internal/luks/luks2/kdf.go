@@ -3,9 +3,6 @@ package luks2
 import (
 	"context"
 	"crypto/hmac"
-	"crypto/sha1"
-	"crypto/sha256"
-	"crypto/sha512"
 	stdbinary "encoding/binary"
 	"fmt"
 	"hash"
@@ -82,8 +79,8 @@ func parseKDF(s scope, lim Limits) (kdf, error) {
 	default:
 		return k, fmt.Errorf("key derivation %.40q is unknown", k.name)
 	}
-	if len(s.object) != members {
-		s.fail("%s has %d members, not %d", k.name, len(s.object), members)
+	if len(s.object) != members { // an old cryptsetup left those of another kind, and only cryptsetup repair may drop them
+		return k, fmt.Errorf("%s has %d members, not %d", k.name, len(s.object), members)
 	}
 	return k, k.check(lim)
 }
@@ -202,19 +199,6 @@ func pbkdf2(ctx context.Context, h func() hash.Hash, passphrase, salt []byte, it
 			}
 		}
 		key = key[copy(key, t):]
-	}
-	return nil
-}
-
-// newHash returns nil for hashes that are not supported.
-func newHash(name string) func() hash.Hash {
-	switch name {
-	case "sha1":
-		return sha1.New
-	case "sha256":
-		return sha256.New
-	case "sha512":
-		return sha512.New
 	}
 	return nil
 }

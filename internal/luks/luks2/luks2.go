@@ -4,8 +4,8 @@
 // A header is input that an attacker may have written: nothing in it is
 // authenticated but the volume key. So it is read once, validated as a whole, and
 // only the validated copy is used; what is not understood is refused, not guessed.
-// Only volumes of one crypt segment in aes-xts-plain64 are accepted: no integrity,
-// no re-encryption, no detached headers.
+// Only volumes of one crypt segment in one of a few ciphers (cipher.go) are accepted:
+// no integrity, no re-encryption, no detached headers.
 //
 // Every change is crash-safe: after any prefix of its writes, with the unsynced
 // ones torn or reordered, the old or the new header is found and all its keyslots
@@ -106,8 +106,8 @@ func (h *Header) Keyslots() []int {
 type Payload struct {
 	UUID       string
 	Type       string        // "LUKS1" or "LUKS2", as in dm uuids
-	Cipher     string        // "aes-xts-plain64"
-	Key        *secret.Bytes // 32 or 64 bytes
+	Cipher     string        // one of Ciphers
+	Key        *secret.Bytes // 16, 32 or 64 bytes
 	Digest     int           // id of the digest, for the keyring description cryptsetup:UUID-dN
 	Offset     int64         // bytes from the start of the device
 	Size       int64         // bytes

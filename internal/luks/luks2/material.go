@@ -1,26 +1,23 @@
 package luks2
 
 import (
-	"crypto/aes"
 	"crypto/rand"
 	"crypto/subtle"
 	stdbinary "encoding/binary"
 	"hash"
-
-	"golang.org/x/crypto/xts"
 )
 
 // Key material is the volume key, split by the anti-forensic splitter (LUKS1
 // specification, section 2.4) into 4000 stripes of its own length and encrypted
-// by aes-xts-plain64 in 512-byte sectors numbered from 0.
+// in 512-byte sectors numbered from 0.
 
 // materialSize is the number of bytes on disk for a volume key of keySize bytes.
-// Both are such that sectors come out even: 4000 is a multiple of 16, keySize of 32.
+// Both are such that sectors come out even: 4000 is a multiple of 32, keySize of 16.
 func materialSize(keySize int) int { return keySize * stripes }
 
 // seal splits key and encrypts it into a new buffer. Call it within secret.Do.
 func seal(key, kek []byte, newHash func() hash.Hash) ([]byte, error) {
-	c, err := xts.NewCipher(aes.NewCipher, kek)
+	c, err := newXTS(kek)
 	if err != nil {
 		return nil, err
 	}
@@ -37,8 +34,8 @@ func seal(key, kek []byte, newHash func() hash.Hash) ([]byte, error) {
 }
 
 // unseal reverses seal into key; material stays as it is. Call it within secret.Do.
-func unseal(key, material, kek []byte, newHash func() hash.Hash) error {
-	c, err := xts.NewCipher(aes.NewCipher, kek)
+func unseal(key, material, kek []byte, spec *cipherSpec, newHash func() hash.Hash) error {
+	c, err := spec.sectors(kek)
 	if err != nil {
 		return err
 	}

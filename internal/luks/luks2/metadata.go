@@ -7,6 +7,8 @@ import (
 	"slices"
 	"sort"
 	"strings"
+
+	"unlock/internal/dm"
 )
 
 // metadata is the validated copy of the JSON area.
@@ -33,11 +35,12 @@ type keyslot struct {
 	keySize  int // bytes of the volume key
 	kdf      kdf
 	afHash   string
-	offset   int64 // bytes, of the key material
-	size     int64 // bytes
-	areaKey  int   // bytes of the key that encrypts the material
-	broken   error // why it cannot be opened; nil if it can
-	bound    bool  // holds the key of the segment
+	offset   int64       // bytes, of the key material
+	size     int64       // bytes
+	cipher   *cipherSpec // of the material
+	areaKey  int         // bytes of the key that encrypts the material
+	broken   error       // why it cannot be opened; nil if it can
+	bound    bool        // holds the key of the segment
 }
 
 // Token is a token as it is on disk. Nothing in it is authenticated.
@@ -49,6 +52,7 @@ type Token struct {
 }
 
 type segment struct {
+	cipher     *cipherSpec
 	offset     int64 // bytes
 	size       int64 // bytes
 	ivOffset   uint64
@@ -57,13 +61,39 @@ type segment struct {
 
 type digest struct {
 	id   int
-	kdf  kdf // pbkdf2
-	want []byte
+	kdf  kdf    // pbkdf2
+	want []byte // as many bytes as the hash has, or convertedDigest
 }
 
-// knownFlags are the persistent flags that dm-crypt has an equivalent of.
-var knownFlags = []string{"allow-discards", "same-cpu-crypt", "submit-from-crypt-cpus",
-	"no-read-workqueue", "no-write-workqueue", "high_priority"}
+// convertedDigest is the length in bytes that LUKS1 gives digests whatever their
+// hash; cryptsetup convert leaves it so.
+const convertedDigest = 20
+
+// What to do about volumes that are sound and not supported.
+const (
+	resume    = "finish the re-encryption with cryptsetup reencrypt --resume-only"
+	integrity = "volumes with integrity protection are not opened by unlock; cryptsetup opens them"
+	opal      = "disks that encrypt by themselves are not opened by unlock; cryptsetup opens them"
+	// HashAdvice is for volumes with a digest or keyslots in an unknown hash.
+	HashAdvice = "this volume's hash is not one that unlock knows; cryptsetup opens it"
+	// DetachedAdvice is for headers of which the data lie elsewhere.
+	DetachedAdvice = "volumes whose header is detached from their data are not opened by unlock; cryptsetup opens them"
+
+	foreignLayout = "cryptsetup luksDump shows what is on this volume, which unlock does not open"
+)
+
+// requirementAdvice is for what a header says a program must know to open it.
+func requirementAdvice(mandatory []json.RawMessage) string {
+	for _, raw := range mandatory {
+		switch name := string(raw); {
+		case strings.Contains(name, "reencrypt"):
+			return resume
+		case strings.Contains(name, "opal"):
+			return opal
+		}
+	}
+	return foreignLayout
+}
 
 // parseMetadata validates the JSON text of a header of headerSize bytes per copy
 // on a device of devSize bytes. A keyslot that is sound as far as the format goes
@@ -83,7 +113,7 @@ func parseMetadata(doc object, headerSize, devSize int64, lim Limits) (metadata,
 	root.each("segments", maxKeyslots, func(id int, s scope) {
 		segments++
 		if id != 0 {
-			s.fail("more than one segment: re-encryption or a layout of another program; not supported")
+			s.refuse(foreignLayout, "more than one segment: re-encryption or a layout of another program; not supported")
 		}
 		m.segment = parseSegment(s, devSize)
 	})
@@ -113,7 +143,7 @@ func (m *metadata) config(s scope, headerSize int64) {
 		s.into("flags", &flags, "an array of strings")
 		for _, f := range flags {
 			switch {
-			case !slices.Contains(knownFlags, f):
+			case !dm.KnownFlag(f):
 				m.notes = append(m.notes, fmt.Sprintf("unknown persistent flag %.40q is ignored", f))
 			case !slices.Contains(m.flags, f):
 				m.flags = append(m.flags, f)
@@ -127,7 +157,7 @@ func (m *metadata) config(s scope, headerSize int64) {
 			r.into("mandatory", &mandatory, "an array")
 		}
 		if len(mandatory) > 0 {
-			r.fail("needs %.80s, which is not supported", mandatory)
+			r.refuse(requirementAdvice(mandatory), "needs %.80s, which is not supported", mandatory)
 		}
 	}
 }
@@ -149,7 +179,7 @@ func parseKeyslot(id int, s scope, lim Limits) keyslot {
 	switch typ {
 	case "luks2":
 	case "reencrypt":
-		s.fail("re-encryption is under way; finish it with cryptsetup reencrypt --resume-only")
+		s.refuse(resume, "re-encryption is under way; finish it with cryptsetup reencrypt --resume-only")
 		return k
 	default:
 		k.broken = fmt.Errorf("keyslot type %.40q is unknown", typ)
@@ -163,16 +193,17 @@ func parseKeyslot(id int, s scope, lim Limits) keyslot {
 	var unusable error
 	k.kdf, unusable = parseKDF(s.sub("kdf"), lim)
 
+	k.cipher = findCipher(encryption)
 	need := int64(k.keySize) * stripes
 	switch {
 	case unusable != nil:
 		k.broken = unusable
-	case areaType != "raw" || encryption != cipherName:
-		k.broken = fmt.Errorf("key material is encrypted by %.40q, not %s", encryption, cipherName)
-	case k.areaKey != 32 && k.areaKey != 64:
-		k.broken = fmt.Errorf("key of %d bytes for the key material, not 32 or 64", k.areaKey)
-	case k.keySize != 32 && k.keySize != 64:
-		k.broken = fmt.Errorf("volume key of %d bytes, not 32 or 64", k.keySize)
+	case areaType != "raw" || k.cipher == nil:
+		k.broken = fmt.Errorf("key material is encrypted by %.40q, not %s", encryption, strings.Join(Ciphers(), ", "))
+	case k.keySize != 16 && k.keySize != 32 && k.keySize != 64:
+		k.broken = fmt.Errorf("volume key of %d bytes, not 16, 32 or 64", k.keySize)
+	case k.cipher.takes(k.areaKey) != nil:
+		k.broken = fmt.Errorf("key of %d bytes for the key material, not %d or %d", k.areaKey, k.cipher.keySizes[0], k.cipher.keySizes[1])
 	case afType != "luks1" || afStripes != stripes:
 		k.broken = fmt.Errorf("key is split by %.40q into %d stripes, not by luks1 into %d", afType, afStripes, stripes)
 	case newHash(k.afHash) == nil:
@@ -215,19 +246,23 @@ func (m *metadata) token(id int, s scope) Token {
 
 func parseSegment(s scope, devSize int64) segment {
 	g := segment{offset: s.bytes("offset")}
-	if t := s.str("type"); t != "crypt" {
-		s.fail("type %.40q is not crypt", t)
-	}
-	if e := s.str("encryption"); e != cipherName {
-		s.fail("encryption %.40q is not %s", e, cipherName)
+	switch t := s.str("type"); {
+	case strings.HasPrefix(t, "hw-opal"):
+		s.refuse(opal, "type %.40q is not crypt: the disk encrypts by itself (OPAL)", t)
+	case t != "crypt":
+		s.refuse(foreignLayout, "type %.40q is not crypt", t)
 	}
 	if s.has("integrity") {
-		s.fail("integrity protection is not supported")
+		s.refuse(integrity, "integrity protection is not supported")
+	}
+	name := s.str("encryption")
+	if g.cipher = findCipher(name); g.cipher == nil {
+		s.refuse(cipherAdvice(name), "encryption %s", otherCiphers(name))
 	}
 	if s.has("flags") {
 		var flags []string
 		if s.into("flags", &flags, "an array of strings"); len(flags) > 0 {
-			s.fail("flags %.80q belong to re-encryption, which is not supported", flags)
+			s.refuse(resume, "flags %.80q belong to re-encryption, which is not supported", flags)
 		}
 	}
 	g.ivOffset = s.u64("iv_tweak")
@@ -237,6 +272,9 @@ func parseSegment(s scope, devSize int64) segment {
 	default:
 		s.fail("sector_size %d is none of 512, 1024, 2048, 4096", g.sectorSize)
 		return g
+	}
+	if g.offset == 0 {
+		s.refuse(DetachedAdvice, "data at byte 0 begin inside the key areas: a detached header")
 	}
 	if g.offset%int64(g.sectorSize) != 0 || g.offset >= devSize {
 		s.fail("data at byte %d of a device of %d bytes, with sectors of %d", g.offset, devSize, g.sectorSize)
@@ -283,14 +321,20 @@ func (m *metadata) digests(root scope, lim Limits) {
 		d := digest{id: id, want: s.base64("digest")}
 		d.kdf.name, d.kdf.hash = typ, s.str("hash")
 		d.kdf.iterations, d.kdf.salt = s.uint("iterations"), s.base64("salt")
-		if err := d.kdf.check(lim); err != nil {
+		if err := d.kdf.check(lim); newHash(d.kdf.hash) == nil {
+			s.refuse(HashAdvice, "%v", err)
+		} else if err != nil {
 			s.fail("%v", err)
-		} else if n := newHash(d.kdf.hash)().Size(); len(d.want) != n {
+		} else if n := newHash(d.kdf.hash)().Size(); len(d.want) != n && len(d.want) != convertedDigest {
 			s.fail("digest of %d bytes, %s gives %d", len(d.want), d.kdf.hash, n)
 		}
 		m.digest = d
 		for i := range m.keyslots {
-			m.keyslots[i].bound = slices.Contains(keyslots, m.keyslots[i].id)
+			k := &m.keyslots[i]
+			k.bound = slices.Contains(keyslots, k.id)
+			if c := m.segment.cipher; k.bound && k.broken == nil && c != nil && c.takes(k.keySize) != nil {
+				k.broken = fmt.Errorf("volume key %w", c.takes(k.keySize))
+			}
 		}
 	})
 	if !found {

@@ -8,6 +8,7 @@ import (
 	"slices"
 	"sort"
 
+	"unlock/internal/hint"
 	"unlock/internal/secret"
 )
 
@@ -30,12 +31,14 @@ func (h *Header) OpenWith(ctx context.Context, d *Deriver) (*Payload, error) {
 		return nil, err
 	}
 	return &Payload{
-		UUID: h.uuid, Type: "LUKS2", Cipher: cipherName, Key: key, Digest: h.meta.digest.id,
+		UUID: h.uuid, Type: "LUKS2", Cipher: h.meta.segment.cipher.name, Key: key, Digest: h.meta.digest.id,
 		Offset: h.meta.segment.offset, Size: h.meta.segment.size,
 		SectorSize: h.meta.segment.sectorSize, IVOffset: h.meta.segment.ivOffset,
 		Flags: slices.Clone(h.meta.flags),
 	}, nil
 }
+
+const unusable = "give the volume a keyslot of the kinds that unlock opens: cryptsetup luksAddKey --pbkdf pbkdf2; cryptsetup luksDump shows those that it has"
 
 // open returns the volume key, which the caller wipes.
 func (h *Header) open(ctx context.Context, d *Deriver) (*secret.Bytes, error) {
@@ -76,9 +79,31 @@ func (h *Header) open(ctx context.Context, d *Deriver) (*secret.Bytes, error) {
 	case tried:
 		return nil, fmt.Errorf("%w; not tried: %w", ErrPassphrase, errors.Join(broken...))
 	case len(broken) > 0:
-		return nil, fmt.Errorf("no keyslot can be used: %w", errors.Join(broken...))
+		return nil, hint.With(fmt.Errorf("no keyslot can be used: %w", errors.Join(broken...)), unusable)
 	}
-	return nil, errors.New("no keyslot to try")
+	return nil, hint.With(errors.New("no keyslot to try"), "cryptsetup config --priority normal --key-slot N lets a keyslot be tried again that was set to be ignored")
+}
+
+// KeyslotsOf returns the ids of all keyslots that the passphrase opens, also those that
+// Open does not try for their priority. What cannot be used is left out.
+func (h *Header) KeyslotsOf(ctx context.Context, d *Deriver) ([]int, error) {
+	var ids []int
+	for _, k := range h.meta.keyslots {
+		if !k.bound || k.broken != nil {
+			continue
+		}
+		var key *secret.Bytes
+		var err error
+		secret.Do(func() { key, err = h.try(ctx, k, d) })
+		switch {
+		case err == nil:
+			key.Wipe()
+			ids = append(ids, k.id)
+		case !errors.Is(err, ErrPassphrase):
+			return nil, fmt.Errorf("trying keyslot %d: %w", k.id, err)
+		}
+	}
+	return ids, nil
 }
 
 // try opens one keyslot. The caller wipes the key.
@@ -88,7 +113,7 @@ func (h *Header) try(ctx context.Context, k keyslot, d *Deriver) (*secret.Bytes,
 		return nil, err
 	}
 	key := secret.New(k.keySize)
-	err = unseal(key.Bytes(), h.materials[k.id], kek.Bytes(), newHash(k.afHash))
+	err = unseal(key.Bytes(), h.materials[k.id], kek.Bytes(), k.cipher, newHash(k.afHash))
 	if err == nil {
 		err = h.meta.digest.verify(ctx, key)
 	}
@@ -101,11 +126,11 @@ func (h *Header) try(ctx context.Context, k keyslot, d *Deriver) (*secret.Bytes,
 
 // verify returns ErrPassphrase unless key is the volume key.
 func (d digest) verify(ctx context.Context, key *secret.Bytes) error {
-	got := make([]byte, newHash(d.kdf.hash)().Size())
+	got := make([]byte, len(d.want))
 	if err := d.kdf.derive(ctx, key, got); err != nil {
 		return err
 	}
-	// Lengths that differ compare as unequal; parseMetadata has refused them before.
+	// An empty digest would be equal; parseMetadata has refused what is not of full length.
 	if subtle.ConstantTimeCompare(got, d.want) != 1 {
 		return ErrPassphrase
 	}

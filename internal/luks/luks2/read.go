@@ -76,11 +76,12 @@ func noHeader(primary, secondary copyState) error {
 			return c.err
 		}
 	}
+	const advice = "cryptsetup luksDump and cryptsetup repair may tell more; nothing was changed"
 	if primary.magic {
-		return fmt.Errorf("both copies of the LUKS2 header are damaged: primary: %w", primary.err)
+		return hint.With(fmt.Errorf("both copies of the LUKS2 header are damaged: primary: %w", primary.err), advice)
 	}
 	if secondary.magic {
-		return fmt.Errorf("primary LUKS2 header is missing, secondary at byte %d is damaged: %w", secondary.offset, secondary.err)
+		return hint.With(fmt.Errorf("primary LUKS2 header is missing, secondary at byte %d is damaged: %w", secondary.offset, secondary.err), advice)
 	}
 	return ErrNotLUKS
 }

@@ -6,6 +6,8 @@ import (
 	"fmt"
 	"math"
 	"strconv"
+
+	"unlock/internal/hint"
 )
 
 // scope reads the members of one object. The first fault among all scopes of a
@@ -20,6 +22,14 @@ type scope struct {
 func (s scope) fail(format string, a ...any) {
 	if *s.err == nil {
 		*s.err = fmt.Errorf("%s: %s", s.path, fmt.Sprintf(format, a...))
+	}
+}
+
+// refuse is fail with advice of its own: nothing is damaged, it is only not supported.
+func (s scope) refuse(advice, format string, a ...any) {
+	if *s.err == nil {
+		s.fail(format, a...)
+		*s.err = hint.With(*s.err, advice)
 	}
 }
 

@@ -14,6 +14,7 @@ import (
 	"fmt"
 	"io"
 	"os"
+	"slices"
 	"strconv"
 
 	"unlock/internal/keys"
@@ -158,27 +159,18 @@ func (d *Disk) opens(ctx context.Context, passphrase *secret.Bytes) (bool, error
 	return true, nil
 }
 
-// slotsOf returns the keyslots that any of the passphrases opens: it tries each
-// alone, on a copy of the header in memory.
+// slotsOf returns the keyslots that any of the passphrases opens.
 func (d *Disk) slotsOf(ctx context.Context, all ...*secret.Bytes) ([]int, error) {
 	var found []int
-	for _, id := range d.header.Keyslots() {
-		alone, err := d.without(func(other int) bool { return other != id })
+	for _, passphrase := range all {
+		ids, err := d.header.KeyslotsOf(ctx, passphrase)
 		if err != nil {
-			continue // not bound to the volume's key: it opens nothing
+			return nil, fmt.Errorf("opening %s: %w", d.Path, err)
 		}
-		for _, passphrase := range all {
-			ok, err := alone.opens(ctx, passphrase)
-			if err != nil {
-				return nil, err
-			}
-			if ok {
-				found = append(found, id)
-				break
-			}
-		}
+		found = append(found, ids...)
 	}
-	return found, nil
+	slices.Sort(found)
+	return slices.Compact(found), nil
 }
 
 // without returns a copy in memory that lacks some keyslots.

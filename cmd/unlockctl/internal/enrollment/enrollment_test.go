@@ -7,6 +7,9 @@ import (
 	"fmt"
 	"io"
 	"maps"
+	"os"
+	"os/exec"
+	"path/filepath"
 	"slices"
 	"strings"
 	"testing"
@@ -274,6 +277,52 @@ func TestRotateKeepsOthers(t *testing.T) {
 		if err := s.Check(t.Context(), pass(p)); err != nil {
 			t.Errorf("%s: %v", p, err)
 		}
+	}
+}
+
+// TestRotateIgnored: a keyslot that is never tried for its priority stands in no
+// rotation's way, and goes if the old passphrase opens it.
+func TestRotateIgnored(t *testing.T) {
+	t.Parallel()
+	for name, left := range map[string]int{"rescue": 2, "old": 1} {
+		disks := volume(t, 1, true)
+		h, err := luks.Read(disks[0], size, luks.Limits{})
+		if err != nil {
+			t.Fatal(err)
+		}
+		if _, err := h.AddKeyslot(t.Context(), disks[0], pass("old"), pass(name), false); err != nil {
+			t.Fatal(err)
+		}
+		ignoreKeyslot(t, disks[0], "1")
+		if err := mustOpen(t, disks).Rotate(t.Context(), fakeKMS); err != nil {
+			t.Errorf("%s: %v", name, err)
+		}
+		if h, err = luks.Read(disks[0], size, luks.Limits{}); err != nil || len(h.Keyslots()) != left {
+			t.Errorf("%s: keyslots %v, %v; want %d", name, h.Keyslots(), err, left)
+		}
+	}
+}
+
+// ignoreKeyslot has cryptsetup set a keyslot's priority.
+func ignoreKeyslot(t *testing.T, d *disk, slot string) {
+	t.Helper()
+	path := filepath.Join(t.TempDir(), "disk.img")
+	b := make([]byte, size)
+	if _, err := d.ReadAt(b, 0); err != nil {
+		t.Fatal(err)
+	}
+	if err := os.WriteFile(path, b, 0o600); err != nil {
+		t.Fatal(err)
+	}
+	if out, err := exec.Command("cryptsetup", "config", "--priority", "ignore", "--key-slot", slot, path).CombinedOutput(); err != nil {
+		t.Fatalf("cryptsetup config: %v\n%s", err, out)
+	}
+	b, err := os.ReadFile(path)
+	if err != nil {
+		t.Fatal(err)
+	}
+	if _, err := d.WriteAt(b[:32<<10], 0); err != nil {
+		t.Fatal(err)
 	}
 }
 
