@@ -25,8 +25,9 @@ const (
 // Boot is one run of unlock.
 type Boot struct {
 	Version   string    `json:"version"`
-	BootID    string    `json:"boot_id"`       // of the kernel (random(4)), which tells one boot from another
-	ConfigSum string    `json:"config_sha256"` // of unlock.toml in the initramfs, in hexadecimal
+	BootID    string    `json:"boot_id"`            // of the kernel (random(4)), which tells one boot from another
+	ConfigSum string    `json:"config_sha256"`      // of unlock.toml in the initramfs, in hexadecimal
+	Instance  *Instance `json:"instance,omitempty"` // nil: IMDS was not asked
 	Started   time.Time `json:"started"`
 	Duration  Millis    `json:"duration_ms"`
 	Result    string    `json:"result"`
@@ -48,6 +49,15 @@ type Volume struct {
 	KMSKey  string   `json:"kms_key,omitempty"` // ARN that AWS says it used
 	Mount   string   `json:"mount,omitempty"`
 	Error   string   `json:"error,omitempty"`
+	Calls   []string `json:"requests,omitempty"` // request ids of the calls by which it got its key
+}
+
+// Instance is what IMDS said of the instance while its credentials were had.
+type Instance struct {
+	ID      string `json:"id"`
+	Account string `json:"account"`
+	Region  string `json:"region"`
+	Image   string `json:"image"`
 }
 
 // Step is something that took time; steps overlap.
@@ -66,6 +76,8 @@ type Call struct {
 	KeyARN    string `json:"key,omitempty"`
 	RequestID string `json:"request_id"`
 	Attempts  int    `json:"attempts"`
+	Start     Millis `json:"start_ms"`    // of the first attempt
+	Duration  Millis `json:"duration_ms"` // of all attempts
 }
 
 // Millis is a duration that is written as milliseconds with three decimals.
