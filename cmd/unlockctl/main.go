@@ -28,6 +28,7 @@ type commands struct {
 	Recover    recoverCmd    `cmd:"" help:"Open a volume by hand."`
 	Policy     policyCmd     `cmd:"" help:"Print the AWS policies that a configuration needs."`
 	Doctor     doctorCmd     `cmd:"" help:"Look for what would make the next boot fail."`
+	Audit      auditCmd      `cmd:"" help:"Tell from CloudTrail's records who had the keys, and what an auditor should look at."`
 	Status     statusCmd     `cmd:"" help:"Tell what the last boot did, and what is open now."`
 	Plot       plotCmd       `cmd:"" help:"Draw the last boot's steps."`
 	Initramfs  initramfsCmd  `cmd:"" help:"Build the standalone initramfs."`

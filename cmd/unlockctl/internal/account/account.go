@@ -20,6 +20,7 @@ import (
 	"github.com/aws/aws-sdk-go-v2/aws"
 	awshttp "github.com/aws/aws-sdk-go-v2/aws/transport/http"
 	awsconfig "github.com/aws/aws-sdk-go-v2/config"
+	"github.com/aws/aws-sdk-go-v2/service/cloudtrail"
 	"github.com/aws/aws-sdk-go-v2/service/kms"
 	"github.com/aws/aws-sdk-go-v2/service/s3"
 	"github.com/aws/aws-sdk-go-v2/service/ssm"
@@ -36,10 +37,11 @@ type Options struct {
 
 // Account makes requests with the administrator's credentials. Safe for concurrent use.
 type Account struct {
-	region string // chosen by hand
-	kms    *kms.Client
-	s3     *s3.Client
-	ssm    *ssm.Client
+	region     string // chosen by hand
+	kms        *kms.Client
+	s3         *s3.Client
+	ssm        *ssm.Client
+	cloudtrail *cloudtrail.Client
 }
 
 // New reads the SDK's configuration. It makes no request yet.
@@ -80,7 +82,8 @@ func New(ctx context.Context, o Options) (*Account, error) {
 			k.UsePathStyle = k.BaseEndpoint != nil
 			k.DisableLogOutputChecksumValidationSkipped = true // KMS's own authentication is the check
 		}),
-		ssm: ssm.NewFromConfig(c, func(k *ssm.Options) { override(&k.BaseEndpoint, o.AWS.Endpoint["ssm"]) }),
+		ssm:        ssm.NewFromConfig(c, func(k *ssm.Options) { override(&k.BaseEndpoint, o.AWS.Endpoint["ssm"]) }),
+		cloudtrail: cloudtrail.NewFromConfig(c),
 	}, nil
 }
 

@@ -89,10 +89,10 @@ func (a *Audit) concerns(r trail.Raw) bool {
 // starting are the operations that start instances.
 var starting = []string{"RunInstances", "StartInstances", "RebootInstances"}
 
-// trailChanges are the operations after which calls may be missing.
-var trailChanges = []string{"StopLogging", "DeleteTrail", "UpdateTrail", "PutEventSelectors"}
+// TrailChanges are the operations after which calls may be missing.
+var TrailChanges = []string{"StopLogging", "DeleteTrail", "UpdateTrail", "PutEventSelectors"}
 
-var startingQuoted, trailChangesQuoted = quoted(starting), quoted(trailChanges)
+var startingQuoted, trailChangesQuoted = quoted(starting), quoted(TrailChanges)
 
 func quoted(names []string) []string {
 	var list []string
@@ -122,7 +122,7 @@ func (a *Audit) call(r *record, at time.Time) *Call {
 	case "ssm":
 		matters = a.ssm(c, r)
 	case "cloudtrail":
-		matters = slices.Contains(trailChanges, c.Operation)
+		matters = slices.Contains(TrailChanges, c.Operation)
 		c.detail = a.intern(r.RequestParameters.text("name") + r.RequestParameters.text("trailName"))
 	}
 	if !matters {

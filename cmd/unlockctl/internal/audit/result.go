@@ -2,6 +2,7 @@ package audit
 
 import (
 	"cmp"
+	"encoding/hex"
 	"fmt"
 	"slices"
 	"time"
@@ -12,11 +13,12 @@ import (
 
 // Finding is something that an auditor should look at.
 type Finding struct {
-	Name string    `json:"name"`
-	Why  string    `json:"why"`
-	Time time.Time `json:"time,omitzero"`
-	File string    `json:"file,omitempty"` // of the trail, or a status file
-	Call *Call     `json:"call,omitempty"`
+	Name  string    `json:"name"`
+	Why   string    `json:"why"`
+	Time  time.Time `json:"time,omitzero"`
+	File  string    `json:"file,omitempty"`     // of the trail, or a status file
+	Event string    `json:"event_id,omitempty"` // of the call
+	Call  *Call     `json:"-"`
 }
 
 // Note is something about a file that needs no action.
@@ -25,12 +27,19 @@ type Note struct {
 	Text string `json:"text"`
 }
 
+// FileRead is a file that was read.
+type FileRead struct {
+	Name    string `json:"name"`
+	SHA256  string `json:"sha256"` // of its content, uncompressed; "" if it was not read to its end
+	Records int    `json:"records"`
+}
+
 // Result is the answer.
 type Result struct {
 	Findings []Finding     `json:"findings"`
 	Calls    []*Call       `json:"calls"` // in the order of time
 	Counts   Counts        `json:"records"`
-	Files    int           `json:"files"` // of records
+	Files    []FileRead    `json:"files"` // of records, in the order in which they were named
 	Boots    int           `json:"status_files"`
 	Chains   []trail.Chain `json:"digests"`
 	Notes    []Note        `json:"notes"`
@@ -136,9 +145,13 @@ func (a *Audit) dataEvents() bool {
 
 // files tells what became of the files.
 func (a *Audit) files(r *Result, read []trail.Read, v *trail.Validation) {
-	r.Files = len(read)
+	r.Files = make([]FileRead, len(read))
 	hashes := map[[32]byte]string{}
-	for _, f := range read {
+	for i, f := range read {
+		r.Files[i] = FileRead{Name: f.Name, Records: f.Records}
+		if f.Hash != [32]byte{} {
+			r.Files[i].SHA256 = hex.EncodeToString(f.Hash[:])
+		}
 		_, named := trail.Delivered(f.Name)
 		switch {
 		case f.Err != nil && !named && (f.Records == 0 || f.Err == trail.ErrNoRecords):

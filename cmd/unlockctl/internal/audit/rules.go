@@ -78,7 +78,7 @@ type judge struct {
 // judge returns the names of what is wrong with a call, and why.
 func (j *judge) judge(c *Call) (found []Finding) {
 	add := func(name, format string, args ...any) {
-		found = append(found, Finding{Name: name, Why: fmt.Sprintf(format, args...), Time: c.Time, Call: c})
+		found = append(found, Finding{Name: name, Why: fmt.Sprintf(format, args...), Time: c.Time, Event: c.EventID, Call: c})
 		c.Findings = append(c.Findings, name)
 	}
 	if why := refusal(c.Outcome); why != "" {

@@ -101,7 +101,7 @@ func unlockctlPage(app *kong.Application) string {
 	}
 	p.section("Exit status")
 	p.item("0", "Done.")
-	p.item("1", "It failed; or doctor found a fault, or status a volume that is not open.")
+	p.item("1", "It failed; or doctor found a fault, audit something to look at, or status a volume that is not open.")
 	p.item("2", "A mistake on the command line or in the configuration.")
 	p.section("Environment")
 	p.para("Those of the AWS SDK: AWS_PROFILE, AWS_REGION, AWS_CA_BUNDLE, AWS_ENDPOINT_URL and others. *NO_COLOR* turns colours off, which are used on terminals only.")

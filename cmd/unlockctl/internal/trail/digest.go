@@ -167,6 +167,17 @@ func (d *Digests) Span() (from, to time.Time) {
 	return from, to
 }
 
+// Regions returns those that the digests are of.
+func (d *Digests) Regions() []string {
+	var list []string
+	for _, g := range d.list {
+		region, _, _ := strings.Cut(g.trail(), "_")
+		list = append(list, region)
+	}
+	slices.Sort(list)
+	return slices.Compact(list)
+}
+
 func readDigest(ctx context.Context, f File) (*digest, error) {
 	content, metadata, err := f.Open(ctx)
 	if err != nil {
