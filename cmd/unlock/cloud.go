@@ -5,6 +5,7 @@ import (
 	"fmt"
 	"sync"
 
+	"unlock/internal/aws"
 	"unlock/internal/config"
 	"unlock/internal/ec2"
 	"unlock/internal/keys"
@@ -63,15 +64,15 @@ func (c *cloud) blockDevices(ctx context.Context) (map[string]string, error) {
 // offline is a source of no keys.
 type offline struct{ err error }
 
-func (o offline) Open(context.Context, config.Key) (*secret.Bytes, []keys.Call, error) {
+func (o offline) Open(context.Context, config.Key) (*secret.Bytes, []aws.Call, error) {
 	return nil, nil, o.err
 }
 
-func (o offline) OpenBlob(context.Context, config.Key, string, keys.Blob) (*secret.Bytes, []keys.Call, error) {
+func (o offline) OpenBlob(context.Context, config.Key, string, keys.Blob) (*secret.Bytes, []aws.Call, error) {
 	return nil, nil, o.err
 }
 
-func (o offline) Generate(context.Context, config.Key, string) (*secret.Bytes, keys.Blob, []keys.Call, error) {
+func (o offline) Generate(context.Context, config.Key, string) (*secret.Bytes, keys.Blob, []aws.Call, error) {
 	return nil, keys.Blob{}, nil, o.err
 }
 
@@ -91,7 +92,7 @@ func (c *cloud) up(ctx context.Context) error {
 	}
 	c.imds = ec2.New(ec2.Options{Endpoint: c.cfg.AWS.Endpoint["imds"], Log: warn})
 	c.client, err = keys.New(keys.Options{
-		Identity: func(ctx context.Context) (role ec2.Role, err error) {
+		Identity: func(ctx context.Context) (role aws.Role, err error) {
 			err = c.rec.Step("credentials", "", func() error {
 				role, err = c.imds.Role(ctx)
 				return err

@@ -20,8 +20,8 @@ func TestEmulators(t *testing.T) {
 			e := emulators.Start(t)
 			e.CLI(t, "s3api", "create-bucket", "--bucket", "a-bucket")
 			e.CLI(t, "s3api", "put-bucket-versioning", "--bucket", "a-bucket", "--versioning-configuration", "Status=Enabled")
-			p := scripts(func(*testscript.Env) (aws, error) {
-				return aws{api: e.API, s3: e.S3, imds: e.IMDS, ca: e.CA, keys: [2]string{e.CreateKey(t), e.CreateKey(t)}}, nil
+			p := scripts(func(*testscript.Env) (services, error) {
+				return services{api: e.API, s3: e.S3, imds: e.IMDS, ca: e.CA, keys: [2]string{e.CreateKey(t), e.CreateKey(t)}}, nil
 			})
 			p.Condition = func(c string) (bool, error) { return c == "moto" && e.Moto, nil }
 			p.Files = []string{filepath.Join("testdata/script", name+".txtar")}

@@ -9,6 +9,7 @@ import (
 	"path/filepath"
 	"slices"
 
+	"unlock/internal/aws"
 	"unlock/internal/block"
 	"unlock/internal/config"
 	"unlock/internal/dm"
@@ -184,14 +185,14 @@ func (c *recoverCmd) open(ctx context.Context, con console, found []*plan.Candid
 // given is a source of one passphrase.
 type given struct{ passphrase *secret.Bytes }
 
-func (g given) Open(context.Context, config.Key) (*secret.Bytes, []keys.Call, error) {
+func (g given) Open(context.Context, config.Key) (*secret.Bytes, []aws.Call, error) {
 	return g.passphrase.Clone(), nil, nil
 }
 
-func (given) OpenBlob(context.Context, config.Key, string, keys.Blob) (*secret.Bytes, []keys.Call, error) {
+func (given) OpenBlob(context.Context, config.Key, string, keys.Blob) (*secret.Bytes, []aws.Call, error) {
 	return nil, nil, errors.ErrUnsupported
 }
 
-func (given) Generate(context.Context, config.Key, string) (*secret.Bytes, keys.Blob, []keys.Call, error) {
+func (given) Generate(context.Context, config.Key, string) (*secret.Bytes, keys.Blob, []aws.Call, error) {
 	return nil, keys.Blob{}, nil, errors.ErrUnsupported
 }

@@ -38,15 +38,15 @@ func TestScript(t *testing.T) {
 	testscript.Run(t, p)
 }
 
-// aws is whom a script asks.
-type aws struct {
+// services is whom a script asks.
+type services struct {
 	api, s3, imds string    // URLs
 	ca            string    // PEM file
 	keys          [2]string // ARNs
 }
 
 // scripts are run with the AWS that world gives to each.
-func scripts(world func(env *testscript.Env) (aws, error)) testscript.Params {
+func scripts(world func(env *testscript.Env) (services, error)) testscript.Params {
 	return testscript.Params{
 		RequireExplicitExec: true,
 		Setup: func(env *testscript.Env) error {
@@ -75,23 +75,23 @@ func scripts(world func(env *testscript.Env) (aws, error)) testscript.Params {
 }
 
 // simulated is an ec2sim for one script.
-func simulated(env *testscript.Env) (aws, error) {
+func simulated(env *testscript.Env) (services, error) {
 	c, err := ec2sim.New(ec2sim.Config{})
 	if err != nil {
-		return aws{}, err
+		return services{}, err
 	}
 	env.Defer(func() { c.Close() })
 	env.Values[cloudKey{}] = c
 	url, err := c.Loopback()
 	if err != nil {
-		return aws{}, err
+		return services{}, err
 	}
 	c.CreateBucket("a-bucket", "us-east-1")
 	ca := filepath.Join(env.WorkDir, "ca.pem")
-	return aws{api: url, s3: url, ca: ca, keys: [2]string{c.CreateKey(), c.CreateKey()}}, os.WriteFile(ca, c.CA(), 0o600)
+	return services{api: url, s3: url, ca: ca, keys: [2]string{c.CreateKey(), c.CreateKey()}}, os.WriteFile(ca, c.CA(), 0o600)
 }
 
-func setEnvironment(env *testscript.Env, a aws) error {
+func setEnvironment(env *testscript.Env, a services) error {
 	home, bin := filepath.Join(env.WorkDir, "home"), filepath.Join(env.WorkDir, ".bin")
 	if err := os.MkdirAll(filepath.Join(home, ".aws"), 0o700); err != nil {
 		return err

@@ -17,24 +17,26 @@ import (
 	"errors"
 	"fmt"
 	"io"
-	"net"
 	"net/http"
 	"strings"
 	"sync/atomic"
 	"time"
 
-	"github.com/aws/aws-sdk-go-v2/aws"
+	sdk "github.com/aws/aws-sdk-go-v2/aws"
 	"github.com/aws/aws-sdk-go-v2/feature/ec2/imds"
+
+	"unlock/internal/aws"
+	"unlock/internal/aws/arn"
 )
 
 // Options of a Client.
 type Options struct {
 	// Dial opens connections to IMDS; nil: a dialer that sets SO_MARK 0x7FFF0815
 	// for systemd-imds' locked mode.
-	Dial func(ctx context.Context, network, addr string) (net.Conn, error)
+	Dial aws.Dialer
 	// Endpoint overrides http://169.254.169.254 and http://[fd00:ec2::254].
 	Endpoint string
-	// Log, if not nil, is told of retries ("waiting for role credentials: 404 …").
+	// Log, if not nil, reports retries ("waiting for role credentials: 404 …").
 	Log func(format string, args ...any)
 }
 
@@ -75,9 +77,9 @@ func New(o Options) *Client {
 		c.endpoints = append(c.endpoints, endpoint{url, imds.New(imds.Options{
 			Endpoint:                 url,
 			HTTPClient:               &doer{client, &c.skew, &c.answered},
-			Retryer:                  aws.NopRetryer{}, // retry.go decides
+			Retryer:                  sdk.NopRetryer{}, // retry.go decides
 			ClientEnableState:        imds.ClientEnabled,
-			EnableFallback:           aws.FalseTernary,
+			EnableFallback:           sdk.FalseTernary,
 			DisableDefaultTimeout:    true,
 			DisableDefaultMaxBackoff: true,
 		})})
@@ -91,18 +93,11 @@ func (c *Client) Close() {
 	c.transport.CloseIdleConnections()
 }
 
-// Role credentials of the instance.
-type Role struct {
-	Name string
-	// Credentials; Expires is in terms of this machine's clock, right or wrong.
-	Credentials aws.Credentials
-}
-
 // Role waits for the instance's role and its credentials until ctx ends:
 // 404 means "not yet".
-func (c *Client) Role(ctx context.Context) (Role, error) {
+func (c *Client) Role(ctx context.Context) (aws.Role, error) {
 	const path = "iam/security-credentials/"
-	var r Role
+	var r aws.Role
 	err := c.retry(ctx, "waiting for role credentials", func(ctx context.Context, md *imds.Client) error {
 		list, err := get(ctx, md, path)
 		if err != nil {
@@ -122,33 +117,33 @@ func (c *Client) Role(ctx context.Context) (Role, error) {
 		return err
 	})
 	if err != nil {
-		return Role{}, err
+		return aws.Role{}, err
 	}
 	return r, nil
 }
 
 // credentials decodes what IMDS says of a role.
-func (c *Client) credentials(role string, data []byte) (aws.Credentials, error) {
+func (c *Client) credentials(role string, data []byte) (sdk.Credentials, error) {
 	var v struct {
 		Code, Message                       string
 		AccessKeyID, SecretAccessKey, Token string
 		Expiration                          time.Time
 	}
 	if err := json.Unmarshal(data, &v); err != nil {
-		return aws.Credentials{}, malformed(fmt.Errorf("credentials of role %s: %w", role, err))
+		return sdk.Credentials{}, malformed(fmt.Errorf("credentials of role %s: %w", role, err))
 	}
 	if v.Code != "" && v.Code != "Success" {
-		return aws.Credentials{}, &roleError{role, v.Code, v.Message}
+		return sdk.Credentials{}, &roleError{role, v.Code, v.Message}
 	}
 	if v.AccessKeyID == "" || v.SecretAccessKey == "" || v.Token == "" || v.Expiration.IsZero() {
-		return aws.Credentials{}, malformed(fmt.Errorf("credentials of role %s are incomplete", role))
+		return sdk.Credentials{}, malformed(fmt.Errorf("credentials of role %s are incomplete", role))
 	}
 	// A wrong clock of ours must make them neither expired nor immortal.
 	expires := v.Expiration.Add(-time.Duration(c.skew.Load()))
 	if left := time.Until(expires); left <= 0 {
-		return aws.Credentials{}, fmt.Errorf("credentials of role %s: %w %v ago", role, errExpired, (-left).Round(time.Second))
+		return sdk.Credentials{}, fmt.Errorf("credentials of role %s: %w %v ago", role, errExpired, (-left).Round(time.Second))
 	}
-	return aws.Credentials{
+	return sdk.Credentials{
 		AccessKeyID: v.AccessKeyID, SecretAccessKey: v.SecretAccessKey, SessionToken: v.Token,
 		CanExpire: true, Expires: expires, Source: "IMDSv2",
 	}, nil
@@ -162,7 +157,7 @@ func (c *Client) Region(ctx context.Context) (string, error) {
 		if err != nil {
 			return err
 		}
-		if region = strings.TrimSpace(string(data)); !validRegion(region) {
+		if region = strings.TrimSpace(string(data)); !arn.ValidRegion(region) {
 			return malformed(fmt.Errorf("%q is not a region", region))
 		}
 		return nil
@@ -226,11 +221,6 @@ func get(ctx context.Context, md *imds.Client, path string) ([]byte, error) {
 // digits and "_+=,.@-", at most 64.
 func validRole(s string) bool {
 	return len(s) > 0 && len(s) <= 64 && strings.Trim(s, letters+"_+=,.@-") == ""
-}
-
-// validRegion reports whether s may be a region. It becomes part of host names.
-func validRegion(s string) bool {
-	return len(s) > 0 && len(s) <= 32 && strings.Trim(s, "abcdefghijklmnopqrstuvwxyz0123456789-") == ""
 }
 
 const letters = "abcdefghijklmnopqrstuvwxyzABCDEFGHIJKLMNOPQRSTUVWXYZ0123456789"

@@ -18,6 +18,7 @@ import (
 
 	"golang.org/x/sys/unix"
 
+	"unlock/internal/aws"
 	"unlock/internal/ec2"
 )
 
@@ -169,7 +170,7 @@ func TestMalformed(t *testing.T) {
 	s.answers["block-device-mapping/"] = "../iam"
 	c := ec2.New(ec2.Options{Endpoint: s.URL})
 	_, err := c.Region(t.Context())
-	var failed *ec2.Error
+	var failed *aws.Error
 	if !errors.As(err, &failed) || !strings.Contains(err.Error(), "is not a region") || failed.Hint == "" {
 		t.Errorf("Region: %v, want that it is not one, and a hint", err)
 	}
@@ -244,7 +245,7 @@ func TestAnsweredOnce(t *testing.T) {
 	ctx, cancel := context.WithTimeout(t.Context(), 700*time.Millisecond)
 	defer cancel()
 	_, err := c.Role(ctx)
-	var failed *ec2.Error
+	var failed *aws.Error
 	if !errors.As(err, &failed) || !strings.Contains(failed.Hint, "detach and attach the instance profile") {
 		t.Errorf("Role = %v, want a hint about the profile", err)
 	}
@@ -320,7 +321,7 @@ func TestNoFallback(t *testing.T) {
 		if err == nil || gets != 0 {
 			t.Errorf("tokens are %d: Region = %q, %v after %d requests without a token, want an error and none", status, region, err, gets)
 		}
-		var failed *ec2.Error
+		var failed *aws.Error
 		if says := errors.As(err, &failed) && strings.Contains(failed.Hint, "IMDSv2"); says != (status == 404) {
 			t.Errorf("tokens are %d: the hint of %v is wrong", status, err)
 		}

@@ -9,6 +9,8 @@ import (
 	"time"
 
 	"github.com/aws/aws-sdk-go-v2/feature/ec2/imds"
+
+	"unlock/internal/aws"
 )
 
 const (
@@ -18,22 +20,8 @@ const (
 	maxRefused     = 12              // tries, about half a minute; a trust policy may be just being changed
 )
 
-// Error is a failure to learn something from IMDS, for an operator to act on.
-type Error struct {
-	Op   string // "waiting for role credentials"
-	Err  error
-	Hint string // what to do, one line
-}
-
-func (e *Error) Error() string { return e.Op + ": " + e.Err.Error() }
-
-// Advice returns the hint, as a hint.Adviser does.
-func (e *Error) Advice() string { return e.Hint }
-
-func (e *Error) Unwrap() error { return e.Err }
-
 // retry calls attempt until it succeeds, fails for good, or ctx ends. Errors
-// are *Error.
+// are *aws.Error.
 func (c *Client) retry(ctx context.Context, op string, attempt func(context.Context, *imds.Client) error) error {
 	start, said := time.Now(), ""
 	var last error
@@ -50,7 +38,7 @@ func (c *Client) retry(ctx context.Context, op string, attempt func(context.Cont
 		if ctx.Err() != nil && last != nil {
 			err = last // this try was cut short: what came before says more
 		} else if ctx.Err() == nil && final(err, try) {
-			return &Error{op, err, hint(err)}
+			return &aws.Error{Op: op, Err: err, Hint: hint(err)}
 		}
 		last = err
 		if !c.answered.Load() {
@@ -64,7 +52,7 @@ func (c *Client) retry(ctx context.Context, op string, attempt func(context.Cont
 		window := min(max(time.Since(start)/2, 200*time.Millisecond), maxWindow)
 		select {
 		case <-ctx.Done():
-			return &Error{op, fmt.Errorf("%w (gave up after %d tries: %w)", err, try, context.Cause(ctx)), hint(err)}
+			return &aws.Error{Op: op, Err: fmt.Errorf("%w (gave up after %d tries: %w)", err, try, context.Cause(ctx)), Hint: hint(err)}
 		case <-time.After(rand.N(window)):
 		}
 	}

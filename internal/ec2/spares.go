@@ -5,6 +5,8 @@ import (
 	"net"
 	"sync"
 	"time"
+
+	"unlock/internal/aws"
 )
 
 const (
@@ -16,79 +18,51 @@ const (
 	spareFor   = 5 * time.Second // older ones may have been given up by the other side
 )
 
-type dialer func(ctx context.Context, network, addr string) (net.Conn, error)
-
 // spares dials, and keeps connections that were opened ahead.
 type spares struct {
-	open   dialer
+	open   aws.Dialer
+	ahead  *aws.Ahead
 	ctx    context.Context // of connections being opened ahead
 	cancel context.CancelFunc
 
 	mu    sync.Mutex
-	ahead map[string]chan spare // by address
+	known map[string]bool // addresses that have had their spares
 	wait  sync.WaitGroup
 }
 
-type spare struct {
-	conn net.Conn
-	when time.Time
-}
-
-func newSpares(dial dialer) *spares {
+func newSpares(dial aws.Dialer) *spares {
 	if dial == nil {
 		dial = (&net.Dialer{Control: setMark}).DialContext
 	}
-	ctx, cancel := context.WithCancel(context.Background())
-	return &spares{
-		ctx: ctx, cancel: cancel,
-		open: func(ctx context.Context, network, addr string) (net.Conn, error) {
-			ctx, cancel := context.WithTimeout(ctx, connectTimeout)
-			defer cancel()
-			return dial(ctx, network, addr)
-		},
-		ahead: map[string]chan spare{},
-	}
+	s := &spares{known: map[string]bool{}, open: func(ctx context.Context, network, addr string) (net.Conn, error) {
+		ctx, cancel := context.WithTimeout(ctx, connectTimeout)
+		defer cancel()
+		return dial(ctx, network, addr)
+	}}
+	s.ctx, s.cancel = context.WithCancel(context.Background())
+	s.ahead = aws.NewAhead(s.open, spareFor)
+	return s
 }
 
-// dial gives away a spare connection if one is ready. With the first connection to
+// dial gives away a spare connection if there is one. With the first connection to
 // an address it opens the spares.
 func (s *spares) dial(ctx context.Context, network, addr string) (net.Conn, error) {
 	s.mu.Lock()
-	ready, known := s.ahead[addr]
-	if !known {
-		ready = make(chan spare, spareConns)
-		s.ahead[addr] = ready
-		for range spareConns {
-			s.wait.Go(func() {
-				if conn, err := s.open(s.ctx, network, addr); err == nil {
-					ready <- spare{conn, time.Now()}
-				}
-			})
-		}
-	}
+	known := s.known[addr]
+	s.known[addr] = true
 	s.mu.Unlock()
-	for {
-		select {
-		case a := <-ready:
-			if time.Since(a.when) < spareFor {
-				return a.conn, nil
-			}
-			a.conn.Close()
-		default:
-			return s.open(ctx, network, addr)
-		}
+	if known {
+		return s.ahead.Dial(ctx, network, addr)
 	}
+	for range spareConns {
+		s.wait.Go(func() { s.ahead.Open(s.ctx, network, addr) })
+	}
+	return s.open(ctx, network, addr)
 }
 
 // close closes what nobody took.
 func (s *spares) close() {
 	s.cancel()
 	s.wait.Wait()
-	s.mu.Lock()
-	defer s.mu.Unlock()
-	for _, ready := range s.ahead {
-		for len(ready) > 0 {
-			(<-ready).conn.Close()
-		}
-	}
+	s.ahead.Close()
 }

@@ -15,8 +15,9 @@ import (
 	"testing/synctest"
 	"time"
 
+	"unlock/internal/aws"
 	"unlock/internal/config"
-	"unlock/internal/keys"
+	"unlock/internal/hint"
 )
 
 // A class says how many requests an answer costs that never gets better, within
@@ -211,7 +212,7 @@ var answers = []struct {
 }
 
 // ask opens the key whose source brings the service into play.
-func ask(ctx context.Context, t *testing.T, c *cloud, service string) ([]keys.Call, error) {
+func ask(ctx context.Context, t *testing.T, c *cloud, service string) ([]aws.Call, error) {
 	k := config.Key{KMSKeys: []string{arn}, Context: map[string]string{"purpose": "secretfs"}}
 	switch service {
 	case "s3":
@@ -258,7 +259,7 @@ func TestAnswers(t *testing.T) {
 				if !strings.Contains(err.Error(), row.says) {
 					t.Errorf("error = %q, want %q in it", err, row.says)
 				}
-				var failed *keys.Error
+				var failed *aws.Error
 				if !errors.As(err, &failed) || !strings.Contains(failed.Hint, row.hint) || row.hint == "" {
 					t.Errorf("hint = %q, want %q in it", hintOf(err), row.hint)
 				}
@@ -296,10 +297,4 @@ func TestAnswers(t *testing.T) {
 	}
 }
 
-func hintOf(err error) string {
-	var e *keys.Error
-	if errors.As(err, &e) {
-		return e.Hint
-	}
-	return ""
-}
+func hintOf(err error) string { return hint.Of(err) }

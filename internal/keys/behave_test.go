@@ -16,8 +16,8 @@ import (
 	"testing/synctest"
 	"time"
 
+	"unlock/internal/aws"
 	"unlock/internal/config"
-	"unlock/internal/ec2"
 	"unlock/internal/keys"
 )
 
@@ -436,7 +436,7 @@ func TestNoRegionAnywhere(t *testing.T) {
 	k, err := keys.New(keys.Options{
 		Identity: role, Dial: c.Dial, Roots: c.roots(),
 		Region: func(context.Context) (string, error) {
-			return "", &ec2.Error{Op: "asking for the region", Err: errors.New("none"), Hint: "do this"}
+			return "", &aws.Error{Op: "asking for the region", Err: errors.New("none"), Hint: "do this"}
 		},
 	})
 	if err != nil {

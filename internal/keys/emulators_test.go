@@ -15,6 +15,7 @@ import (
 	"testing"
 	"time"
 
+	"unlock/internal/aws"
 	"unlock/internal/config"
 	"unlock/internal/ec2"
 	"unlock/internal/keys"
@@ -26,7 +27,7 @@ import (
 type world struct {
 	md     *ec2.Client
 	moto   bool // KMS and SSM are moto's
-	client func(t *testing.T, change func(*ec2.Role)) *keys.Client
+	client func(t *testing.T, change func(*aws.Role)) *keys.Client
 
 	keys         [2]string // ARNs
 	put          func(bucket, key string, data []byte)
@@ -52,7 +53,7 @@ func TestEmulators(t *testing.T) {
 	for _, row := range []struct {
 		name   string
 		source config.Source
-		change func(*ec2.Role)
+		change func(*aws.Role)
 		key    func(w *world) string // nil: the first
 		says   string                // "" for success
 		theirs string                // what versitygw says, where it differs
@@ -64,8 +65,8 @@ func TestEmulators(t *testing.T) {
 		{name: "SSM", source: "ssm:/unlock/key"},
 		{name: "no object", source: "s3://bucket/none", says: "NoSuchKey", hint: "put the ciphertext at s3://bucket/none"},
 		{name: "no bucket", source: "s3://no-such-bucket-here/key", says: "NoSuchBucket", hint: "does not exist"},
-		{name: "wrong secret", source: "s3://bucket/key", change: func(r *ec2.Role) { r.Credentials.SecretAccessKey = "wrong" }, says: "SignatureDoesNotMatch", hint: "does not accept the signature"},
-		{name: "unknown access key", source: "s3://bucket/key", change: func(r *ec2.Role) { r.Credentials.AccessKeyID = "ASIAUNKNOWN000000000" }, says: "InvalidAccessKeyId", theirs: "InvalidToken", hint: "does not accept the credentials"},
+		{name: "wrong secret", source: "s3://bucket/key", change: func(r *aws.Role) { r.Credentials.SecretAccessKey = "wrong" }, says: "SignatureDoesNotMatch", hint: "does not accept the signature"},
+		{name: "unknown access key", source: "s3://bucket/key", change: func(r *aws.Role) { r.Credentials.AccessKeyID = "ASIAUNKNOWN000000000" }, says: "InvalidAccessKeyId", theirs: "InvalidToken", hint: "does not accept the credentials"},
 		{name: "no parameter", source: "ssm:/none", says: "ParameterNotFound", hint: "ssm:/none does not exist"},
 		{name: "garbage", source: "s3://bucket/garbage", says: "InvalidCiphertextException", motos: "AccessDeniedException"},
 		{name: "other context", source: "s3://bucket/other-context", says: "InvalidCiphertextException", hint: "with context purpose=secretfs"},
@@ -131,7 +132,7 @@ func simulated(t *testing.T) *world {
 	return &world{
 		md:   i.md,
 		keys: [2]string{i.key, i.CreateKey()},
-		client: func(t *testing.T, change func(*ec2.Role)) *keys.Client {
+		client: func(t *testing.T, change func(*aws.Role)) *keys.Client {
 			g, err := i.Guest()
 			if err != nil {
 				t.Fatal(err)
@@ -173,9 +174,9 @@ func emulated(t *testing.T) *world {
 		md:   md,
 		moto: e.Moto,
 		keys: [2]string{e.CreateKey(t), e.CreateKey(t)},
-		client: func(t *testing.T, change func(*ec2.Role)) *keys.Client {
+		client: func(t *testing.T, change func(*aws.Role)) *keys.Client {
 			return newClient(t, keys.Options{
-				Identity: changed(md, func(r *ec2.Role) {
+				Identity: changed(md, func(r *aws.Role) {
 					r.Credentials.SessionToken = "" // these emulators know of no sessions
 					if change != nil {
 						change(r)
@@ -205,8 +206,8 @@ func emulated(t *testing.T) *world {
 	}
 }
 
-func changed(md *ec2.Client, change func(*ec2.Role)) func(context.Context) (ec2.Role, error) {
-	return func(ctx context.Context) (ec2.Role, error) {
+func changed(md *ec2.Client, change func(*aws.Role)) func(context.Context) (aws.Role, error) {
+	return func(ctx context.Context) (aws.Role, error) {
 		r, err := md.Role(ctx)
 		if err == nil && change != nil {
 			change(&r)

@@ -1,8 +1,7 @@
 // Package keys turns a configured key into a passphrase: it gets the ciphertext
 // from its source (S3, a file, an SSM parameter, a LUKS2 token), has KMS decrypt
 // it under the pinned key and encryption context, and makes new data keys for
-// volumes whose key lies in their header. Retries, their classes and the hints
-// for the operator are here.
+// volumes whose key lies in their header.
 //
 // Passphrases are as cryptsetup takes them: a sealed passphrase is used byte for
 // byte but for what reading standard input would drop (the first newline and all
@@ -14,9 +13,8 @@
 // What is not ours to trust: the ciphertext and all that a header says of it.
 // They only explain a refusal; KMS judges, by the key and context configured.
 //
-// What cannot be wiped: the credentials, which the SDK's signer wants as strings.
-// A plaintext is decoded out of the answer straight into locked memory; the
-// buffers through which it came are overwritten, those of TLS and HTTP by Close.
+// A plaintext is decoded out of KMS' answer straight into locked memory; the
+// buffers through which it came are overwritten, as package aws has it.
 package keys
 
 import (
@@ -24,41 +22,36 @@ import (
 	"crypto/x509"
 	"fmt"
 	"maps"
-	"net"
-	"net/http"
+	"net/url"
 	"slices"
 	"sync"
-	"sync/atomic"
-	"time"
 
+	"unlock/internal/aws"
+	"unlock/internal/aws/arn"
 	"unlock/internal/config"
-	"unlock/internal/ec2"
 	"unlock/internal/secret"
 )
 
 // Options of a Client.
 type Options struct {
-	// Identity gives role credentials; called once, its result is kept while valid.
-	Identity func(ctx context.Context) (ec2.Role, error)
+	// Identity gets role credentials, as aws.Options has it.
+	Identity func(ctx context.Context) (aws.Role, error)
 	// Region of the instance, asked only if neither ARN nor configuration tells.
 	Region func(ctx context.Context) (string, error)
 	// Dial opens TCP connections to host:port, resolving host.
-	Dial func(ctx context.Context, network, addr string) (net.Conn, error)
+	Dial aws.Dialer
 	// Roots are the certificate authorities; nil: the embedded Amazon Trust Services roots.
 	Roots *x509.CertPool
 	AWS   config.AWS
-	// Log, if not nil, is told of each retry.
+	// Log, if not nil, reports each retry.
 	Log func(format string, args ...any)
 }
 
 // Client gets keys. Safe for concurrent use: equal requests share one call, and
 // a passphrase once had is kept until Close.
 type Client struct {
-	o         Options
-	transport *http.Transport
-	warm      *warm
-	skew      atomic.Int64 // nanoseconds by which AWS' clock is ahead of ours
-	identity  identity
+	o   Options
+	aws *aws.Client
 
 	mu      sync.Mutex
 	flights map[string]*flight
@@ -69,14 +62,11 @@ func New(o Options) (*Client, error) {
 	if o.Log == nil {
 		o.Log = func(string, ...any) {}
 	}
-	roots, err := roots(o.Roots, o.AWS.CABundle)
+	a, err := aws.New(aws.Options{Identity: o.Identity, Dial: o.Dial, Roots: o.Roots, AWS: o.AWS, Log: o.Log})
 	if err != nil {
 		return nil, err
 	}
-	c := &Client{o: o, flights: map[string]*flight{}, identity: newIdentity(o.Identity)}
-	c.warm = newWarm(o.Dial, roots)
-	c.transport = newTransport(o.Dial, c.warm.dial)
-	return c, nil
+	return &Client{o: o, aws: a, flights: map[string]*flight{}}, nil
 }
 
 // Close wipes the passphrases that are kept, closes all connections and wipes
@@ -88,20 +78,7 @@ func (c *Client) Close() {
 	}
 	clear(c.flights)
 	c.mu.Unlock()
-	c.transport.CloseIdleConnections()
-	c.warm.close()
-}
-
-// Call is one request that AWS answered, for the log and status.json.
-type Call struct {
-	Service   string // "s3", "kms", "ssm"
-	Operation string
-	KeyARN    string // kms: the key that AWS says it used
-	Version   string // s3: the version that was read, if the bucket has versions
-	RequestID string
-	Attempts  int
-	Start     time.Time
-	Duration  time.Duration
+	c.aws.Close()
 }
 
 // Blob is an encrypted data key and what is needed to decrypt it.
@@ -114,9 +91,9 @@ type Blob struct {
 // Open returns the passphrase of a key with source s3, file or ssm. The caller
 // wipes it. The calls are those that AWS answered, also when it refused; those
 // who share a request are given the same calls.
-func (c *Client) Open(ctx context.Context, k config.Key) (*secret.Bytes, []Call, error) {
+func (c *Client) Open(ctx context.Context, k config.Key) (*secret.Bytes, []aws.Call, error) {
 	id := fmt.Sprintf("%q %q %q %q", k.Source, k.VersionID, k.KMSKeys, k.Context) // fmt sorts maps
-	return c.share(ctx, id, func() (*secret.Bytes, []Call, error) {
+	return c.share(ctx, id, func() (*secret.Bytes, []aws.Call, error) {
 		ciphertext, calls, err := c.ciphertext(ctx, k)
 		if err != nil {
 			return nil, calls, err
@@ -135,7 +112,7 @@ func (c *Client) Open(ctx context.Context, k config.Key) (*secret.Bytes, []Call,
 }
 
 // ciphertext gets what is to be decrypted from its source.
-func (c *Client) ciphertext(ctx context.Context, k config.Key) ([]byte, []Call, error) {
+func (c *Client) ciphertext(ctx context.Context, k config.Key) ([]byte, []aws.Call, error) {
 	switch k.Source.Scheme() {
 	case config.SourceS3:
 		return c.getObject(ctx, k)
@@ -145,19 +122,19 @@ func (c *Client) ciphertext(ctx context.Context, k config.Key) ([]byte, []Call, 
 		data, err := readFile(k.Source.Path())
 		return data, nil, err
 	}
-	return nil, nil, &Error{Op: "getting the key", Err: fmt.Errorf("source %q holds no ciphertext", k.Source)}
+	return nil, nil, &aws.Error{Op: "getting the key", Err: fmt.Errorf("source %q holds no ciphertext", k.Source)}
 }
 
 // OpenBlob returns the passphrase of a key with source header, whose blob was
 // read from a disk: KMS is asked with the pinned keys and with k.Context plus
 // config.ContextSet = set, never with what the blob claims. The caller wipes it. The
 // calls are as Open's.
-func (c *Client) OpenBlob(ctx context.Context, k config.Key, set string, b Blob) (*secret.Bytes, []Call, error) {
+func (c *Client) OpenBlob(ctx context.Context, k config.Key, set string, b Blob) (*secret.Bytes, []aws.Call, error) {
 	context := Bound(k.Context, set)
 	id := fmt.Sprintf("blob %q %q %q", b.Ciphertext, k.KMSKeys, context)
-	return c.share(ctx, id, func() (*secret.Bytes, []Call, error) {
+	return c.share(ctx, id, func() (*secret.Bytes, []aws.Call, error) {
 		if err := checkSize(len(b.Ciphertext)); err != nil {
-			return nil, nil, &Error{Op: "reading the data key in the LUKS header", Err: err,
+			return nil, nil, &aws.Error{Op: "reading the data key in the LUKS header", Err: err,
 				Hint: "restore the header from a backup, or from another disk of the set"}
 		}
 		plaintext, calls, err := c.decrypt(ctx, k.KMSKeys, context, b)
@@ -171,7 +148,7 @@ func (c *Client) OpenBlob(ctx context.Context, k config.Key, set string, b Blob)
 
 // Generate has KMS make a data key for a new set of disks and returns its
 // passphrase, which the caller wipes, and its blob.
-func (c *Client) Generate(ctx context.Context, k config.Key, set string) (*secret.Bytes, Blob, []Call, error) {
+func (c *Client) Generate(ctx context.Context, k config.Key, set string) (*secret.Bytes, Blob, []aws.Call, error) {
 	context := Bound(k.Context, set)
 	plaintext, b, calls, err := c.generate(ctx, k.KMSKeys, context)
 	if err != nil {
@@ -199,4 +176,60 @@ func ContextText(context map[string]string) string {
 		text += name + "=" + context[name]
 	}
 	return text
+}
+
+// Warm opens connections to the services that keys will need.
+func (c *Client) Warm(ctx context.Context, keys ...config.Key) {
+	var urls []*url.URL
+	for _, k := range keys {
+		if k.Source.Scheme() == config.SourceEphemeral {
+			continue
+		}
+		if len(k.KMSKeys) > 0 {
+			urls = append(urls, aws.Endpoint(c.o.AWS, "kms", RegionOf(k.KMSKeys[0])))
+		}
+		if scheme := k.Source.Scheme(); scheme == config.SourceS3 || scheme == config.SourceSSM {
+			region, err := c.region(ctx, k)
+			if err != nil {
+				continue
+			}
+			u := aws.Endpoint(c.o.AWS, scheme, region)
+			if scheme == config.SourceS3 {
+				u = objectURL(c.o.AWS, k, region)
+			}
+			urls = append(urls, u)
+		}
+	}
+	c.aws.Warm(ctx, urls...)
+}
+
+// RegionOf returns the region in an ARN, "" if there is none.
+func RegionOf(text string) string {
+	a, _ := arn.Parse(text)
+	return a.Region
+}
+
+// region returns where a key's bucket or parameter is first looked for: in the
+// region of its ARN, as configured, of the first KMS key, or of the instance.
+func (c *Client) region(ctx context.Context, k config.Key) (string, error) {
+	if r := RegionOf(k.Source.Path()); r != "" {
+		return r, nil
+	}
+	if c.o.AWS.Region != "" {
+		return c.o.AWS.Region, nil
+	}
+	for _, arn := range k.KMSKeys {
+		if r := RegionOf(arn); r != "" {
+			return r, nil
+		}
+	}
+	return c.o.Region(ctx)
+}
+
+// answered returns a call if AWS answered it.
+func answered(call aws.Call) []aws.Call {
+	if call.RequestID == "" {
+		return nil
+	}
+	return []aws.Call{call}
 }

@@ -15,15 +15,15 @@ import (
 	"testing"
 	"time"
 
-	"github.com/aws/aws-sdk-go-v2/aws"
+	sdk "github.com/aws/aws-sdk-go-v2/aws"
 
+	"unlock/internal/aws"
 	"unlock/internal/config"
-	"unlock/internal/ec2"
 	"unlock/internal/keys"
 )
 
-func role(context.Context) (ec2.Role, error) {
-	return ec2.Role{Name: "demo", Credentials: aws.Credentials{
+func role(context.Context) (aws.Role, error) {
+	return aws.Role{Name: "demo", Credentials: sdk.Credentials{
 		AccessKeyID: "AKIAIOSFODNN7EXAMPLE", SecretAccessKey: "secret", SessionToken: "token",
 		CanExpire: true, Expires: time.Now().Add(time.Hour),
 	}}, nil

@@ -7,20 +7,18 @@ import (
 	"errors"
 	"fmt"
 	"maps"
-	"net/url"
+	"net/http"
 	"slices"
 	"strings"
 	"time"
 
+	"unlock/internal/aws"
 	"unlock/internal/config"
-	"unlock/internal/ec2"
 	"unlock/internal/secret"
 )
 
-// The SDK's KMS client is not used: it passes the plaintext through a Go string,
-// which nobody can wipe, and would be a tenth of the program. Of its API we need
-// two operations, of the JSON 1.1 protocol, with the fields below (AWS KMS API
-// Reference, Decrypt and GenerateDataKey).
+// Two operations of KMS are needed, with the fields below (AWS KMS API Reference,
+// Decrypt and GenerateDataKey).
 type (
 	decryptInput struct {
 		CiphertextBlob      []byte
@@ -59,20 +57,33 @@ func (p *plaintext) UnmarshalJSON(b []byte) error {
 	return nil
 }
 
+// kmsRules are those of KMS' answers.
+var kmsRules = []aws.Rule{
+	{Codes: "NotFoundException", Class: aws.Slow, Hint: "{resource} does not exist in {region}: check kms_key"},
+	{Codes: "InvalidCiphertextException", Class: aws.Final, Hint: "{otherContext}"},
+	{Codes: incorrectKey, Class: aws.Final, Hint: "{otherKey}"},
+	{Codes: "DisabledException", Class: aws.Final, Hint: "enable {resource} (aws kms enable-key), if whoever disabled it agrees"},
+	{Codes: "KMSInvalidStateException", Class: aws.Final, Hint: "{resource} is pending deletion or otherwise unusable: aws kms cancel-key-deletion and enable-key, if that is wanted"},
+	{Codes: "InvalidKeyUsageException", Class: aws.Final, Hint: "{resource} is not for encryption: kms_key must be a symmetric encryption key"},
+	{Codes: "(other-key)", Class: aws.Final, Hint: "{service} did not use the key it was told to: check aws.endpoint"},
+	{Codes: "(empty)", Class: aws.Final, Hint: "encrypt a passphrase that is not empty"},
+}
+
+const incorrectKey = "IncorrectKeyException"
+
 // decrypt has KMS decrypt a blob's ciphertext under one of the pinned keys and
 // the given context. What the blob says of itself only explains a refusal. The
 // caller wipes the plaintext.
-func (c *Client) decrypt(ctx context.Context, keys []string, ec map[string]string, b Blob) (*secret.Bytes, []Call, error) {
-	r := request{
-		Call: Call{Service: "kms", Operation: "Decrypt"},
-		op:   "decrypting with KMS", action: "kms:Decrypt", context: ec,
-		otherKey: otherKey(keys, b), otherContext: otherContext(keys, ec, b),
+func (c *Client) decrypt(ctx context.Context, keys []string, ec map[string]string, b Blob) (*secret.Bytes, []aws.Call, error) {
+	r := aws.Request{
+		Call: aws.Call{Service: "kms", Operation: "Decrypt"}, Op: "decrypting with KMS", Action: "kms:Decrypt",
+		Words: []string{"{otherKey}", otherKey(keys, b), "{otherContext}", otherContext(keys, ec, b)},
 	}
-	out, calls, err := c.kms(ctx, keys, r, func(arn string) any {
+	out, calls, err := c.kms(ctx, keys, ec, r, func(arn string) any {
 		return decryptInput{CiphertextBlob: b.Ciphertext, EncryptionContext: ec, KeyId: arn, EncryptionAlgorithm: "SYMMETRIC_DEFAULT"}
 	}, func(out *kmsOutput) error {
 		if out.Plaintext.Len() == 0 {
-			return &fault{"(empty)", errors.New("the plaintext is empty")}
+			return &aws.Fault{Code: "(empty)", Err: errors.New("the plaintext is empty")}
 		}
 		return nil
 	})
@@ -87,16 +98,13 @@ const dataKeySize = 32
 
 // generate has KMS make a data key under the first of the keys whose region
 // works. The caller wipes the plaintext.
-func (c *Client) generate(ctx context.Context, keys []string, ec map[string]string) (*secret.Bytes, Blob, []Call, error) {
-	r := request{
-		Call: Call{Service: "kms", Operation: "GenerateDataKey"},
-		op:   "making a data key with KMS", action: "kms:GenerateDataKey", context: ec,
-	}
-	out, calls, err := c.kms(ctx, keys, r, func(arn string) any {
+func (c *Client) generate(ctx context.Context, keys []string, ec map[string]string) (*secret.Bytes, Blob, []aws.Call, error) {
+	r := aws.Request{Call: aws.Call{Service: "kms", Operation: "GenerateDataKey"}, Op: "making a data key with KMS", Action: "kms:GenerateDataKey"}
+	out, calls, err := c.kms(ctx, keys, ec, r, func(arn string) any {
 		return generateInput{EncryptionContext: ec, KeyId: arn, KeySpec: "AES_256"}
 	}, func(out *kmsOutput) error {
 		if out.Plaintext.Len() != dataKeySize || checkSize(len(out.CiphertextBlob)) != nil {
-			return &fault{"(malformed)", fmt.Errorf("a data key of %d bytes in a ciphertext of %d", out.Plaintext.Len(), len(out.CiphertextBlob))}
+			return &aws.Fault{Code: "(malformed)", Err: fmt.Errorf("a data key of %d bytes in a ciphertext of %d", out.Plaintext.Len(), len(out.CiphertextBlob))}
 		}
 		return nil
 	})
@@ -111,32 +119,34 @@ func (c *Client) generate(ctx context.Context, keys []string, ec map[string]stri
 // wipe. It turns to the next key when a region is down, or when the ciphertext
 // is under another key; a denial is a denial. With one key alone its region is
 // waited for.
-func (c *Client) kms(ctx context.Context, keys []string, r request, input func(arn string) any, check func(*kmsOutput) error) (*kmsOutput, []Call, error) {
-	var calls []Call
-	start := time.Now()
+func (c *Client) kms(ctx context.Context, keys []string, ec map[string]string, r aws.Request, input func(arn string) any, check func(*kmsOutput) error) (*kmsOutput, []aws.Call, error) {
+	r.Since, r.Target, r.Rules = time.Now(), "TrentService."+r.Operation, kmsRules
+	if len(ec) > 0 {
+		r.Words = append(r.Words, "{context}", " with context "+ContextText(ec))
+	}
+	var calls []aws.Call
 	keys = slices.Clone(keys)
 	for {
 		for _, arn := range slices.Clone(keys) {
 			r := r
-			r.region, r.resource = RegionOf(arn), arn
-			u := Endpoint(c.o.AWS, "kms", r.region)
-			r.host = u.Host
+			r.Region, r.Resource, r.Input, r.Hurry = RegionOf(arn), arn, input(arn), len(keys) > 1
+			r.URL = aws.Endpoint(c.o.AWS, "kms", r.Region)
 			var out *kmsOutput
-			call, err := c.retry(ctx, &r, start, len(keys) > 1, func(ctx context.Context, role ec2.Role) (err error) {
-				out, err = c.askKMS(ctx, role, &r, u, input(arn), check)
+			err := c.aws.Do(ctx, &r, func(_ http.Header, body []byte) (err error) {
+				out, err = readKMS(&r, body, check)
 				return err
 			})
-			calls = append(calls, answered(call)...)
-			var failed *Error
-			var answer *refusal
+			calls = append(calls, answered(r.Call)...)
+			var failed *aws.Error
+			var answer *aws.Refusal
 			switch {
 			case err == nil:
 				return out, calls, nil
 			case !errors.As(err, &failed) || ctx.Err() != nil:
 				return nil, calls, err
-			case errors.As(err, &answer) && answer.code == "IncorrectKeyException" && len(keys) > 1:
+			case errors.As(err, &answer) && answer.Code == incorrectKey && len(keys) > 1:
 				keys = slices.DeleteFunc(keys, func(k string) bool { return k == arn })
-			case failed.class != fast:
+			case !failed.Disturbed():
 				return nil, calls, err
 			}
 			c.o.Log("%v; turning to the next key", err)
@@ -144,14 +154,14 @@ func (c *Client) kms(ctx context.Context, keys []string, r request, input func(a
 	}
 }
 
-// askKMS makes one request. An answer that is not right is wiped.
-func (c *Client) askKMS(ctx context.Context, role ec2.Role, r *request, u *url.URL, input any, check func(*kmsOutput) error) (*kmsOutput, error) {
+// readKMS reads an answer. One that is not right is wiped.
+func readKMS(r *aws.Request, body []byte, check func(*kmsOutput) error) (*kmsOutput, error) {
 	out := new(kmsOutput)
-	id, err := c.post(ctx, role, "kms", "TrentService."+r.Operation, u, r.region, input, out)
+	err := aws.Decode(body, out)
 	if err == nil {
-		r.RequestID, r.KeyARN = id, out.KeyId
-		if out.KeyId != r.resource {
-			err = &fault{"(other-key)", fmt.Errorf("KMS says it used %s instead of %s", out.KeyId, r.resource)}
+		r.KeyARN = out.KeyId
+		if out.KeyId != r.Resource {
+			err = &aws.Fault{Code: "(other-key)", Err: fmt.Errorf("KMS says it used %s instead of %s", out.KeyId, r.Resource)}
 		} else {
 			err = check(out)
 		}

@@ -8,6 +8,7 @@ import (
 	"io"
 	"os"
 
+	"unlock/internal/aws"
 	"unlock/internal/config"
 	"unlock/internal/secret"
 )
@@ -49,8 +50,8 @@ func Guessable(passphrase *secret.Bytes) bool { return passphrase.Len() < longPa
 // recipe pipes it so, and cryptsetup without --key-file stops there). Its usual
 // work is to drop the newline that an editor or echo left at the end. A random
 // binary key may have a newline anywhere; one that leaves next to nothing is
-// refused, for a volume formatted with it would be open to guessing. log is told
-// of what is left out.
+// refused, for a volume formatted with it would be open to guessing. log reports
+// what is left out.
 func FirstLine(plaintext *secret.Bytes, source config.Source, log func(format string, args ...any)) error {
 	size := plaintext.Len()
 	if i := bytes.IndexByte(plaintext.Bytes(), '\n'); i >= 0 {
@@ -59,10 +60,10 @@ func FirstLine(plaintext *secret.Bytes, source config.Source, log func(format st
 	left := plaintext.Len()
 	switch {
 	case left == 0:
-		return &Error{Op: "reading the passphrase in " + string(source), Err: fmt.Errorf("it is empty"),
+		return &aws.Error{Op: "reading the passphrase in " + string(source), Err: fmt.Errorf("it is empty"),
 			Hint: "encrypt a passphrase that does not begin with a newline"}
 	case left+1 < size && left < shortest:
-		return &Error{Op: "reading the passphrase in " + string(source),
+		return &aws.Error{Op: "reading the passphrase in " + string(source),
 			Err:  fmt.Errorf("its first newline leaves %d bytes of %d", left, size),
 			Hint: "encrypt a passphrase without newlines, such as the output of: openssl rand -base64 32"}
 	case left+1 < size:
@@ -97,7 +98,7 @@ func readFile(path string) ([]byte, error) {
 		return data, checkSize(len(data))
 	}()
 	if err != nil {
-		return nil, &Error{Op: "reading the ciphertext file:" + path, Err: err,
+		return nil, &aws.Error{Op: "reading the ciphertext file:" + path, Err: err,
 			Hint: "put the raw output of aws kms encrypt (CiphertextBlob, base64-decoded) there and rebuild the initramfs"}
 	}
 	return data, nil

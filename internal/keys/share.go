@@ -4,6 +4,7 @@ import (
 	"context"
 	"errors"
 
+	"unlock/internal/aws"
 	"unlock/internal/secret"
 )
 
@@ -12,14 +13,14 @@ type flight struct {
 	ctx        context.Context // of who makes the request
 	done       chan struct{}
 	passphrase *secret.Bytes
-	calls      []Call
+	calls      []aws.Call
 	err        error
 }
 
 // share runs get once for all who ask for the same id, and gives each a copy of
 // the passphrase to wipe. Failures are not kept: who comes later tries anew, and
 // so does who waited for one whose context ended early.
-func (c *Client) share(ctx context.Context, id string, get func() (*secret.Bytes, []Call, error)) (*secret.Bytes, []Call, error) {
+func (c *Client) share(ctx context.Context, id string, get func() (*secret.Bytes, []aws.Call, error)) (*secret.Bytes, []aws.Call, error) {
 	for {
 		c.mu.Lock()
 		f, found := c.flights[id]
@@ -42,7 +43,7 @@ func (c *Client) share(ctx context.Context, id string, get func() (*secret.Bytes
 		case <-f.done:
 		case <-ctx.Done():
 			if f.ctx.Err() == nil {
-				return nil, nil, &Error{Op: "waiting for the key", Err: context.Cause(ctx)}
+				return nil, nil, &aws.Error{Op: "waiting for the key", Err: context.Cause(ctx)}
 			}
 			<-f.done // its context has ended, too, and it knows why there is no key
 		}

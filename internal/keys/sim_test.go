@@ -12,6 +12,7 @@ import (
 	"testing"
 	"time"
 
+	"unlock/internal/aws"
 	"unlock/internal/config"
 	"unlock/internal/ec2"
 	"unlock/internal/keys"
@@ -261,9 +262,9 @@ func TestSubstitution(t *testing.T) {
 				i.PutObject(bucket, key, row.object)
 				_, _, err = i.keys.Open(t.Context(), k)
 			}
-			var failed *keys.Error
+			var failed *aws.Error
 			if !errors.As(err, &failed) {
-				t.Fatalf("error = %v, want a keys.Error", err)
+				t.Fatalf("error = %v, want a aws.Error", err)
 			}
 			if !strings.Contains(err.Error(), row.says) {
 				t.Errorf("error = %q, want %q in it", err, row.says)

@@ -5,40 +5,41 @@ import (
 	"encoding/base64"
 	"errors"
 	"fmt"
+	"net/http"
 	"strings"
-	"time"
 
+	"unlock/internal/aws"
 	"unlock/internal/config"
-	"unlock/internal/ec2"
 )
 
+// ssmRules are those of SSM's answers.
+var ssmRules = []aws.Rule{
+	{Codes: "ParameterNotFound ParameterVersionNotFound", Class: aws.Slow, Hint: "{resource} does not exist in {region}: check source and aws.region"},
+	noCiphertext,
+}
+
 // getParameter returns the ciphertext that an SSM parameter holds in base64.
-func (c *Client) getParameter(ctx context.Context, k config.Key) ([]byte, []Call, error) {
+func (c *Client) getParameter(ctx context.Context, k config.Key) ([]byte, []aws.Call, error) {
 	region, err := c.region(ctx, k)
 	if err != nil {
-		return nil, nil, identityError(err)
+		return nil, nil, aws.Unidentified(err)
 	}
-	u := Endpoint(c.o.AWS, config.SourceSSM, region)
-	r := &request{
-		Call: Call{Service: config.SourceSSM, Operation: "GetParameter"},
-		op:   "reading " + string(k.Source), action: "ssm:GetParameter", resource: string(k.Source), region: region, host: u.Host,
+	r := &aws.Request{
+		Call: aws.Call{Service: config.SourceSSM, Operation: "GetParameter"},
+		Op:   "reading " + string(k.Source), Action: "ssm:GetParameter", Resource: string(k.Source), Region: region,
+		URL: aws.Endpoint(c.o.AWS, config.SourceSSM, region), Rules: ssmRules,
+		Target: "AmazonSSM.GetParameter", Input: map[string]any{"Name": k.Source.Path(), "WithDecryption": false},
 	}
 	var data []byte
-	call, err := c.retry(ctx, r, time.Now(), false, func(ctx context.Context, role ec2.Role) error {
+	err = c.aws.Do(ctx, r, func(_ http.Header, body []byte) error {
 		var out parameterOutput
-		id, err := c.post(ctx, role, config.SourceSSM, "AmazonSSM.GetParameter", u, region,
-			map[string]any{"Name": k.Source.Path(), "WithDecryption": false}, &out)
-		if err != nil {
+		if err := aws.Decode(body, &out); err != nil {
 			return err
 		}
-		r.RequestID = id
 		data, err = out.ciphertext()
 		return err
 	})
-	if err != nil {
-		data = nil
-	}
-	return data, answered(call), err
+	return data, answered(r.Call), err
 }
 
 // parameterOutput is the answer to GetParameter.
@@ -48,14 +49,14 @@ type parameterOutput struct {
 
 func (v *parameterOutput) ciphertext() ([]byte, error) {
 	if v.Parameter.Type == "SecureString" {
-		return nil, &fault{"(no-ciphertext)", errors.New("the parameter is a SecureString")}
+		return nil, &aws.Fault{Code: "(no-ciphertext)", Err: errors.New("the parameter is a SecureString")}
 	}
 	data, err := base64.StdEncoding.DecodeString(strings.Join(strings.Fields(v.Parameter.Value), ""))
 	if err != nil {
-		return nil, &fault{"(no-ciphertext)", fmt.Errorf("the parameter is not base64: %w", err)}
+		return nil, &aws.Fault{Code: "(no-ciphertext)", Err: fmt.Errorf("the parameter is not base64: %w", err)}
 	}
 	if err := checkSize(len(data)); err != nil {
-		return nil, &fault{"(no-ciphertext)", err}
+		return nil, &aws.Fault{Code: "(no-ciphertext)", Err: err}
 	}
 	return data, nil
 }

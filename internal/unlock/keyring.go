@@ -5,6 +5,7 @@ import (
 	"fmt"
 	"sync"
 
+	"unlock/internal/aws"
 	"unlock/internal/config"
 	"unlock/internal/keys"
 	"unlock/internal/luks"
@@ -15,9 +16,9 @@ import (
 
 // Keys is what Apply needs of a *keys.Client.
 type Keys interface {
-	Open(ctx context.Context, k config.Key) (*secret.Bytes, []keys.Call, error)
-	OpenBlob(ctx context.Context, k config.Key, set string, b keys.Blob) (*secret.Bytes, []keys.Call, error)
-	Generate(ctx context.Context, k config.Key, set string) (*secret.Bytes, keys.Blob, []keys.Call, error)
+	Open(ctx context.Context, k config.Key) (*secret.Bytes, []aws.Call, error)
+	OpenBlob(ctx context.Context, k config.Key, set string, b keys.Blob) (*secret.Bytes, []aws.Call, error)
+	Generate(ctx context.Context, k config.Key, set string) (*secret.Bytes, keys.Blob, []aws.Call, error)
 }
 
 // key is a passphrase and where it came from.
@@ -83,7 +84,7 @@ func (r *keyring) fetch(ctx context.Context, s *plan.Step) *key {
 		k.passphrase = keys.Random()
 		return k
 	}
-	var calls []keys.Call
+	var calls []aws.Call
 	_ = r.rec.Step("key", string(s.Volume.Key.Source), func() error {
 		switch {
 		case s.Volume.Key.Source != config.SourceHeader:

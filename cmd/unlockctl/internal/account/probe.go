@@ -11,10 +11,11 @@ import (
 	"strings"
 	"time"
 
-	"github.com/aws/aws-sdk-go-v2/aws"
+	sdk "github.com/aws/aws-sdk-go-v2/aws"
 	"github.com/aws/aws-sdk-go-v2/service/kms"
 	"github.com/aws/aws-sdk-go-v2/service/kms/types"
 
+	"unlock/internal/aws"
 	"unlock/internal/config"
 	"unlock/internal/keys"
 )
@@ -24,7 +25,7 @@ import (
 // TryGenerate asks KMS whether a data key could be made.
 func (a *Account) TryGenerate(ctx context.Context, key string, context map[string]string) error {
 	out, err := a.kms.GenerateDataKey(ctx, &kms.GenerateDataKeyInput{KeyId: &key, KeySpec: types.DataKeySpecAes256,
-		EncryptionContext: context, DryRun: aws.Bool(true)}, a.inRegion(key))
+		EncryptionContext: context, DryRun: sdk.Bool(true)}, a.inRegion(key))
 	var dry *types.DryRunOperationException
 	if errors.As(err, &dry) {
 		return nil
@@ -48,7 +49,7 @@ func Endpoint(o config.AWS, service, arn string) string {
 	if o.Region != "" && service != "kms" {
 		region = o.Region
 	}
-	return keys.Endpoint(o, service, region).String()
+	return aws.Endpoint(o, service, region).String()
 }
 
 // Date asks an endpoint for the time, over TLS with the same authorities as all

@@ -1,4 +1,4 @@
-package keys
+package aws
 
 import (
 	"bytes"
@@ -10,13 +10,13 @@ import (
 	"net/http"
 	"time"
 
-	"github.com/aws/aws-sdk-go-v2/aws"
+	sdk "github.com/aws/aws-sdk-go-v2/aws"
 	v4 "github.com/aws/aws-sdk-go-v2/aws/signer/v4"
 )
 
 // send signs and sends a request with the given payload, and returns the
 // response and its whole body.
-func (c *Client) send(ctx context.Context, creds aws.Credentials, req *http.Request, payload []byte, service, region string) (*http.Response, []byte, error) {
+func (c *Client) send(ctx context.Context, creds sdk.Credentials, req *http.Request, payload []byte, service, region string) (*http.Response, []byte, error) {
 	hash := sha256.Sum256(payload)
 	sum := hex.EncodeToString(hash[:])
 	s3 := service == "s3"

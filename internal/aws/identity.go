@@ -1,10 +1,8 @@
-package keys
+package aws
 
 import (
 	"context"
 	"time"
-
-	"unlock/internal/ec2"
 )
 
 // margin is how long credentials must still be valid to be used: a request and
@@ -13,19 +11,19 @@ const margin = time.Minute
 
 // identity keeps the role's credentials for all requests.
 type identity struct {
-	ask  func(ctx context.Context) (ec2.Role, error)
-	held chan ec2.Role // one element: what is known; taking it is the lock
+	ask  func(ctx context.Context) (Role, error)
+	held chan Role // one element: what is known; taking it is the lock
 }
 
-func newIdentity(ask func(ctx context.Context) (ec2.Role, error)) identity {
-	held := make(chan ec2.Role, 1)
-	held <- ec2.Role{}
+func newIdentity(ask func(ctx context.Context) (Role, error)) identity {
+	held := make(chan Role, 1)
+	held <- Role{}
 	return identity{ask, held}
 }
 
 // get returns credentials, asking for them if none are known or they are about
 // to expire.
-func (i identity) get(ctx context.Context) (ec2.Role, error) {
+func (i identity) get(ctx context.Context) (Role, error) {
 	select {
 	case role := <-i.held:
 		if role.Name != "" && (!role.Credentials.CanExpire || time.Until(role.Credentials.Expires) > margin) {
@@ -35,21 +33,21 @@ func (i identity) get(ctx context.Context) (ec2.Role, error) {
 		fresh, err := i.ask(ctx)
 		if err != nil {
 			i.held <- role
-			return ec2.Role{}, err
+			return Role{}, err
 		}
 		i.held <- fresh
 		return fresh, nil
 	case <-ctx.Done():
-		return ec2.Role{}, context.Cause(ctx)
+		return Role{}, context.Cause(ctx)
 	}
 }
 
 // forget drops credentials that AWS no longer accepts, unless others have
 // replaced them meanwhile.
-func (i identity) forget(refused ec2.Role) {
+func (i identity) forget(refused Role) {
 	role := <-i.held
 	if role.Credentials.AccessKeyID == refused.Credentials.AccessKeyID {
-		role = ec2.Role{}
+		role = Role{}
 	}
 	i.held <- role
 }

@@ -1,4 +1,4 @@
-package keys
+package aws
 
 import (
 	"crypto/x509"
