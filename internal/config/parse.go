@@ -53,6 +53,7 @@ type volumeTOML struct {
 	Mount        string   `toml:"mount"`
 	MountOptions string   `toml:"mount_options"`
 	Required     *bool    `toml:"required"`
+	Absent       string   `toml:"absent"`
 	OnFailure    string   `toml:"on_failure"`
 	Discard      bool     `toml:"discard"`
 	Key          *keyTOML `toml:"key"`
@@ -267,6 +268,15 @@ func (p *parser) volume(t *volumeTOML, at string, shared *Key) (*Volume, error) 
 	}
 	if v.OnFailure, err = oneOf(t.OnFailure, map[string]OnFailure{"": FailStop, "stop": FailStop, "prompt": FailPrompt, "reboot": FailReboot}); err != nil {
 		return fail("on_failure", "on_failure is stop, prompt or reboot", "%v", err)
+	}
+	if v.MayBeAbsent, err = oneOf(t.Absent, map[string]bool{"": false, "stop": false, "allow": true}); err != nil {
+		return fail("absent", "absent is stop or allow", "%v", err)
+	}
+	if t.Absent != "" && !v.Required {
+		return fail("absent", "remove one of the two", "absent is for required volumes, and required is false")
+	}
+	if t.Absent != "" && v.Device.Kind == SelectFile {
+		return fail("absent", "remove absent", "a volume in a file has no disk that could be absent")
 	}
 	if t.OnFailure != "" && !v.Required {
 		return fail("on_failure", "remove one of the two", "on_failure is for required volumes, and required is false")

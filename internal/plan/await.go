@@ -18,6 +18,7 @@ func Awaited(c *config.Config, found []*Candidate, settled bool) []*config.Volum
 		n := len(Select(v, found))
 		switch {
 		case v.Device.Kind == config.SelectFile: // its turn comes with the new root
+		case v.MayBeAbsent && n == 0 && settled:
 		case v.Count > 0 && n < v.Count:
 			list = append(list, v)
 		case v.Count > 0 || n > 0 && v.Device.Single():
@@ -65,15 +66,21 @@ func Promising(c *config.Config, found []*Candidate) bool {
 }
 
 // RefuseAbsent refuses the required volumes of which no disk is there, once there is
-// no more time for any to appear. An instance type without instance store is no
-// failure, unless the volume says how many disks it must have. Volumes in files of
-// the new root are not absent: their time has not come.
+// no more time for any to appear, unless they say that this is no failure: without the
+// volume, services would write in the clear. Volumes in files of the new root are not
+// absent: their time has not come.
 func (p *Plan) RefuseAbsent() {
 	p.Absent = slices.DeleteFunc(p.Absent, func(v *config.Volume) bool { return v.Device.Kind == config.SelectFile })
 	for _, v := range p.Absent {
-		if v.Required && (v.Device.Kind != config.SelectInstanceStore || v.Count > 0 || len(p.Steps)+len(p.Refusals) > 0) {
-			p.Refusals = append(p.Refusals, &Refusal{Volume: v, Reason: fmt.Sprintf("no device %s", v.Device),
-				Hint: "attach it, or correct the device selector; lsblk -o NAME,MODEL,SERIAL,UUID,PARTUUID shows what is there"})
+		if v.Required && !v.MayBeAbsent {
+			p.Refusals = append(p.Refusals, &Refusal{Volume: v, Reason: fmt.Sprintf("no device %s", v.Device), Hint: absentHint(v)})
 		}
 	}
+}
+
+func absentHint(v *config.Volume) string {
+	if v.Device.Kind == config.SelectInstanceStore {
+		return "this instance has no such disk: choose a type with instance store, or say absent = \"allow\" if the image is also for types without"
+	}
+	return "attach it, or correct the device selector; lsblk -o NAME,MODEL,SERIAL,UUID,PARTUUID shows what is there"
 }

@@ -204,6 +204,41 @@ func TestPlanActive(t *testing.T) {
 	}
 }
 
+// TestAbsent: a required volume without a disk is refused, unless it may be absent; and
+// that one is not waited for.
+func TestAbsent(t *testing.T) {
+	store, path := config.Selector{Kind: config.SelectInstanceStore}, config.Selector{Kind: config.SelectPath, Value: "/dev/nvme9n1"}
+	for name, row := range map[string]struct {
+		volume  config.Volume
+		want    string
+		awaited bool
+	}{
+		"instance store":             {config.Volume{Device: store, Required: true}, "refuse: no device instance-store; absent data", false},
+		"instance store, counted":    {config.Volume{Device: store, Required: true, Count: 2}, "refuse: no device instance-store; absent data", true},
+		"instance store, may be":     {config.Volume{Device: store, Required: true, MayBeAbsent: true}, "absent data", false},
+		"counted, may be":            {config.Volume{Device: store, Required: true, Count: 2, MayBeAbsent: true}, "absent data", false},
+		"instance store, optional":   {config.Volume{Device: store}, "absent data", false},
+		"a named device":             {config.Volume{Device: path, Required: true}, "refuse: no device /dev/nvme9n1; absent data", true},
+		"a named device, may be":     {config.Volume{Device: path, Required: true, MayBeAbsent: true}, "absent data", false},
+		"a file of the root, so far": {config.Volume{Device: config.Selector{Kind: config.SelectFile, Value: "/x"}, Required: true}, "", false},
+	} {
+		t.Run(name, func(t *testing.T) {
+			row.volume.Name = "data"
+			s := situation(row.volume)
+			s.Config.Volumes[0].Device = row.volume.Device
+			s.Config.Volumes[0].Required = row.volume.Required
+			p := Make(s)
+			p.RefuseAbsent()
+			if got := summary(p); got != row.want {
+				t.Errorf("plan %q, want %q", got, row.want)
+			}
+			if got := len(Awaited(s.Config, nil, true)) > 0; got != row.awaited {
+				t.Errorf("awaited: %v, want %v", got, row.awaited)
+			}
+		})
+	}
+}
+
 func TestPlanSharedDisk(t *testing.T) {
 	s := situation(config.Volume{Format: config.FormatBlank}, blankDisk(0))
 	s.Config.Volumes = append(s.Config.Volumes, s.Config.Volumes[0])

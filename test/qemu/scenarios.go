@@ -167,7 +167,7 @@ device = "serial=AWS0123456789ABCDEF1"
 		boots: []boot{{want: []string{"$OTHER", "exit status 1"}, check: answered("kms", 400)}},
 	},
 	{
-		name: "no-disks", config: s3Key + secretfs,
+		name: "no-disks", config: s3Key + secretfs + "absent = \"allow\"\n",
 		boots: []boot{{script: "grep '\"result\": \"nothing\"' /run/unlock/status.json; stays_locked secretfs", want: []string{"nothing to do"}, check: noFrames}},
 	},
 	{

@@ -43,7 +43,7 @@ func unlockPage() string {
 	p.item("rd.unlock.debug", "Print more.")
 	p.item("rd.unlock.timeout=DURATION", "The deadline of all that waits, such as 5m.")
 	p.section("Exit status")
-	p.item("0", "Done, or nothing to do: no disk matches.")
+	p.item("0", "Done, or nothing to do: no disk matches, and none must.")
 	p.item("1", "A required volume stayed locked.")
 	p.item("2", "The configuration is wrong.")
 	p.section("Files")
