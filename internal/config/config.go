@@ -121,7 +121,7 @@ type Volume struct {
 	Mount        string // absolute, below the new root; "" is not mounted
 	MountOptions string
 	Required     bool
-	MayBeAbsent  bool // the boot goes on where no disk of its is there; the mount point is covered
+	MayBeAbsent  bool      // the boot goes on where no disk of its is there; the mount point is covered
 	OnFailure    OnFailure // of a required volume
 	Discard      bool      // allow-discards
 	Key          Key       // its own, else the file's [key]
