@@ -2,11 +2,9 @@ package main
 
 import (
 	"context"
-	"fmt"
 	"net"
 	"os"
 	"path/filepath"
-	"text/tabwriter"
 
 	"golang.org/x/sys/unix"
 
@@ -92,12 +90,12 @@ func (c *doctorCmd) defaults() error {
 }
 
 func (c console) findings(found []doctor.Finding) error {
-	t := tabwriter.NewWriter(c.out, 0, 0, 2, ' ', 0)
+	var rows [][]string
 	for _, f := range found {
-		fmt.Fprintf(t, "%s\t%s\t%s\n", c.colour(string(f.State)), f.Check, f.Detail)
+		rows = append(rows, []string{string(f.State), f.Check, f.Detail})
 		if f.Hint != "" {
-			fmt.Fprintf(t, "\t\thint: %s\n", f.Hint)
+			rows = append(rows, []string{"", "", "hint: " + f.Hint})
 		}
 	}
-	return t.Flush()
+	return c.table(rows)
 }

@@ -107,11 +107,14 @@ func (c *enrollCmd) recoveryKey(ctx context.Context, con console, set *enrollmen
 		return nil // a key that opens nothing must not end on paper
 	}
 	fmt.Fprintf(con.err, "Recovery key of volume %s. Write it down now; it is not shown again:\n\n", set.UUID)
-	if _, err := con.out.Write(append(key.Bytes(), '\n')); err != nil {
+	if _, err := con.out.Write(key.Bytes()); err != nil {
+		return err
+	}
+	if _, err := fmt.Fprintln(con.out); err != nil {
 		return err
 	}
 	if terminal(con.out) {
-		return printQR(con.out, key)
+		return printQR(raw(con.out), key)
 	}
 	return nil
 }

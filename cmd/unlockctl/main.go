@@ -14,6 +14,7 @@ import (
 	"unlock/cmd/unlockctl/internal/account"
 	"unlock/internal/config"
 	"unlock/internal/hint"
+	"unlock/internal/plain"
 	"unlock/internal/secret"
 	"unlock/internal/status"
 )
@@ -43,9 +44,26 @@ type console struct {
 	out, err io.Writer
 }
 
+// maxLine of standard output, in bytes: what is generated has long lines.
+const maxLine = 64 << 10
+
+// plain returns a console that shows nothing but text: much of what commands print
+// was written by others.
+func (c console) plain() console {
+	return console{c.in, plain.Writer{W: c.out, Most: maxLine}, plain.Writer{W: c.err, Most: plain.Max}}
+}
+
+// raw is what is behind a plain writer, for what is drawn on a terminal.
+func raw(w io.Writer) io.Writer {
+	if p, ok := w.(plain.Writer); ok {
+		return p.W
+	}
+	return w
+}
+
 // terminal reports whether w is one.
 func terminal(w io.Writer) bool {
-	f, ok := w.(*os.File)
+	f, ok := raw(w).(*os.File)
 	if !ok {
 		return false
 	}
@@ -83,6 +101,7 @@ func newParser(ctx context.Context, con console) *kong.Kong {
 // run returns the exit status: 0, 1 for a failure, 2 for a mistake in the
 // configuration or on the command line.
 func run(ctx context.Context, args []string, con console) int {
+	con = con.plain()
 	parsed, err := newParser(ctx, con).Parse(args)
 	if err != nil {
 		fmt.Fprintln(con.err, "unlockctl:", err)

@@ -8,6 +8,7 @@ import (
 	"os"
 
 	"unlock/cmd/unlockctl/internal/recovery"
+	"unlock/internal/plain"
 	"unlock/internal/secret"
 )
 
@@ -69,7 +70,7 @@ func (c console) ask(ctx context.Context, question string) (*secret.Bytes, error
 	}
 	defer tty.Close()
 	for {
-		typed, err := secret.Ask(ctx, tty, question)
+		typed, err := secret.Ask(ctx, tty, plain.Text(question))
 		if err != nil {
 			return nil, fmt.Errorf("reading the passphrase: %w", err)
 		}

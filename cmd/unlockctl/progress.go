@@ -6,6 +6,8 @@ import (
 	"io"
 	"sync"
 	"time"
+
+	"unlock/internal/plain"
 )
 
 // working shows on a terminal what the command is at, once that has taken a second,
@@ -15,6 +17,7 @@ func (c console) working(what string) (done func()) {
 		return func() {}
 	}
 	const erase = "\r\x1b[K"
+	what, w := plain.Text(what), raw(c.err)
 	stop := make(chan struct{})
 	var shown sync.WaitGroup
 	shown.Go(func() {
@@ -24,11 +27,11 @@ func (c console) working(what string) (done func()) {
 			select {
 			case <-stop:
 				if seconds > 1 {
-					fmt.Fprint(c.err, erase)
+					fmt.Fprint(w, erase)
 				}
 				return
 			case <-ticker.C:
-				fmt.Fprintf(c.err, "%s%s … %d s", erase, what, seconds)
+				fmt.Fprintf(w, "%s%s … %d s", erase, what, seconds)
 			}
 		}
 	})

@@ -9,6 +9,7 @@ import (
 	"maps"
 	"slices"
 	"strconv"
+	"unicode/utf16"
 
 	"unlock/cmd/unlockctl/internal/account"
 	"unlock/internal/config"
@@ -149,12 +150,27 @@ func bareOrQuoted(name string) string {
 	return name
 }
 
-// json prints v for scripts.
+// json prints v for scripts. What is not to be shown is escaped, as JSON does it.
 func (c console) json(v any) error {
-	e := json.NewEncoder(c.out)
+	var text bytes.Buffer
+	e := json.NewEncoder(&text)
 	e.SetEscapeHTML(false)
 	e.SetIndent("", "  ")
-	return e.Encode(v)
+	if err := e.Encode(v); err != nil {
+		return err
+	}
+	var out bytes.Buffer
+	for _, r := range text.String() {
+		if r == '\n' || strconv.IsPrint(r) {
+			out.WriteRune(r)
+			continue
+		}
+		for _, unit := range utf16.AppendRune(nil, r) {
+			fmt.Fprintf(&out, `\u%04x`, unit)
+		}
+	}
+	_, err := c.out.Write(out.Bytes())
+	return err
 }
 
 // plural writes "1 disk" or "3 disks".

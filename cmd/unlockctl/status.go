@@ -6,10 +6,10 @@ import (
 	"io/fs"
 	"os"
 	"strings"
-	"text/tabwriter"
 	"time"
 
 	"unlock/cmd/unlockctl/internal/plot"
+	"unlock/internal/plain"
 	"unlock/internal/status"
 )
 
@@ -70,29 +70,36 @@ func readStatus(file string) (*status.Boot, error) {
 	return b, err
 }
 
+// devicesWidth is about how wide the list of a volume's disks gets, in characters.
+const devicesWidth = 56
+
 func (c console) status(s statusNow) error {
-	fmt.Fprintf(c.out, "boot of %s: %s in %.3f s, unlock %s, %.1f MB of memory\n", s.Started.Format(time.RFC3339), c.colour(s.Result),
-		time.Duration(s.Duration).Seconds(), s.Version, float64(s.PeakRSS)/1e6)
+	fmt.Fprintf(raw(c.out), "boot of %s: %s in %.3f s, unlock %s, %.1f MB of memory\n", s.Started.Format(time.RFC3339), c.colour(plain.Text(s.Result)),
+		time.Duration(s.Duration).Seconds(), plain.Text(s.Version), float64(s.PeakRSS)/1e6)
 	if s.Error != "" {
-		fmt.Fprintf(c.out, "%s\nhint: %s\n", s.Error, s.Hint)
+		fmt.Fprintf(c.out, "%s\nhint: %s\n", plain.Text(s.Error), plain.Text(s.Hint))
 	}
-	t := tabwriter.NewWriter(c.out, 0, 0, 2, ' ', 0)
+	var rows [][]string
 	if len(s.Volumes) > 0 {
-		fmt.Fprintln(t, "VOLUME\tACTION\tNOW\tMOUNTED\tDEVICES")
+		rows = append(rows, []string{"VOLUME", "ACTION", "NOW", "MOUNTED", "DEVICES"})
 	}
 	for _, v := range s.Volumes {
 		now := "closed"
 		if v.Open {
 			now = "open"
 		}
-		fmt.Fprintf(t, "%s\t%s\t%s\t%s\t%s\n", v.Name, v.Action, now, dash(v.Mounted), strings.Join(v.Devices, " "))
+		devices := wrapped(v.Devices, devicesWidth)
+		rows = append(rows, []string{v.Name, v.Action, now, dash(v.Mounted), devices[0]})
+		for _, more := range devices[1:] {
+			rows = append(rows, []string{"", "", "", "", more})
+		}
 	}
-	if err := t.Flush(); err != nil {
+	if err := c.table(rows); err != nil {
 		return err
 	}
 	for _, v := range s.Volumes {
 		if v.Error != "" {
-			fmt.Fprintf(c.out, "%s: %s\n", v.Name, v.Error)
+			fmt.Fprintf(c.out, "%s: %s\n", v.Name, plain.Text(v.Error))
 		}
 	}
 	for _, call := range s.Calls {
@@ -106,15 +113,6 @@ func dash(s string) string {
 		return "-"
 	}
 	return s
-}
-
-// colour paints what is good or bad, on a terminal.
-func (c console) colour(word string) string {
-	colours := map[string]string{"done": "32", "ok": "32", "failed": "31", "FAIL": "31", "warn": "33"}
-	if n := colours[word]; n != "" && terminal(c.out) && os.Getenv("NO_COLOR") == "" {
-		return "\x1b[" + n + "m" + word + "\x1b[0m"
-	}
-	return word
 }
 
 // mounted returns where each device is mounted first (proc(5), mountinfo).
