@@ -112,7 +112,7 @@ func TestRecoveryKeyOnTerminal(t *testing.T) {
 // that away again; nobody else than a terminal sees it.
 func TestProgressOnTerminal(t *testing.T) {
 	t.Parallel()
-	ctx, cancel := context.WithTimeout(t.Context(), time.Minute)
+	ctx, cancel := context.WithTimeout(t.Context(), 10*time.Minute)
 	defer cancel()
 	disk, pass := luksFile(ctx, t, "correct horse", "9000000")
 	command := func() *exec.Cmd {
@@ -144,7 +144,7 @@ func TestInterrupted(t *testing.T) {
 	} {
 		t.Run(name, func(t *testing.T) {
 			t.Parallel()
-			ctx, cancel := context.WithTimeout(t.Context(), time.Minute)
+			ctx, cancel := context.WithTimeout(t.Context(), 10*time.Minute)
 			defer cancel()
 			disk, pass := luksFile(ctx, t, "correct horse", "1000")
 			if name == "in Argon2" {
@@ -172,7 +172,7 @@ func TestInterrupted(t *testing.T) {
 // nobody writes to.
 func TestInterruptedReading(t *testing.T) {
 	t.Parallel()
-	ctx, cancel := context.WithTimeout(t.Context(), time.Minute)
+	ctx, cancel := context.WithTimeout(t.Context(), 10*time.Minute)
 	defer cancel()
 	disk, _ := luksFile(ctx, t, "correct horse", "1000")
 	pipe := filepath.Join(t.TempDir(), "pipe")
