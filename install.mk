@@ -11,6 +11,7 @@ MKINITCPIO_DIR   = $(DESTDIR)/usr/lib/initcpio
 
 install-hooks: bin/unlock
 	install -D -m 755 bin/unlock $(UNLOCK_LIB)/unlock
+	install -m 755 packaging/rebuild $(UNLOCK_LIB)/rebuild
 	install -D -m 644 -t $(UNIT_DIR) systemd/unlock.service systemd/unlock-mount.service systemd/unlock-guard.service
 	mkdir -p $(UNIT_DIR)/local-fs.target.requires
 	ln -sfn ../unlock-guard.service $(UNIT_DIR)/local-fs.target.requires/unlock-guard.service
