@@ -25,7 +25,9 @@ VM_PACKAGES   = qemu-system-x86 mmdebstrap kmod e2fsprogs xfsprogs btrfs-progs c
 FS_PACKAGES   = apfsprogs bcache-tools dosfstools drbd-utils erofs-utils exfatprogs f2fs-tools fdisk gdisk genisoimage \
 	genromfs gfs2-utils hfsutils jfsutils lvm2 mount nilfs-tools ntfs-3g ocfs2-tools parted reiser4progs reiserfsprogs \
 	squashfs-tools udftools util-linux
-TEST_PACKAGES = $(VM_PACKAGES) $(FS_PACKAGES) $(IMAGE_TOOLS) ovmf qemu-system-arm busybox-static groff-base jq shellcheck tidy
+# Servers of networks, by which our clients are judged.
+NET_PACKAGES  = dnsmasq-base iproute2 isc-dhcp-server kea-dhcp4-server kea-dhcp6-server procps radvd unbound
+TEST_PACKAGES = $(VM_PACKAGES) $(FS_PACKAGES) $(NET_PACKAGES) $(IMAGE_TOOLS) ovmf qemu-system-arm busybox-static groff-base jq shellcheck tidy
 
 all: bin/unlock bin/unlockctl
 

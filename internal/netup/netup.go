@@ -1,10 +1,13 @@
-// Package netup brings the network up in the initramfs and undoes it: the
-// primary interface, DHCP (RFC 2131), default route and name servers. If a
-// default route is there already, the network is somebody else's: it is used and
-// left alone.
+// Package netup brings up a network that reaches the instance metadata service, and
+// undoes it. A lease is not the measure, nor a route: a card counts when IMDS answers
+// through it. Cards are tried one after the other, the primary one first, each over
+// IPv4 (DHCP: RFC 2131, 3442) and IPv6 (router advertisements: RFC 4861, 8106; DHCPv6:
+// RFC 8415) at once. A network that is there already is used, and left alone, if it
+// reaches IMDS.
 //
-// IPv6 is switched off on an interface that Up raises, so that nothing but what
-// was asked for is sent or configured; Down restores the setting.
+// Sockets are bound to their card, so that neither other cards nor other routes matter.
+// Names are resolved over all name servers that are known. Both DHCP clients are our
+// own: they send what EC2 answers, in a tenth of the bytes of a library.
 package netup
 
 import (
@@ -13,24 +16,12 @@ import (
 	"fmt"
 	"net"
 	"net/netip"
-	"os"
-	"path/filepath"
+	"slices"
 	"strings"
 	"sync"
-	"time"
-
-	"github.com/vishvananda/netlink"
-	"golang.org/x/sys/unix"
 
 	"unlock/internal/hint"
 )
-
-// headStart is how long each interface is tried alone, in their order, before
-// the next joins: the primary interface should win, but need not.
-const headStart = 3 * time.Second
-
-// fallbackDNS is the resolver that EC2 offers in every VPC.
-var fallbackDNS = netip.MustParseAddr("169.254.169.253")
 
 // Failures of Up that an operator can do something about.
 var (
@@ -39,298 +30,135 @@ var (
 	ErrNoLink = hint.New("no link: nothing is at the other end of the network card",
 		"check that the network interface is attached to the instance and in use (aws ec2 describe-network-interfaces)")
 	ErrNoLease = hint.New("no lease", "check the subnet's DHCP options and that the network interface is attached")
+	ErrNoIMDS  = hint.New("IMDS does not answer",
+		"no usable answer from the metadata service: check that the instance's metadata options say http-endpoint enabled, and in a subnet without IPv4 http-protocol-ipv6 enabled")
 )
+
+// DialFunc opens a connection to host:port.
+type DialFunc func(ctx context.Context, network, addr string) (net.Conn, error)
 
 // Options of Up.
 type Options struct {
-	// Log, if not nil, is told of retries.
+	// Log, if not nil, is told of retries and of what is given up.
 	Log func(format string, args ...any)
+	// Debug, if not nil, is told of each step of each card.
+	Debug func(format string, args ...any)
+	// Reach asks IMDS, at that address unless another is configured, through one card;
+	// nil says that it answers. It is called for several at a time; the first nil
+	// decides. Nil: a connection is opened.
+	Reach func(ctx context.Context, imds netip.Addr, dial DialFunc) error
 }
 
-// Network is a network that is up.
+// Network is a network that is up. One that is made of name servers alone connects by
+// whatever routes there are.
 type Network struct {
 	Interface string
 	Address   netip.Prefix
 	Router    netip.Addr
-	DNS       []netip.Addr
-	Found     bool // it was up already; Down does nothing
+	DNS       []netip.Addr // in the order in which they are asked
+	Found     bool         // it was up already
 
-	undo []func() error // in the order in which it was done
+	o    Options
+	race *race
+
+	mu    sync.Mutex
+	cards []*card       // that can be used, the best first
+	grown chan struct{} // closed when there is another
 }
 
-// Up waits for an interface with a carrier and a lease until ctx ends.
+// Up waits until IMDS is reached through a card, or ctx ends.
 func Up(ctx context.Context, o Options) (*Network, error) {
-	if o.Log == nil {
-		o.Log = func(string, ...any) {}
+	if o.Reach == nil {
+		o.Reach = connects
 	}
-	if n, err := existing(); err != nil || n != nil {
-		return n, err
-	}
-	ctx, cancel := context.WithCancel(ctx)
-	defer cancel()
-	r := &race{log: o.Log, won: make(chan *Network, 1)}
-	links, err := watchLinks(ctx)
+	n := &Network{o: o, grown: make(chan struct{})}
+	r, err := newRace(n)
 	if err != nil {
 		return nil, err
 	}
-	started := map[int]bool{}
-	for {
-		select {
-		case link, ok := <-links:
-			if !ok {
-				return nil, errors.New("watching network interfaces: the kernel ended the subscription")
-			}
-			if index := link.Attrs().Index; physical(link.Attrs().Name) && !started[index] {
-				delay := time.Duration(len(started)) * headStart
-				started[index] = true
-				r.wait.Go(func() { r.run(ctx, link, delay) })
-			}
-		case n := <-r.won:
-			cancel()
-			r.wait.Wait()
-			return n, nil
-		case <-ctx.Done():
-			r.wait.Wait()
-			return nil, r.failure(len(started))
-		}
-	}
-}
-
-// existing returns the network whose default route is there already, or nil.
-func existing() (*Network, error) {
-	routes, err := netlink.RouteList(nil, netlink.FAMILY_ALL)
-	if err != nil {
-		return nil, fmt.Errorf("reading routes: %w", err)
-	}
-	for _, r := range routes {
-		if r.Gw == nil || r.Dst != nil && !r.Dst.IP.IsUnspecified() {
-			continue
-		}
-		link, err := netlink.LinkByIndex(r.LinkIndex)
-		if err != nil {
-			return nil, fmt.Errorf("looking up the interface of the default route: %w", err)
-		}
-		router, _ := netip.AddrFromSlice(r.Gw)
-		return &Network{Interface: link.Attrs().Name, Router: router.Unmap(), DNS: resolvConf("/etc/resolv.conf"), Found: true}, nil
-	}
-	return nil, nil
-}
-
-// resolvConf returns the name servers of a resolv.conf(5), or EC2's own.
-func resolvConf(file string) []netip.Addr {
-	var servers []netip.Addr
-	data, _ := os.ReadFile(file) // a network without the file has EC2's resolver
-	for line := range strings.Lines(string(data)) {
-		if f := strings.Fields(line); len(f) >= 2 && f[0] == "nameserver" {
-			if a, err := netip.ParseAddr(f[1]); err == nil {
-				servers = append(servers, a)
-			}
-		}
-	}
-	if servers == nil {
-		return []netip.Addr{fallbackDNS}
-	}
-	return servers
-}
-
-// physical tells a network card from lo, bridges, tunnels and the like.
-func physical(name string) bool {
-	_, err := os.Stat(filepath.Join("/sys/class/net", name, "device"))
-	return err == nil
-}
-
-// watchLinks sends every interface that exists or appears until ctx ends.
-func watchLinks(ctx context.Context) (<-chan netlink.Link, error) {
-	updates := make(chan netlink.LinkUpdate)
-	done := make(chan struct{})
-	err := netlink.LinkSubscribeWithOptions(updates, done, netlink.LinkSubscribeOptions{ListExisting: true})
-	if err != nil {
-		return nil, fmt.Errorf("watching network interfaces: %w", err)
-	}
-	links := make(chan netlink.Link)
-	go func() { // ends with ctx; the subscription's own goroutine ends with done
-		defer func() {
-			close(links)
-			close(done)
-			for range updates { // let go of an update that was under way
-			}
-		}()
-		for {
-			select {
-			case u, ok := <-updates:
-				if !ok {
-					return
-				}
-				if u.Header.Type != unix.RTM_NEWLINK {
-					continue
-				}
-				select {
-				case links <- u.Link:
-				case <-ctx.Done():
-					return
-				}
-			case <-ctx.Done():
-				return
-			}
-		}
-	}()
-	return links, nil
-}
-
-// race tries interfaces side by side; the first that is up wins.
-type race struct {
-	log  func(string, ...any)
-	won  chan *Network
-	wait sync.WaitGroup
-
-	mu   sync.Mutex
-	last error
-}
-
-func (r *race) run(ctx context.Context, link netlink.Link, delay time.Duration) {
 	select {
-	case <-time.After(delay):
+	case <-r.over:
 	case <-ctx.Done():
-		return
+		err := r.finish()
+		return nil, errors.Join(r.failure(), err)
 	}
-	n, err := configure(ctx, link, r.log)
-	if err != nil {
-		r.mu.Lock()
-		r.last = err
-		r.mu.Unlock()
-		return
-	}
-	select {
-	case r.won <- n:
-	default: // another interface was quicker
-		if err := n.Down(); err != nil {
-			r.log("%v", err)
-		}
-	}
-}
-
-func (r *race) failure(tried int) error {
-	if tried == 0 {
-		return ErrNoCard
-	}
-	r.mu.Lock()
-	defer r.mu.Unlock()
-	if r.last == nil {
-		return errors.New("no network: time ran out")
-	}
-	return r.last
-}
-
-// configure raises one interface, takes a lease and applies it. What it did is
-// undone if it fails.
-func configure(ctx context.Context, link netlink.Link, log func(string, ...any)) (_ *Network, err error) {
-	name := link.Attrs().Name
-	n := &Network{Interface: name}
-	defer func() {
-		if err != nil {
-			err = errors.Join(err, n.Down())
-		}
-	}()
-	n.quietIPv6()
-	if link.Attrs().Flags&net.FlagUp == 0 {
-		if err := netlink.LinkSetUp(link); err != nil {
-			return nil, fmt.Errorf("bringing up %s: %w", name, err)
-		}
-		n.undo = append(n.undo, func() error { return netlink.LinkSetDown(link) })
-	}
-	if err := carrier(ctx, link); err != nil {
-		return nil, err
-	}
-	lease, err := requestLease(ctx, name, link.Attrs().HardwareAddr, log)
-	if err != nil {
-		return nil, fmt.Errorf("DHCP on %s: %w: %w", name, ErrNoLease, err)
-	}
-	n.Address, n.Router, n.DNS = lease.Address, lease.Router, lease.DNS
-	if err := n.apply(link); err != nil {
-		return nil, err
-	}
+	c := r.winner
+	n.cards = []*card{c}
+	n.DNS = c.servers()
+	c.mu.Lock()
+	defer c.mu.Unlock()
+	n.Interface, _, n.Found = strings.Cut(c.name, " ")
+	n.Address, n.Router = c.side[r.side].addr, c.side[r.side].router
 	return n, nil
 }
 
-// quietIPv6 keeps the kernel from router solicitations and link-local addresses.
-func (n *Network) quietIPv6() {
-	file := filepath.Join("/proc/sys/net/ipv6/conf", n.Interface, "disable_ipv6")
-	old, err := os.ReadFile(file)
-	if err != nil || strings.TrimSpace(string(old)) != "0" {
-		return // no IPv6 here, or off already
+// IPv4 reports whether there is IPv4, through any card. Where there is not, endpoints
+// of AWS have other names.
+func (n *Network) IPv4() bool { return n.has(four) }
+
+// IPv6 reports whether there is IPv6, through any card.
+func (n *Network) IPv6() bool { return n.has(six) }
+
+func (n *Network) has(f family) bool {
+	cards, _ := n.through()
+	return slices.ContainsFunc(cards, func(c *card) bool { return slices.Contains(c.families(), f) })
+}
+
+// through returns the cards that can be used, and what is closed when there are more.
+func (n *Network) through() ([]*card, <-chan struct{}) {
+	n.mu.Lock()
+	defer n.mu.Unlock()
+	if n.cards == nil {
+		n.cards = []*card{{n: n, side: [2]side{{ready: true, dns: n.DNS}, {ready: true}}}}
 	}
-	if os.WriteFile(file, []byte("1"), 0) == nil {
-		n.undo = append(n.undo, func() error { return os.WriteFile(file, []byte("0"), 0) })
+	return slices.Clone(n.cards), n.grown
+}
+
+// join adds a card to those that can be used.
+func (n *Network) join(c *card) {
+	n.mu.Lock()
+	defer n.mu.Unlock()
+	if !slices.Contains(n.cards, c) {
+		n.cards = append(n.cards, c)
+	}
+	close(n.grown)
+	n.grown = make(chan struct{})
+}
+
+// prefer puts a card first, as it led to addr.
+func (n *Network) prefer(c *card, addr string) {
+	n.mu.Lock()
+	defer n.mu.Unlock()
+	if n.cards[0] != c {
+		n.log("%s: reached through %s", addr, c.called())
+		n.cards = append([]*card{c}, slices.DeleteFunc(n.cards, func(d *card) bool { return c == d })...)
 	}
 }
 
-// carrier waits until the interface can send.
-func carrier(ctx context.Context, link netlink.Link) error {
-	ctx, cancel := context.WithCancel(ctx)
-	defer cancel()
-	links, err := watchLinks(ctx)
+// help has the other cards raised, once, because addr is not reached through the first
+// one. It reports whether some are.
+func (n *Network) help(addr string, err error) bool {
+	if n.race == nil || n.race.called.Swap(true) {
+		return false
+	}
+	why := fmt.Sprintf("%s: no answer yet", addr)
 	if err != nil {
-		return err
+		why = fmt.Sprintf("%s: %v", addr, err)
 	}
-	for l := range links {
-		a := l.Attrs()
-		if a.Index == link.Attrs().Index && a.RawFlags&unix.IFF_RUNNING != 0 {
-			return nil
-		}
-	}
-	return fmt.Errorf("%s: %w", link.Attrs().Name, ErrNoLink)
+	return n.race.help(why)
 }
 
-// apply puts address and default route on the interface.
-func (n *Network) apply(link netlink.Link) error {
-	addr := &netlink.Addr{IPNet: &net.IPNet{IP: n.Address.Addr().AsSlice(), Mask: net.CIDRMask(n.Address.Bits(), 32)}}
-	if err := netlink.AddrAdd(link, addr); err != nil {
-		return fmt.Errorf("adding %s to %s: %w", n.Address, n.Interface, err)
+func (n *Network) log(format string, args ...any) {
+	if n.o.Log != nil {
+		n.o.Log(format, args...)
 	}
-	n.undo = append(n.undo, func() error { return netlink.AddrDel(link, addr) })
-	route := &netlink.Route{LinkIndex: link.Attrs().Index, Gw: n.Router.AsSlice()}
-	if !n.Address.Masked().Contains(n.Router) {
-		route.SetFlag(netlink.FLAG_ONLINK)
-	}
-	if err := netlink.RouteAdd(route); err != nil {
-		return fmt.Errorf("adding the default route by %s: %w", n.Router, err)
-	}
-	n.undo = append(n.undo, func() error { return netlink.RouteDel(route) })
-	return nil
 }
 
-// Down removes route, address and link state that Up made, in reverse order.
-func (n *Network) Down() error {
-	var errs []error
-	for len(n.undo) > 0 {
-		last := len(n.undo) - 1
-		if err := n.undo[last](); err != nil {
-			errs = append(errs, err)
-		}
-		n.undo = n.undo[:last]
+func (n *Network) debug(format string, args ...any) {
+	if n.o.Debug != nil {
+		n.o.Debug(format, args...)
 	}
-	if len(errs) > 0 {
-		return fmt.Errorf("taking down %s: %w", n.Interface, errors.Join(errs...))
-	}
-	return nil
 }
 
-// Dial resolves with the network's own name servers and connects.
-func (n *Network) Dial(ctx context.Context, network, addr string) (net.Conn, error) {
-	if network == "tcp" && !n.Found {
-		network = "tcp4" // there is no IPv6; do not ask for addresses of it
-	}
-	d := net.Dialer{Timeout: 10 * time.Second, Resolver: &net.Resolver{PreferGo: true, Dial: n.dialDNS}}
-	return d.DialContext(ctx, network, addr)
-}
-
-// dialDNS maps the resolver's default servers, 127.0.0.1 and ::1 in an image
-// without resolv.conf, to ours.
-func (n *Network) dialDNS(ctx context.Context, network, addr string) (net.Conn, error) {
-	server := n.DNS[0]
-	if host, err := netip.ParseAddrPort(addr); err == nil && len(n.DNS) > 1 && host.Addr().Is6() {
-		server = n.DNS[1]
-	}
-	var d net.Dialer
-	return d.DialContext(ctx, network, netip.AddrPortFrom(server, 53).String())
-}
+// Down undoes all that was done, the last first.
+func (n *Network) Down() error { return n.race.finish() }

@@ -2,8 +2,8 @@ package netup
 
 import (
 	"context"
-	"net"
 	"net/netip"
+	"sync"
 	"time"
 )
 
@@ -19,9 +19,21 @@ const question = "\x00\x00\x01\x00\x00\x01\x00\x00\x00\x00\x00\x00\x09localhost\
 // while the interface is down: what arrived last would stay in memory. It takes one
 // round trip; where no answers come, it gives up.
 func (n *Network) Rinse(ctx context.Context) {
+	cards, _ := n.through()
+	var all sync.WaitGroup
+	for _, c := range cards {
+		all.Go(func() { c.rinse(ctx) })
+	}
+	all.Wait()
+}
+
+func (c *card) rinse(ctx context.Context) {
 	const patience = 300 * time.Millisecond
-	var d net.Dialer
-	conn, err := d.DialContext(ctx, "udp", netip.AddrPortFrom(n.DNS[0], 53).String())
+	servers := c.servers()
+	if len(servers) == 0 {
+		return // it has lost its addresses
+	}
+	conn, err := dialer(c.index).DialContext(ctx, "udp", netip.AddrPortFrom(servers[0], 53).String())
 	if err != nil {
 		return
 	}

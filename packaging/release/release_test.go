@@ -23,7 +23,7 @@ func TestRelease(t *testing.T) {
 	t.Setenv("SOURCE_DATE_EPOCH", "1700000000")
 	t.Chdir("../..")
 	file := build(t)
-	const module = "pkg:golang/github.com/insomniacslk/dhcp@"
+	const module = "pkg:golang/github.com/vishvananda/netlink@"
 
 	var text bytes.Buffer
 	if err := run(&text, []string{"sbom", "1.2.3", file}); err != nil {
@@ -67,7 +67,7 @@ func TestRelease(t *testing.T) {
 	if err := run(&text, []string{"licenses", file}); err != nil {
 		t.Fatal(err)
 	}
-	for _, want := range []string{"==== unlock: LICENSE", "==== the Go standard library", "==== github.com/insomniacslk/dhcp", "Redistribution and use"} {
+	for _, want := range []string{"==== unlock: LICENSE", "==== the Go standard library", "==== github.com/vishvananda/netlink", "Redistribution and use"} {
 		if !strings.Contains(text.String(), want) {
 			t.Errorf("licenses lack %q", want)
 		}

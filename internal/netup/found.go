@@ -1,0 +1,81 @@
+package netup
+
+import (
+	"context"
+	"fmt"
+	"net"
+	"net/netip"
+	"sync"
+
+	"github.com/vishvananda/netlink"
+)
+
+// findExisting returns the network that somebody has set up already, as a card without an
+// index, or nil. It has the families of which there are addresses; whether it leads
+// anywhere is to be tried.
+func findExisting(n *Network) (*card, error) {
+	addrs, err := netlink.AddrList(nil, netlink.FAMILY_ALL)
+	if err != nil {
+		return nil, fmt.Errorf("reading addresses: %w", err)
+	}
+	c := &card{n: n, link: make(chan struct{}, 1)}
+	for _, a := range addrs {
+		ip, ok := netip.AddrFromSlice(a.IP)
+		link, err := net.InterfaceByIndex(a.LinkIndex)
+		if f := familyOf(ip); ok && err == nil && link.Flags&net.FlagUp != 0 && ip.IsGlobalUnicast() && !c.side[f].ready {
+			ones, _ := a.Mask.Size()
+			c.side[f] = side{ready: true, addr: netip.PrefixFrom(ip.Unmap(), ones)}
+			if c.name == "" {
+				c.name = link.Name
+			}
+		}
+	}
+	if c.name == "" {
+		return nil, nil
+	}
+	routes, err := netlink.RouteList(nil, netlink.FAMILY_ALL)
+	if err != nil {
+		return nil, fmt.Errorf("reading routes: %w", err)
+	}
+	for _, r := range routes {
+		via, ok := netip.AddrFromSlice(r.Gw)
+		if !ok || r.Dst != nil && !r.Dst.IP.IsUnspecified() {
+			continue
+		}
+		via = via.Unmap()
+		if f := familyOf(via); c.side[f].ready && !c.side[f].router.IsValid() {
+			c.side[f].router = via
+			if link, err := net.InterfaceByIndex(r.LinkIndex); err == nil {
+				c.name = link.Name
+			}
+		}
+	}
+	c.step, c.err = stepLease, ErrNoIMDS
+	c.name += " (configured already)"
+	return c, nil
+}
+
+// held tells of which families a card has addresses that are somebody else's. Whoever
+// gave it IPv4 will see to the rest.
+func held(index int) (held [2]bool) {
+	addrs, err := netlink.AddrList(&netlink.GenericLink{LinkAttrs: netlink.LinkAttrs{Index: index}}, netlink.FAMILY_ALL)
+	if err != nil {
+		return held // it will be found again
+	}
+	for _, a := range addrs {
+		if ip, ok := netip.AddrFromSlice(a.IP); ok && !ip.Unmap().IsLinkLocalUnicast() {
+			held[familyOf(ip)] = true
+		}
+	}
+	return held
+}
+
+// try asks for IMDS through a network that is there already.
+func (c *card) try(ctx context.Context) {
+	var wait sync.WaitGroup
+	for _, f := range c.families() {
+		c.debug("%v, router %v", c.side[f].addr, c.side[f].router)
+		wait.Go(func() { c.n.race.ready(ctx, c, f) })
+	}
+	wait.Wait()
+}
