@@ -45,8 +45,11 @@ type Client struct {
 	spares    *spares
 	transport *http.Transport
 	endpoints []endpoint
-	current   atomic.Int32 // index of the endpoint to ask
-	answered  atomic.Bool  // it has answered once, so the others are not tried any more
+	current   atomic.Int32  // index of the endpoint to ask
+	answered  atomic.Bool   // it has answered once, so the others are not tried any more
+	heard     chan struct{} // closed then
+	unheard   chan error    // of a try before
+	begun     atomic.Pointer[flight]
 	skew      atomic.Int64 // nanoseconds by which IMDS' clock is ahead of ours
 	log       func(format string, args ...any)
 }
@@ -59,7 +62,7 @@ type endpoint struct {
 
 // New returns a Client.
 func New(o Options) *Client {
-	c := &Client{log: o.Log, spares: newSpares(o.Dial)}
+	c := &Client{log: o.Log, spares: newSpares(o.Dial), heard: make(chan struct{}), unheard: make(chan error, 1)}
 	c.transport = newTransport(c.spares)
 	if c.log == nil {
 		c.log = func(string, ...any) {}
@@ -76,7 +79,7 @@ func New(o Options) *Client {
 	for _, url := range urls {
 		c.endpoints = append(c.endpoints, endpoint{url, imds.New(imds.Options{
 			Endpoint:                 url,
-			HTTPClient:               &doer{client, &c.skew, &c.answered},
+			HTTPClient:               &doer{client, c},
 			Retryer:                  sdk.NopRetryer{}, // retry.go decides
 			ClientEnableState:        imds.ClientEnabled,
 			EnableFallback:           sdk.FalseTernary,
@@ -89,13 +92,58 @@ func New(o Options) *Client {
 
 // Close closes all connections. The Client is not to be used any more.
 func (c *Client) Close() {
+	if f := c.begun.Load(); f != nil {
+		f.cancel()
+		<-f.done
+	}
 	c.spares.close()
 	c.transport.CloseIdleConnections()
+}
+
+// flight is a call of Role that Reach began.
+type flight struct {
+	cancel context.CancelFunc
+	done   chan struct{}
+	taken  atomic.Bool
+	role   aws.Role
+	err    error
+}
+
+// Reach begins to ask for role credentials, until ctx ends, and returns once IMDS has
+// answered at all: nil. The first Role then gets what was begun, so that it costs no
+// round trip to know that IMDS is there. It fails with the first try that has no
+// answer, or when patience ends; only Close may follow then.
+func (c *Client) Reach(ctx, patience context.Context) error {
+	ctx, cancel := context.WithCancel(ctx)
+	f := &flight{cancel: cancel, done: make(chan struct{})}
+	c.begun.Store(f)
+	go func() {
+		defer close(f.done)
+		f.role, f.err = c.ask(ctx)
+	}()
+	select {
+	case <-c.heard:
+		return nil
+	case err := <-c.unheard:
+		return err
+	case <-f.done:
+		return f.err
+	case <-patience.Done():
+		return context.Cause(patience)
+	}
 }
 
 // Role waits for the instance's role and its credentials until ctx ends:
 // 404 means "not yet".
 func (c *Client) Role(ctx context.Context) (aws.Role, error) {
+	if f := c.begun.Load(); f != nil && !f.taken.Swap(true) {
+		<-f.done
+		return f.role, f.err
+	}
+	return c.ask(ctx)
+}
+
+func (c *Client) ask(ctx context.Context) (aws.Role, error) {
 	const path = "iam/security-credentials/"
 	var r aws.Role
 	err := c.retry(ctx, "waiting for role credentials", func(ctx context.Context, md *imds.Client) error {

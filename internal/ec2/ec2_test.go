@@ -348,3 +348,61 @@ func TestRedirect(t *testing.T) {
 		t.Errorf("Region: %v, followed: %v, want 302 and not followed", err, asked)
 	}
 }
+
+// TestReach: IMDS is reached with any answer, and the role costs no further request.
+func TestReach(t *testing.T) {
+	t.Parallel()
+	silent, err := net.Listen("tcp", "127.0.0.1:0")
+	if err != nil {
+		t.Fatal(err)
+	}
+	t.Cleanup(func() { silent.Close() })
+	for name, row := range map[string]struct {
+		endpoint string // "": an IMDS
+		change   func(*imds)
+		want     string // of the error of Reach; "": none
+		role     string // of the error of Role
+	}{
+		"healthy":  {change: func(*imds) {}},
+		"no role":  {change: func(s *imds) { delete(s.answers, "iam/security-credentials/") }, role: "404 Not Found"},
+		"refused":  {endpoint: "http://127.0.0.1:1", want: "PUT /latest/api/token: dial tcp 127.0.0.1:1: connect: connection refused"},
+		"silent":   {endpoint: "http://" + silent.Addr().String(), want: "context deadline exceeded"},
+		"no route": {endpoint: "http://[100::1]", want: "PUT /latest/api/token: "},
+	} {
+		t.Run(name, func(t *testing.T) {
+			t.Parallel()
+			s := newIMDS(t)
+			if row.change != nil {
+				row.change(s)
+				row.endpoint = s.URL
+			}
+			c := ec2.New(ec2.Options{Endpoint: row.endpoint})
+			defer c.Close()
+			ctx, cancel := context.WithTimeout(t.Context(), 3*time.Second)
+			defer cancel()
+			patience, cancel := context.WithTimeout(ctx, 2*time.Second)
+			defer cancel()
+			err := c.Reach(ctx, patience)
+			if got := fmt.Sprint(err); row.want == "" && err != nil || !strings.Contains(got, row.want) {
+				t.Fatalf("Reach = %v, want %q", err, row.want)
+			}
+			if err != nil {
+				return
+			}
+			role, err := c.Role(ctx)
+			if row.role != "" {
+				if err == nil || !strings.Contains(err.Error(), row.role) {
+					t.Fatalf("Role = %v, want an error with %q", err, row.role)
+				}
+				return
+			}
+			if err != nil || role.Name != "demo" {
+				t.Fatalf("Role = %q, %v", role.Name, err)
+			}
+			want := []string{"PUT /latest/api/token", "GET " + base + "iam/security-credentials/", "GET " + base + "iam/security-credentials/demo"}
+			if !slices.Equal(s.seen, want) {
+				t.Errorf("requests %q, want %q", s.seen, want)
+			}
+		})
+	}
+}

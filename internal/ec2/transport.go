@@ -2,10 +2,10 @@ package ec2
 
 import (
 	"errors"
+	"fmt"
 	"io"
 	"net/http"
 	"net/url"
-	"sync/atomic"
 	"syscall"
 	"time"
 
@@ -42,9 +42,8 @@ func setMark(_, _ string, c syscall.RawConn) error {
 // doer sends the SDK's requests: it bounds what is read, and notes IMDS' clock,
 // that it has answered, and what became of each request.
 type doer struct {
-	client   *http.Client
-	skew     *atomic.Int64
-	answered *atomic.Bool
+	client *http.Client
+	imds   *Client
 }
 
 func (d *doer) Do(req *http.Request) (*http.Response, error) {
@@ -53,11 +52,17 @@ func (d *doer) Do(req *http.Request) (*http.Response, error) {
 		*last = outcome(req, resp, err)
 	}
 	if err != nil {
+		select {
+		case d.imds.unheard <- fmt.Errorf("%s %s: %w", req.Method, req.URL.Path, outcome(req, nil, err).err):
+		default:
+		}
 		return nil, err
 	}
-	d.answered.Store(true)
+	if !d.imds.answered.Swap(true) {
+		close(d.imds.heard)
+	}
 	if date, err := http.ParseTime(resp.Header.Get("Date")); err == nil {
-		d.skew.Store(int64(time.Until(date)))
+		d.imds.skew.Store(int64(time.Until(date)))
 	}
 	resp.Body = &bounded{resp.Body, maxBody}
 	return resp, nil
