@@ -10,7 +10,6 @@ import (
 	"unlock/internal/ec2"
 	"unlock/internal/keys"
 	"unlock/internal/netup"
-	"unlock/internal/secret"
 	"unlock/internal/status"
 	"unlock/internal/unlock"
 )
@@ -46,9 +45,9 @@ func (c *cloud) start(ctx context.Context) {
 func (c *cloud) keys() unlock.Keys {
 	<-c.ready
 	if c.err != nil {
-		return offline{c.err}
+		return func(context.Context, keys.Want) (keys.Got, error) { return keys.Got{}, c.err }
 	}
-	return c.client
+	return c.client.Get
 }
 
 // blockDevices asks IMDS for the instance's block device mapping.
@@ -59,21 +58,6 @@ func (c *cloud) blockDevices(ctx context.Context) (map[string]string, error) {
 		return nil, c.err
 	}
 	return c.imds.BlockDevices(ctx)
-}
-
-// offline is a source of no keys.
-type offline struct{ err error }
-
-func (o offline) Open(context.Context, config.Key) (*secret.Bytes, []aws.Call, error) {
-	return nil, nil, o.err
-}
-
-func (o offline) OpenBlob(context.Context, config.Key, string, keys.Blob) (*secret.Bytes, []aws.Call, error) {
-	return nil, nil, o.err
-}
-
-func (o offline) Generate(context.Context, config.Key, string) (*secret.Bytes, keys.Blob, []aws.Call, error) {
-	return nil, keys.Blob{}, nil, o.err
 }
 
 func (c *cloud) up(ctx context.Context) error {

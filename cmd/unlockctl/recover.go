@@ -9,7 +9,6 @@ import (
 	"path/filepath"
 	"slices"
 
-	"unlock/internal/aws"
 	"unlock/internal/block"
 	"unlock/internal/config"
 	"unlock/internal/dm"
@@ -172,7 +171,10 @@ func (c *recoverCmd) open(ctx context.Context, con console, found []*plan.Candid
 	if err := errors.Join(errs...); err != nil {
 		return err
 	}
-	apply := unlock.Apply{Keys: given{passphrase}, Rec: status.NewRecorder(), Log: con.note}
+	given := func(context.Context, keys.Want) (keys.Got, error) {
+		return keys.Got{Passphrase: passphrase.Clone()}, nil
+	}
+	apply := unlock.Apply{Keys: given, Rec: status.NewRecorder(), Log: con.note}
 	for _, r := range apply.Run(ctx, p) {
 		if r.Err != nil {
 			return r.Err
@@ -180,19 +182,4 @@ func (c *recoverCmd) open(ctx context.Context, con console, found []*plan.Candid
 		fmt.Fprintln(con.out, r.Device.Path())
 	}
 	return nil
-}
-
-// given is a source of one passphrase.
-type given struct{ passphrase *secret.Bytes }
-
-func (g given) Open(context.Context, config.Key) (*secret.Bytes, []aws.Call, error) {
-	return g.passphrase.Clone(), nil, nil
-}
-
-func (given) OpenBlob(context.Context, config.Key, string, keys.Blob) (*secret.Bytes, []aws.Call, error) {
-	return nil, nil, errors.ErrUnsupported
-}
-
-func (given) Generate(context.Context, config.Key, string) (*secret.Bytes, keys.Blob, []aws.Call, error) {
-	return nil, keys.Blob{}, nil, errors.ErrUnsupported
 }

@@ -8,6 +8,8 @@
 package config
 
 import (
+	"maps"
+	"slices"
 	"strconv"
 	"time"
 )
@@ -59,6 +61,11 @@ type Key struct {
 	VersionID string            // of the S3 object; empty: the current one
 	KMSKeys   []string          // key ARNs; the first is used for new data keys, all are accepted, tried in order
 	Context   map[string]string // KMS encryption context
+}
+
+// Equal reports whether two keys are one: the same passphrase, had in the same way.
+func (k Key) Equal(o Key) bool {
+	return k.Source == o.Source && k.VersionID == o.VersionID && slices.Equal(k.KMSKeys, o.KMSKeys) && maps.Equal(k.Context, o.Context)
 }
 
 // Format says when a volume may be formatted. The zero value never formats.

@@ -10,7 +10,6 @@ import (
 	"net/http"
 	"path/filepath"
 	"strings"
-	"sync"
 	"syscall"
 	"testing"
 	"testing/synctest"
@@ -132,75 +131,6 @@ func TestAllRegionsDown(t *testing.T) {
 		if c.dials < 20 || c.dials > 200 {
 			t.Errorf("%d tries in ten minutes, want 20 to 200", c.dials)
 		}
-	})
-}
-
-// TestShare has many volumes ask for one key: one request each of S3 and KMS, one
-// set of credentials, and a copy for each that another's Wipe does not touch.
-func TestShare(t *testing.T) {
-	synctest.Test(t, func(t *testing.T) {
-		c := newCloud(t)
-		client := c.client(t, config.AWS{}, nil)
-		k := config.Key{Source: "s3://bucket/key", KMSKeys: []string{arn}, Context: map[string]string{"a": "1", "b": "2"}}
-		open := func() {
-			k := k
-			k.Context = map[string]string{"b": "2", "a": "1"}
-			s, calls, err := client.Open(t.Context(), k)
-			if err != nil {
-				t.Error(err)
-				return
-			}
-			if string(s.Bytes()) != password || len(calls) != 2 {
-				t.Errorf("passphrase = %q in %d calls, want %q in 2", s.Bytes(), len(calls), password)
-			}
-			s.Wipe()
-		}
-		var wg sync.WaitGroup
-		for range 24 {
-			wg.Go(open)
-		}
-		wg.Wait()
-		open() // later, too
-		for _, service := range []string{"s3", "kms", "imds " + tokenPath, "imds " + credsPath} {
-			if n := c.count(service); n != 1 {
-				t.Errorf("%d requests of %s, want 1", n, service)
-			}
-		}
-		k.Context = map[string]string{"a": "1"}
-		if _, _, err := client.Open(t.Context(), k); err != nil || c.count("kms") != 2 {
-			t.Errorf("another context: %v and %d requests of KMS, want none shared", err, c.count("kms"))
-		}
-	})
-}
-
-// TestShareCancelled has the one who makes the request give up: the others still
-// get their key.
-func TestShareCancelled(t *testing.T) {
-	synctest.Test(t, func(t *testing.T) {
-		c := newCloud(t)
-		c.faults["kms"] = func(n int) http.HandlerFunc {
-			if n == 1 {
-				return silent
-			}
-			return nil
-		}
-		client := c.client(t, config.AWS{}, nil)
-		k := config.Key{Source: file(t), KMSKeys: []string{arn}}
-		hurried, cancel := context.WithTimeout(t.Context(), time.Second)
-		defer cancel()
-		var wg sync.WaitGroup
-		wg.Go(func() {
-			if _, _, err := client.Open(hurried, k); !errors.Is(err, context.DeadlineExceeded) {
-				t.Errorf("the hurried one: %v, want its deadline", err)
-			}
-		})
-		synctest.Wait()
-		wg.Go(func() {
-			if _, _, err := client.Open(t.Context(), k); err != nil {
-				t.Errorf("the patient one: %v", err)
-			}
-		})
-		wg.Wait()
 	})
 }
 

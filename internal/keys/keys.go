@@ -18,13 +18,13 @@
 package keys
 
 import (
+	"bytes"
 	"context"
 	"crypto/x509"
 	"fmt"
 	"maps"
 	"net/url"
 	"slices"
-	"sync"
 
 	"unlock/internal/aws"
 	"unlock/internal/aws/arn"
@@ -47,14 +47,10 @@ type Options struct {
 	Log func(format string, args ...any)
 }
 
-// Client gets keys. Safe for concurrent use: equal requests share one call, and
-// a passphrase once had is kept until Close.
+// Client gets keys. Safe for concurrent use. It keeps none: each is asked for anew.
 type Client struct {
 	o   Options
 	aws *aws.Client
-
-	mu      sync.Mutex
-	flights map[string]*flight
 }
 
 // New returns a Client. It fails if the configured CA bundle cannot be read.
@@ -66,20 +62,12 @@ func New(o Options) (*Client, error) {
 	if err != nil {
 		return nil, err
 	}
-	return &Client{o: o, aws: a, flights: map[string]*flight{}}, nil
+	return &Client{o: o, aws: a}, nil
 }
 
-// Close wipes the passphrases that are kept, closes all connections and wipes
-// their buffers. No request may be under way, and none may follow.
-func (c *Client) Close() {
-	c.mu.Lock()
-	for _, f := range c.flights {
-		f.passphrase.Wipe()
-	}
-	clear(c.flights)
-	c.mu.Unlock()
-	c.aws.Close()
-}
+// Close closes all connections and wipes their buffers. No request may be under
+// way, and none may follow.
+func (c *Client) Close() { c.aws.Close() }
 
 // Blob is an encrypted data key and what is needed to decrypt it.
 type Blob struct {
@@ -88,27 +76,58 @@ type Blob struct {
 	Context    map[string]string // the whole encryption context; untrusted when read from a disk
 }
 
+// Want is what a key is wanted for.
+type Want struct {
+	Key  config.Key
+	Set  string // UUID of the set of disks that the key is for alone; "" if it is for any
+	New  bool   // there is no such key yet: have one made
+	Blob Blob   // it, else
+}
+
+// Equal reports whether one key serves both.
+func (w Want) Equal(o Want) bool {
+	return w.Key.Equal(o.Key) && w.Set == o.Set && w.New == o.New && bytes.Equal(w.Blob.Ciphertext, o.Blob.Ciphertext)
+}
+
+// Got is a key.
+type Got struct {
+	Passphrase *secret.Bytes // the caller wipes it
+	Blob       *Blob         // of a new key, for the header
+	Calls      []aws.Call    // that AWS answered, also when it refused
+}
+
+// Get gets a key of any source but ephemeral, by one call of Open, OpenBlob or
+// Generate.
+func (c *Client) Get(ctx context.Context, w Want) (got Got, err error) {
+	switch {
+	case w.Key.Source != config.SourceHeader:
+		got.Passphrase, got.Calls, err = c.Open(ctx, w.Key)
+	case w.New:
+		got.Blob = new(Blob)
+		got.Passphrase, *got.Blob, got.Calls, err = c.Generate(ctx, w.Key, w.Set)
+	default:
+		got.Passphrase, got.Calls, err = c.OpenBlob(ctx, w.Key, w.Set, w.Blob)
+	}
+	return got, err
+}
+
 // Open returns the passphrase of a key with source s3, file or ssm. The caller
-// wipes it. The calls are those that AWS answered, also when it refused; those
-// who share a request are given the same calls.
+// wipes it. The calls are those that AWS answered, also when it refused.
 func (c *Client) Open(ctx context.Context, k config.Key) (*secret.Bytes, []aws.Call, error) {
-	id := fmt.Sprintf("%q %q %q %q", k.Source, k.VersionID, k.KMSKeys, k.Context) // fmt sorts maps
-	return c.share(ctx, id, func() (*secret.Bytes, []aws.Call, error) {
-		ciphertext, calls, err := c.ciphertext(ctx, k)
-		if err != nil {
-			return nil, calls, err
-		}
-		plaintext, call, err := c.decrypt(ctx, k.KMSKeys, k.Context, Blob{Ciphertext: ciphertext})
-		calls = append(calls, call...)
-		if err != nil {
-			return nil, calls, err
-		}
-		if err := FirstLine(plaintext, k.Source, c.o.Log); err != nil {
-			plaintext.Wipe()
-			return nil, calls, err
-		}
-		return plaintext, calls, nil
-	})
+	ciphertext, calls, err := c.ciphertext(ctx, k)
+	if err != nil {
+		return nil, calls, err
+	}
+	plaintext, call, err := c.decrypt(ctx, k.KMSKeys, k.Context, Blob{Ciphertext: ciphertext})
+	calls = append(calls, call...)
+	if err != nil {
+		return nil, calls, err
+	}
+	if err := FirstLine(plaintext, k.Source, c.o.Log); err != nil {
+		plaintext.Wipe()
+		return nil, calls, err
+	}
+	return plaintext, calls, nil
 }
 
 // ciphertext gets what is to be decrypted from its source.
@@ -130,20 +149,16 @@ func (c *Client) ciphertext(ctx context.Context, k config.Key) ([]byte, []aws.Ca
 // config.ContextSet = set, never with what the blob claims. The caller wipes it. The
 // calls are as Open's.
 func (c *Client) OpenBlob(ctx context.Context, k config.Key, set string, b Blob) (*secret.Bytes, []aws.Call, error) {
-	context := Bound(k.Context, set)
-	id := fmt.Sprintf("blob %q %q %q", b.Ciphertext, k.KMSKeys, context)
-	return c.share(ctx, id, func() (*secret.Bytes, []aws.Call, error) {
-		if err := checkSize(len(b.Ciphertext)); err != nil {
-			return nil, nil, &aws.Error{Op: "reading the data key in the LUKS header", Err: err,
-				Hint: "restore the header from a backup, or from another disk of the set"}
-		}
-		plaintext, calls, err := c.decrypt(ctx, k.KMSKeys, context, b)
-		if err != nil {
-			return nil, calls, err
-		}
-		defer plaintext.Wipe()
-		return Text(plaintext), calls, nil
-	})
+	if err := checkSize(len(b.Ciphertext)); err != nil {
+		return nil, nil, &aws.Error{Op: "reading the data key in the LUKS header", Err: err,
+			Hint: "restore the header from a backup, or from another disk of the set"}
+	}
+	plaintext, calls, err := c.decrypt(ctx, k.KMSKeys, Bound(k.Context, set), b)
+	if err != nil {
+		return nil, calls, err
+	}
+	defer plaintext.Wipe()
+	return Text(plaintext), calls, nil
 }
 
 // Generate has KMS make a data key for a new set of disks and returns its

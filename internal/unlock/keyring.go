@@ -2,10 +2,9 @@ package unlock
 
 import (
 	"context"
-	"fmt"
+	"slices"
 	"sync"
 
-	"unlock/internal/aws"
 	"unlock/internal/config"
 	"unlock/internal/keys"
 	"unlock/internal/luks"
@@ -14,12 +13,8 @@ import (
 	"unlock/internal/status"
 )
 
-// Keys is what Apply needs of a *keys.Client.
-type Keys interface {
-	Open(ctx context.Context, k config.Key) (*secret.Bytes, []aws.Call, error)
-	OpenBlob(ctx context.Context, k config.Key, set string, b keys.Blob) (*secret.Bytes, []aws.Call, error)
-	Generate(ctx context.Context, k config.Key, set string) (*secret.Bytes, keys.Blob, []aws.Call, error)
-}
+// Keys gets a key, as the method Get of a *keys.Client does.
+type Keys func(ctx context.Context, w keys.Want) (keys.Got, error)
 
 // key is a passphrase and where it came from.
 type key struct {
@@ -37,73 +32,71 @@ type keyring struct {
 	rec  *status.Recorder
 	log  func(format string, args ...any)
 
-	mu  sync.Mutex
-	got map[string]func() *key
+	mu    sync.Mutex
+	slots []slot
+}
+
+// slot is for one key.
+type slot struct {
+	want keys.Want
+	get  func() *key // gets it the first time
 }
 
 // get returns the key of a step, which stays the keyring's.
 func (r *keyring) get(ctx context.Context, s *plan.Step) (*key, error) {
-	id := keyID(s)
+	k := r.slot(ctx, wanted(s)).get()
+	return k, k.err
+}
+
+func (r *keyring) slot(ctx context.Context, w keys.Want) slot {
 	r.mu.Lock()
-	once := r.got[id]
-	if once == nil {
-		once = sync.OnceValue(func() *key {
-			k := r.fetch(ctx, s)
+	defer r.mu.Unlock()
+	i := slices.IndexFunc(r.slots, func(s slot) bool { return s.want.Equal(w) })
+	if i < 0 {
+		i = len(r.slots)
+		r.slots = append(r.slots, slot{w, sync.OnceValue(func() *key {
+			k := r.fetch(ctx, w)
 			if k.err == nil {
 				k.deriver = luks.NewDeriver(k.passphrase)
 			}
 			return k
-		})
-		if r.got == nil {
-			r.got = map[string]func() *key{}
+		})})
+	}
+	return r.slots[i]
+}
+
+// wanted is the key of a step. Steps share one that is kept outside the disks.
+func wanted(s *plan.Step) keys.Want {
+	w := keys.Want{Key: s.Volume.Key}
+	switch w.Key.Source {
+	case config.SourceEphemeral:
+		w.Set = s.Set
+	case config.SourceHeader:
+		w.Set, w.New = s.Set, s.Format
+		if t := s.Members[0].LUKS; !w.New {
+			w.Blob = keys.Blob{Ciphertext: t.KMS.Ciphertext, KeyARN: t.KMS.Key, Context: t.KMS.Context}
 		}
-		r.got[id] = once
 	}
-	r.mu.Unlock()
-	k := once()
-	return k, k.err
+	return w
 }
 
-// keyID is equal for steps that share a key.
-func keyID(s *plan.Step) string {
-	k := s.Volume.Key
-	switch {
-	case k.Source == config.SourceEphemeral:
-		return "ephemeral " + s.Name
-	case k.Source != config.SourceHeader:
-		return fmt.Sprintf("%s %s %q %q", k.Source, k.VersionID, k.KMSKeys, k.Context)
-	case s.Format:
-		return "new " + s.Set
-	}
-	return fmt.Sprintf("header %s %x %q %q", s.Set, s.Members[0].LUKS.KMS.Ciphertext, k.KMSKeys, k.Context)
-}
-
-func (r *keyring) fetch(ctx context.Context, s *plan.Step) *key {
+func (r *keyring) fetch(ctx context.Context, w keys.Want) *key {
 	k := &key{}
-	if s.Volume.Key.Source == config.SourceEphemeral {
+	if w.Key.Source == config.SourceEphemeral {
 		k.passphrase = keys.Random()
 		return k
 	}
-	var calls []aws.Call
-	_ = r.rec.Step("key", string(s.Volume.Key.Source), func() error {
-		switch {
-		case s.Volume.Key.Source != config.SourceHeader:
-			k.passphrase, calls, k.err = r.keys.Open(ctx, s.Volume.Key)
-		case s.Format:
-			var b keys.Blob
-			k.passphrase, b, calls, k.err = r.keys.Generate(ctx, s.Volume.Key, s.Set)
-			k.blob = &b
-		default:
-			t := s.Members[0].LUKS.KMS
-			k.passphrase, calls, k.err = r.keys.OpenBlob(ctx, s.Volume.Key, s.Set, keys.Blob{Ciphertext: t.Ciphertext, KeyARN: t.Key, Context: t.Context})
-		}
+	var got keys.Got
+	_ = r.rec.Step("key", string(w.Key.Source), func() error {
+		got, k.err = r.keys(ctx, w)
 		return k.err
 	})
-	for _, c := range calls {
+	k.passphrase, k.blob = got.Passphrase, got.Blob
+	for _, c := range got.Calls {
 		r.rec.Called(status.Call{Service: c.Service, Operation: c.Operation, KeyARN: c.KeyARN, RequestID: c.RequestID, Attempts: c.Attempts})
 		if c.KeyARN != "" {
 			k.kmsKey = c.KeyARN
-			r.log("key %s: KMS %s under %s, request %s", s.Volume.Key.Source, c.Operation, c.KeyARN, c.RequestID)
+			r.log("key %s: KMS %s under %s, request %s", w.Key.Source, c.Operation, c.KeyARN, c.RequestID)
 		}
 	}
 	return k
@@ -112,8 +105,8 @@ func (r *keyring) fetch(ctx context.Context, s *plan.Step) *key {
 func (r *keyring) wipe() {
 	r.mu.Lock()
 	defer r.mu.Unlock()
-	for _, once := range r.got {
-		k := once()
+	for _, s := range r.slots {
+		k := s.get()
 		k.deriver.Wipe()
 		k.passphrase.Wipe()
 	}

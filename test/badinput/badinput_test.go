@@ -320,7 +320,7 @@ func (m *machine) boot(t *testing.T, mutate func(string, []byte) []byte) error {
 	}
 	defer client.Close()
 	a := unlock.Apply{
-		Keys: client, Rec: status.NewRecorder(), Log: func(string, ...any) {},
+		Keys: client.Get, Rec: status.NewRecorder(), Log: func(string, ...any) {},
 		Ask: func(string, error) (*secret.Bytes, error) { return nil, errors.New("nobody is at the console") },
 		Map: func(name, _ string, target dm.Target, _ dm.Options) (dm.Device, error) {
 			if crypt := target.(dm.Crypt); !bytes.Equal(crypt.Key.Bytes(), m.volumeKey) {

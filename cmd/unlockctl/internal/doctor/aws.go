@@ -4,7 +4,6 @@ import (
 	"context"
 	"crypto/tls"
 	"errors"
-	"fmt"
 	"io"
 	"net/http"
 	"net/url"
@@ -94,13 +93,11 @@ func (d *Doctor) aws(ctx context.Context, r *report, c *config.Config, headers [
 	if !d.network(ctx, r, c) {
 		return
 	}
-	var seen []string
-	for _, v := range c.Volumes {
-		id := fmt.Sprintf("%q %q %q %q %v", v.Key.Source, v.Key.VersionID, v.Key.KMSKeys, v.Key.Context, v.Format)
-		if v.Key.Source.Scheme() == config.SourceEphemeral || slices.Contains(seen, id) {
+	for i, v := range c.Volumes {
+		same := func(o config.Volume) bool { return o.Key.Equal(v.Key) && o.Format == v.Format }
+		if v.Key.Source.Scheme() == config.SourceEphemeral || slices.ContainsFunc(c.Volumes[:i], same) {
 			continue
 		}
-		seen = append(seen, id)
 		if v.Key.Source == config.SourceHeader {
 			d.dataKey(ctx, r, a, &v)
 			continue

@@ -114,7 +114,7 @@ func uses(c *config.Config) []use {
 		if v.Key.Source.Scheme() == config.SourceEphemeral {
 			continue
 		}
-		i := slices.IndexFunc(list, func(u use) bool { return equal(u.key, v.Key) })
+		i := slices.IndexFunc(list, func(u use) bool { return u.key.Equal(v.Key) })
 		if i < 0 {
 			list = append(list, use{key: v.Key})
 			i = len(list) - 1
@@ -123,10 +123,6 @@ func uses(c *config.Config) []use {
 		list[i].formats = list[i].formats || v.Format == config.FormatBlank
 	}
 	return list
-}
-
-func equal(a, b config.Key) bool {
-	return a.Source == b.Source && a.VersionID == b.VersionID && slices.Equal(a.KMSKeys, b.KMSKeys) && maps.Equal(a.Context, b.Context)
 }
 
 // kms is the statement for a key's calls to KMS.
