@@ -153,6 +153,7 @@ func (c *enrollCmd) kms(ctx context.Context, con console, set *enrollment.Set) e
 	if err != nil {
 		return err
 	}
+	defer a.Close()
 	p, err := pinned(a, key, set.UUID, "")
 	if err != nil {
 		return err

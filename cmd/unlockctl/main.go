@@ -84,9 +84,14 @@ func main() {
 		fmt.Fprintln(os.Stderr, "unlockctl:", err)
 		os.Exit(exitFailed)
 	}
-	os.Exit(interruptible(func(ctx context.Context) int {
+	if err := overwritesGarbage(); err != nil { // no reason to leave a volume locked
+		fmt.Fprintln(os.Stderr, "unlockctl: copies of secrets stay in memory until it is used again:", err)
+	}
+	status := interruptible(func(ctx context.Context) int {
 		return run(ctx, os.Args[1:], console{os.Stdin, os.Stdout, os.Stderr})
-	}))
+	})
+	overwriteGarbage()
+	os.Exit(status)
 }
 
 // newParser returns the parser of the command line, which is also the model of its

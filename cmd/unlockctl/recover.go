@@ -124,6 +124,7 @@ func (c *recoverCmd) passphrase(ctx context.Context, con console, l *plan.LUKS) 
 	if err != nil {
 		return nil, err
 	}
+	defer a.Close()
 	p, err := pinned(a, k, set, claimed)
 	if err != nil {
 		return nil, err

@@ -46,6 +46,7 @@ func (c *rotateCmd) Run(ctx context.Context, con console) error {
 	if err != nil {
 		return err
 	}
+	defer a.Close()
 	if c.DryRun {
 		con.err = &prefixed{w: con.err, prefix: "dry run: "}
 	}

@@ -15,7 +15,7 @@ import (
 )
 
 func TestMain(m *testing.M) {
-	testscript.Main(m, map[string]func(){"unlockctl": main, "kill-at": killAt})
+	testscript.Main(m, map[string]func(){"unlockctl": main, "kill-at": killAt, "dump-memory": dumpMemory})
 }
 
 // cloudKey finds the simulated cloud of a script.

@@ -49,6 +49,7 @@ func (c *sealCmd) Run(ctx context.Context, con console) error {
 	if err != nil {
 		return err
 	}
+	defer a.Close()
 	passphrase, err := c.passphrase(ctx, con)
 	if err != nil {
 		return err

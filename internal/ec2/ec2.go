@@ -12,6 +12,7 @@
 package ec2
 
 import (
+	"bytes"
 	"context"
 	"encoding/json"
 	"errors"
@@ -71,11 +72,7 @@ func New(o Options) *Client {
 	if o.Endpoint != "" {
 		urls = []string{o.Endpoint}
 	}
-	client := &http.Client{
-		Transport: c.transport,
-		// IMDS does not redirect, and whoever else does shall not see the token.
-		CheckRedirect: func(*http.Request, []*http.Request) error { return http.ErrUseLastResponse },
-	}
+	client := httpClient(c.transport)
 	for _, url := range urls {
 		c.endpoints = append(c.endpoints, endpoint{url, imds.New(imds.Options{
 			Endpoint:                 url,
@@ -88,6 +85,29 @@ func New(o Options) *Client {
 		})})
 	}
 	return c
+}
+
+// HTTPClient returns what a Client asks with, for those who have a question of their
+// own: no proxy, no redirect.
+func HTTPClient() *http.Client { return httpClient(newTransport(newSpares(nil))) }
+
+func httpClient(t *http.Transport) *http.Client {
+	return &http.Client{
+		Transport: t,
+		// IMDS does not redirect, and whoever else does shall not see the token.
+		CheckRedirect: func(*http.Request, []*http.Request) error { return http.ErrUseLastResponse },
+	}
+}
+
+// GetMetadata asks once, for the SDK's provider of credentials.
+func (c *Client) GetMetadata(ctx context.Context, in *imds.GetMetadataInput, _ ...func(*imds.Options)) (*imds.GetMetadataOutput, error) {
+	ctx, cancel := context.WithTimeout(ctx, attemptTimeout)
+	defer cancel()
+	data, err := get(ctx, c.endpoints[c.current.Load()].client, in.Path)
+	if err != nil {
+		return nil, &aws.Error{Op: "asking the instance's metadata service", Err: err, Hint: hint(err)}
+	}
+	return &imds.GetMetadataOutput{Content: io.NopCloser(bytes.NewReader(data))}, nil
 }
 
 // Close closes all connections. The Client is not to be used any more.

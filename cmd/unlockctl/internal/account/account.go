@@ -3,22 +3,17 @@
 // configuration: profiles, SSO, assumed roles, AWS_ENDPOINT_URL, AWS_CA_BUNDLE. It
 // is never part of the unlock program, whose way to AWS is package keys.
 //
-// What cannot be wiped: plaintexts pass through the SDK as JSON text and byte
-// slices. The slices are overwritten, the text is not; this is a tool of a short
-// life on the administrator's machine.
+// Plaintexts pass through the SDK as JSON text and byte slices. The slices are
+// overwritten here; the text becomes garbage once the Account is closed, and the
+// program has the collector overwrite that.
 package account
 
 import (
 	"context"
-	"crypto/tls"
-	"crypto/x509"
 	"errors"
 	"fmt"
-	"net/http"
-	"os"
 
 	"github.com/aws/aws-sdk-go-v2/aws"
-	awshttp "github.com/aws/aws-sdk-go-v2/aws/transport/http"
 	awsconfig "github.com/aws/aws-sdk-go-v2/config"
 	"github.com/aws/aws-sdk-go-v2/service/cloudtrail"
 	"github.com/aws/aws-sdk-go-v2/service/kms"
@@ -26,6 +21,7 @@ import (
 	"github.com/aws/aws-sdk-go-v2/service/ssm"
 
 	"unlock/internal/config"
+	"unlock/internal/ec2"
 )
 
 // Options of New.
@@ -37,14 +33,17 @@ type Options struct {
 
 // Account makes requests with the administrator's credentials. Safe for concurrent use.
 type Account struct {
-	region     string // chosen by hand
-	kms        *kms.Client
-	s3         *s3.Client
-	ssm        *ssm.Client
-	cloudtrail *cloudtrail.Client
+	region      string // chosen by hand
+	connections connections
+	imds        *ec2.Client // nil: it is not asked
+	kms         *kms.Client
+	s3          *s3.Client
+	ssm         *ssm.Client
+	cloudtrail  *cloudtrail.Client
 }
 
-// New reads the SDK's configuration. It makes no request yet.
+// New reads the SDK's configuration. It makes no request yet. The caller closes the
+// Account.
 func New(ctx context.Context, o Options) (*Account, error) {
 	var options []func(*awsconfig.LoadOptions) error
 	if o.Profile != "" {
@@ -63,28 +62,27 @@ func New(ctx context.Context, o Options) (*Account, error) {
 	if o.AWS.DualStack {
 		options = append(options, awsconfig.WithUseDualStackEndpoint(aws.DualStackEndpointStateEnabled))
 	}
-	if o.AWS.CABundle != "" && os.Getenv("AWS_CA_BUNDLE") == "" {
-		client, err := withAuthorities(o.AWS.CABundle)
-		if err != nil {
-			return nil, err
-		}
-		options = append(options, awsconfig.WithHTTPClient(client))
+	a := &Account{region: o.Region}
+	client, err := a.connections.transport(o.AWS)
+	if err != nil {
+		return nil, err
 	}
+	imds, asked := instanceRole(o.AWS)
+	a.imds = imds
+	options = append(append(options, awsconfig.WithHTTPClient(client)), asked...)
 	c, err := awsconfig.LoadDefaultConfig(ctx, options...)
 	if err != nil {
 		return nil, fmt.Errorf("reading the AWS configuration: %w", err)
 	}
-	return &Account{
-		region: o.Region,
-		kms:    kms.NewFromConfig(c, func(k *kms.Options) { override(&k.BaseEndpoint, o.AWS.Endpoint["kms"]) }),
-		s3: s3.NewFromConfig(c, func(k *s3.Options) {
-			override(&k.BaseEndpoint, o.AWS.Endpoint["s3"])
-			k.UsePathStyle = k.BaseEndpoint != nil
-			k.DisableLogOutputChecksumValidationSkipped = true // KMS's own authentication is the check
-		}),
-		ssm:        ssm.NewFromConfig(c, func(k *ssm.Options) { override(&k.BaseEndpoint, o.AWS.Endpoint["ssm"]) }),
-		cloudtrail: cloudtrail.NewFromConfig(c),
-	}, nil
+	a.kms = kms.NewFromConfig(c, func(k *kms.Options) { override(&k.BaseEndpoint, o.AWS.Endpoint["kms"]) })
+	a.s3 = s3.NewFromConfig(c, func(k *s3.Options) {
+		override(&k.BaseEndpoint, o.AWS.Endpoint["s3"])
+		k.UsePathStyle = k.BaseEndpoint != nil
+		k.DisableLogOutputChecksumValidationSkipped = true // KMS's own authentication is the check
+	})
+	a.ssm = ssm.NewFromConfig(c, func(k *ssm.Options) { override(&k.BaseEndpoint, o.AWS.Endpoint["ssm"]) })
+	a.cloudtrail = cloudtrail.NewFromConfig(c)
+	return a, nil
 }
 
 // override sets an endpoint that the environment does not set.
@@ -92,25 +90,6 @@ func override(base **string, url string) {
 	if *base == nil && url != "" {
 		*base = aws.String(url)
 	}
-}
-
-// withAuthorities is an HTTP client that trusts the certificate authorities in a
-// PEM file beside the system's.
-func withAuthorities(file string) (*awshttp.BuildableClient, error) {
-	pem, err := os.ReadFile(file)
-	if err != nil {
-		return nil, fmt.Errorf("reading certificate authorities: %w", err)
-	}
-	pool, err := x509.SystemCertPool()
-	if err != nil {
-		pool = x509.NewCertPool()
-	}
-	if !pool.AppendCertsFromPEM(pem) {
-		return nil, fmt.Errorf("reading certificate authorities: %s holds no certificate in PEM", file)
-	}
-	return awshttp.NewBuildableClient().WithTransportOptions(func(t *http.Transport) {
-		t.TLSClientConfig = &tls.Config{RootCAs: pool}
-	}), nil
 }
 
 // Error is a request that was refused, or got no answer.

@@ -13,6 +13,7 @@ import (
 
 	"unlock/cmd/unlockctl/internal/account"
 	"unlock/internal/config"
+	"unlock/internal/ec2"
 	"unlock/internal/hint"
 	"unlock/internal/keys"
 	"unlock/internal/plan"
@@ -72,7 +73,7 @@ func (d *Doctor) ask(ctx context.Context, method, address, header, value string)
 	}
 	client := d.IMDS
 	if client == nil {
-		client = http.DefaultClient
+		client = ec2.HTTPClient()
 	}
 	resp, err := client.Do(req)
 	if err != nil {
@@ -90,6 +91,7 @@ func (d *Doctor) aws(ctx context.Context, r *report, c *config.Config, headers [
 		r.add("aws", Fail, "", "%v", err)
 		return
 	}
+	defer a.Close()
 	if !d.network(ctx, r, c) {
 		return
 	}

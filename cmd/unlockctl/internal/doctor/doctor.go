@@ -45,7 +45,7 @@ type Doctor struct {
 
 	Disks  func() ([]block.Disk, error)      // of the machine
 	Active func(name string) (string, error) // UUID of the mapping of that name, "" if there is none
-	IMDS   *http.Client                      // nil: http.DefaultClient
+	IMDS   *http.Client                      // nil: the boot's
 	// Account is whose AWS is asked.
 	Account func(ctx context.Context, c *config.Config) (*account.Account, error)
 	// Resolve looks a host name up.
