@@ -87,7 +87,7 @@ $(EMULATORS)/govulncheck:
 
 # They fail when a budget is exceeded.
 benchmarks:
-	go test -run '^$$' -bench . -benchtime 20x ./internal/luks/luks2
+	go test -run '^$$' -bench . -benchtime 20x ./internal/luks/luks2 ./internal/block
 
 size: bin/unlock
 	@raw=$$(stat -c %s bin/unlock) && zst=$$(zstd -19 -c -q bin/unlock | wc -c) && \

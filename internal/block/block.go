@@ -1,11 +1,13 @@
 // Package block finds disks and reads what is on them. It tells EC2 instance
 // store from EBS, waits for disks by kernel uevents, and judges contents as
-// blank, LUKS, foreign or unreadable; it never writes. Whether a LUKS header is
-// valid, and what may be done with a disk, is for others.
+// blank, LUKS, begun, foreign or unreadable; it never writes, and nobody else judges.
+// Whether a LUKS header is valid, and what may be done with a disk, is for others.
 //
 // It needs sysfs and devtmpfs, not udev: what udev would put into
 // /dev/disk/by-* is read from sysfs, from the NVMe controller and from the disk.
 package block
+
+import "unlock/internal/luks/luks2"
 
 // Kind of a disk.
 type Kind int
@@ -60,9 +62,10 @@ type ContentKind int
 
 const (
 	Unreadable ContentKind = iota
-	Blank                  // no signature known to blkid; first and last MiB zero
+	Blank                  // no signature known to blkid, and zero in every place looked at (places.go)
 	LUKS                   // LUKS magic in any place where a header may be
 	Foreign                // anything else
+	Begun                  // unlock was formatting it when it was interrupted; no volume is on it
 )
 
 // String returns the kind as messages name it.
@@ -74,6 +77,8 @@ func (k ContentKind) String() string {
 		return "LUKS"
 	case Foreign:
 		return "foreign"
+	case Begun:
+		return "begun"
 	}
 	return "unreadable"
 }
@@ -84,5 +89,5 @@ type Content struct {
 	What  string // for people: "ext4 file system \"data\"", "data at byte 4096", "reading byte 0: input/output error"
 	Label string // of a file system or LUKS header
 	UUID  string
-	Bare  bool // foreign, but without a signature: anybody's raw data, or a formatting that was begun
+	Over  luks2.Over // Begun: what was there before
 }

@@ -142,7 +142,7 @@ var foreign = []struct {
 	{name: "first byte of the last MiB", put: at(-mib, "x"), want: Foreign, what: "data at byte "},
 	{name: "middle", put: at(100*mib, "by the rule, this is blank"), want: Blank, what: "blank"},
 	{name: "ext4 wiped at both ends", sh: "mkfs.ext4 -q -F $IMG && dd if=/dev/zero of=$IMG bs=1M count=1 conv=notrunc && dd if=/dev/zero of=$IMG bs=1M seek=319 count=1 conv=notrunc",
-		want: Blank, what: "blank"},
+		want: Foreign, what: "data at byte"},
 	{name: "ext4 without its superblock", sh: "mkfs.ext4 -q -F $IMG && dd if=/dev/zero of=$IMG bs=4k count=1 conv=notrunc", want: Foreign, what: "data at byte "},
 }
 
@@ -188,12 +188,9 @@ func TestForeign(t *testing.T) {
 			if got.Kind != test.want || !strings.HasPrefix(got.What, test.what) || got.Label != test.label {
 				t.Errorf("Content = %+v, want %v (%s…)", got, test.want, test.what)
 			}
-			if bare := strings.HasPrefix(got.What, "data at byte"); got.Bare != bare {
-				t.Errorf("Bare = %t, want %t", got.Bare, bare)
-			}
 			names, uuid := blkid(t, img)
-			if got.Bare && len(names) > 0 {
-				t.Errorf("bare, but blkid finds %q", names)
+			if strings.HasPrefix(got.What, "data at byte") && len(names) > 0 {
+				t.Errorf("without a signature, but blkid finds %q", names)
 			}
 			if got.Kind == Blank && len(names) > 0 {
 				t.Errorf("blank, but blkid finds %q", names)

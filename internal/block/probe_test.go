@@ -6,7 +6,9 @@ import (
 	"fmt"
 	"io"
 	"math"
+	"slices"
 	"strings"
+	"sync"
 	"syscall"
 	"testing"
 )
@@ -18,7 +20,9 @@ type sparse struct {
 	data   map[int64]string
 	failAt int64 // reading this byte fails, if it is not negative
 	err    error
+	mu     sync.Mutex
 	read   int64
+	reads  int
 	beyond bool // a read left the device
 }
 
@@ -27,6 +31,9 @@ func device(size int64, at int64, data string) *sparse {
 }
 
 func (s *sparse) ReadAt(p []byte, off int64) (int, error) {
+	s.mu.Lock()
+	defer s.mu.Unlock()
+	s.reads++
 	s.read += int64(len(p))
 	s.beyond = s.beyond || off < 0 || off+int64(len(p)) > s.size
 	clear(p)
@@ -43,7 +50,8 @@ func (s *sparse) ReadAt(p []byte, off int64) (int, error) {
 	return len(p), nil
 }
 
-// TestProbeRule holds the definition of blank: the first and the last MiB.
+// TestProbeRule holds the definition of blank: the first and the last MiB, and samples
+// between them.
 func TestProbeRule(t *testing.T) {
 	const big = 320 * mib
 	for _, test := range []struct {
@@ -58,8 +66,12 @@ func TestProbeRule(t *testing.T) {
 		{"zeros of odd size", 3*mib + 513, 0, "", Blank, "blank"},
 		{"first byte", big, 0, "x", Foreign, "data at byte 0"},
 		{"last byte of the first MiB", big, mib - 1, "x", Foreign, "data at byte 1048575"},
-		{"first byte after the first MiB", big, mib, "x", Blank, "blank"},
-		{"middle", big, big / 2, "x", Blank, "blank"},
+		{"first byte after the first MiB", big, mib, "x", Foreign, "data at byte 1048576"},
+		{"last byte of a chunk that is read for signatures", big, mib + chunkSize - 1, "x", Foreign, "data at byte 1114111"},
+		{"first byte after that, beside all samples", big, mib + chunkSize + 2*sampleSize, "x", Blank, "blank"},
+		{"middle", big, big / 2, "x", Foreign, "data at byte 167772160"},
+		{"a power of two", big, 128 * mib, "x", Foreign, "data at byte 134217728"},
+		{"between samples", big, 128*mib + sampleSize, "x", Blank, "blank"},
 		{"last byte before the last MiB", big, big - mib - 1, "x", Blank, "blank"},
 		{"first byte of the last MiB", big, big - mib, "x", Foreign, fmt.Sprint("data at byte ", big-mib)},
 		{"last byte", big, big - 1, "x", Foreign, fmt.Sprint("data at byte ", big-1)},
@@ -71,15 +83,12 @@ func TestProbeRule(t *testing.T) {
 		{"LUKS magic without the rest", big, 0, "LUKS\xba\xbe", LUKS, "LUKS0 volume"},
 		{"LUKS magic at a wrong place", big, 8192, "LUKS\xba\xbe", Foreign, "data at byte 8192"},
 		{"second LUKS magic at a wrong place", big, 8192, "SKUL\xba\xbe", Foreign, "data at byte 8192"},
-		{"second LUKS magic beyond its places", big, 8 * mib, "SKUL\xba\xbe", Blank, "blank"},
+		{"second LUKS magic beyond its places", big, 8 * mib, "SKUL\xba\xbe", Foreign, "data at byte 8388608"},
 		{"size 0", 0, 0, "", Unreadable, "its size is 0 bytes"},
 		{"negative size", -1, 0, "", Unreadable, "its size is -1 bytes"},
 	} {
 		t.Run(test.name, func(t *testing.T) {
 			got := Probe(device(test.size, test.at, test.data), test.size)
-			if bare := strings.HasPrefix(test.what, "data at byte"); got.Bare != bare {
-				t.Errorf("Bare = %t, want %t", got.Bare, bare)
-			}
 			if got.Kind != test.want || got.What != test.what {
 				t.Errorf("Probe = %v (%s), want %v (%s)", got.Kind, got.What, test.want, test.what)
 			}
@@ -89,7 +98,11 @@ func TestProbeRule(t *testing.T) {
 
 func TestProbeUnreadable(t *testing.T) {
 	const size = 320 * mib
-	for _, failAt := range []int64{0, 5000, mib - 1, mib, 2*mib + 10, 4 * mib, size - 3087*512, size - mib, size - 1} {
+	for _, failAt := range []int64{8 * mib, 128*mib + 5, 0, 5000, mib - 1, mib, 2*mib + 10, 4 * mib, size - 3087*512, size - mib, size - 1} {
+		planted := []string{"", "EFI PART"}
+		if slices.Contains(places(size), failAt/sampleSize*sampleSize) && failAt > 5*mib {
+			planted = planted[:1] // samples are for what has no signature
+		}
 		for _, test := range []struct {
 			name string
 			err  error
@@ -100,7 +113,7 @@ func TestProbeUnreadable(t *testing.T) {
 			{"no progress", nil, "unexpected EOF"},
 		} {
 			t.Run(fmt.Sprint(test.name, " at ", failAt), func(t *testing.T) {
-				for _, data := range []string{"", "EFI PART"} {
+				for _, data := range planted {
 					dev := device(size, 512, data)
 					dev.failAt, dev.err = failAt, test.err
 					got := Probe(dev, size)
@@ -149,7 +162,7 @@ func TestSignatures(t *testing.T) {
 				off, data = 446, "\x80\x00\x00\x00\x83\x00\x00\x00\x01\x00\x00\x00\x01\x00\x00\x00"+strings.Repeat("\x00", 48)+data
 			}
 			got := Probe(device(size, off, data), size)
-			if want, _, _ := strings.Cut(s.name, " "); got.Kind != Foreign || got.Bare || s.also == nil && !strings.HasPrefix(got.What, want) {
+			if want, _, _ := strings.Cut(s.name, " "); got.Kind != Foreign || strings.HasPrefix(got.What, "data at byte") || s.also == nil && !strings.HasPrefix(got.What, want) {
 				t.Errorf("Probe of %s at byte %d of %d = %v (%s)", s.name, off, size, got.Kind, got.What)
 			}
 		}
@@ -170,7 +183,7 @@ func FuzzProbe(f *testing.F) {
 	f.Fuzz(func(t *testing.T, size, at int64, data []byte) {
 		dev := device(size, at, string(data))
 		c := Probe(dev, size)
-		if dev.beyond || dev.read > 5*mib/2 {
+		if dev.beyond || dev.read > 7*mib/2 {
 			t.Errorf("read %d bytes of %d, beyond the device: %t", dev.read, size, dev.beyond)
 		}
 		if c.What == "" {
@@ -180,7 +193,8 @@ func FuzzProbe(f *testing.F) {
 			return
 		}
 		for i, b := range data {
-			if off := at + int64(i); b != 0 && off >= 0 && off < size && (off < mib || off >= size-mib) {
+			off := at + int64(i)
+			if sampled := slices.Contains(places(size), off/sampleSize*sampleSize); b != 0 && off >= 0 && off < size && (off < mib || off >= size-mib || sampled) {
 				t.Fatalf("blank with %#x at byte %d of %d", b, off, size)
 			}
 		}

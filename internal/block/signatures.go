@@ -3,8 +3,7 @@ package block
 import "encoding/binary"
 
 // signature is a mark of somebody's data. Only those outside the first and last
-// MiB decide whether a disk is blank; the others name what is there, and tell it
-// from Bare content.
+// MiB decide whether a disk is blank; the others name what is there.
 type signature struct {
 	name  string // for people
 	magic string

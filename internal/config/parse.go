@@ -285,7 +285,7 @@ func (p *parser) volume(t *volumeTOML, at string, shared *Key) (*Volume, error) 
 		return fail("layout", "remove layout", "%s is one device", v.Device)
 	}
 	if v.Count < 0 || v.Count > 0 && v.Device.Single() {
-		return fail("count", "count is how many instance-store disks to wait for", "count %d does not fit device %s", v.Count, v.Device)
+		return fail("count", "count is how many instance-store disks the volume has", "count %d does not fit device %s", v.Count, v.Device)
 	}
 	if _, err := oneOf(v.Filesystem, map[string]bool{"": true, "ext4": true, "xfs": true, "btrfs": true, "swap": true}); err != nil {
 		return fail("filesystem", "filesystem is ext4, xfs, btrfs or swap", "%v", err)

@@ -37,9 +37,19 @@ func (s Selector) String() string {
 	return "invalid selector"
 }
 
-// Single reports whether the selector can match no more than one device.
+// Single reports whether the selector is for no more than one device.
 func (s Selector) Single() bool {
 	return s.Kind != SelectInstanceStore || s.Value != ""
+}
+
+// Unique reports whether the selector can match only one device that is attached: it
+// names a place, not what may be copied, nor a number among others.
+func (s Selector) Unique() bool {
+	switch s.Kind {
+	case SelectPath, SelectEBS, SelectSerial, SelectFile:
+		return true
+	}
+	return false
 }
 
 func parseSelector(text string) (Selector, error) {

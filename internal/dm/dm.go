@@ -16,6 +16,7 @@ import (
 	"fmt"
 	"io/fs"
 	"os"
+	"slices"
 	"strconv"
 	"strings"
 	"time"
@@ -79,7 +80,31 @@ type Device struct {
 	UUID  string
 	Major uint32
 	Minor uint32
-	Left  []string // flags of a Crypt that this kernel does not know
+	Left  []string // from Create: flags of a Crypt that this kernel does not know
+	Table Table    // from Lookup
+}
+
+// Table is the active table of a mapping with one target; zero if it has none, or
+// several.
+type Table struct {
+	Kind    string // "crypt", "striped", …
+	Sectors uint64
+	Params  []string // as the target has them, but for the key of crypt, which is empty
+}
+
+// Maps reports whether the table is what Create would make of a target, but for keys
+// and flags.
+func (t Table) Maps(target Target) bool {
+	kind, sectors, params := target.spec()
+	want := strings.Fields(params)
+	if kind != t.Kind || sectors != t.Sectors || len(t.Params) < len(want) && kind != "crypt" {
+		return false
+	}
+	if kind == "crypt" {
+		want = want[:min(len(want), 5)] // cipher, key, IV offset, device, offset; flags follow
+		want[1] = ""
+	}
+	return len(t.Params) >= len(want) && slices.Equal(t.Params[:len(want)], want)
 }
 
 // Number returns MAJOR:MINOR.
@@ -163,15 +188,15 @@ func Lookup(name string) (Device, bool, error) {
 		return Device{}, false, err
 	}
 	defer c.close()
-	r := request{name: name}
-	err = c.call(cmdStatus, &r)
+	r := request{name: name, flags: flagTable | flagSecureData}
+	err = c.call(cmdTable, &r)
 	if errors.Is(err, unix.ENXIO) {
 		return Device{}, false, nil
 	}
 	if err != nil {
 		return Device{}, false, fmt.Errorf("looking up mapping %s: %w", name, err)
 	}
-	return Device{Name: name, UUID: r.uuid, Major: unix.Major(r.dev), Minor: unix.Minor(r.dev)}, true, nil
+	return Device{Name: name, UUID: r.uuid, Major: unix.Major(r.dev), Minor: unix.Minor(r.dev), Table: r.table}, true, nil
 }
 
 // Removing a mapping that somebody has open is tried again for a while: udev looks at

@@ -15,12 +15,14 @@ const (
 	cmdCreate    = 0xc138fd03 // DM_DEV_CREATE
 	cmdRemove    = 0xc138fd04 // DM_DEV_REMOVE
 	cmdSuspend   = 0xc138fd06 // DM_DEV_SUSPEND, which also resumes
-	cmdStatus    = 0xc138fd07 // DM_DEV_STATUS
 	cmdTableLoad = 0xc138fd09 // DM_TABLE_LOAD
+	cmdTable     = 0xc138fd0c // DM_TABLE_STATUS
 )
 
 const (
 	flagReadOnly   = 1 << 0  // DM_READONLY_FLAG
+	flagTable      = 1 << 4  // DM_STATUS_TABLE_FLAG: the table, not the status
+	flagBufferFull = 1 << 8  // DM_BUFFER_FULL_FLAG, in answers
 	flagSecureData = 1 << 15 // DM_SECURE_DATA_FLAG: the kernel wipes its copy of the buffer
 )
 
@@ -52,14 +54,23 @@ type request struct {
 	kind    string
 	sectors uint64
 	params  string
+
+	table Table // answer to cmdTable
 }
+
+// tableRoom is enough for the table of a stripe of some hundred disks, in bytes.
+const tableRoom = 16 << 10
 
 func (c *control) call(cmd uintptr, r *request) error {
 	size := headerSize
 	if r.kind != "" {
 		size += (specSize + len(r.params) + 1 + 7) &^ 7
 	}
+	if cmd == cmdTable {
+		size += tableRoom
+	}
 	buf := make([]byte, size)
+	defer clear(buf) // tables may hold keys
 	e := binary.NativeEndian
 	e.PutUint32(buf[offVersion:], 4) // interface 4.0.0, which every kernel since 2.6 speaks
 	e.PutUint32(buf[offDataSize:], uint32(size))
@@ -89,5 +100,22 @@ func (c *control) call(cmd uintptr, r *request) error {
 	r.dev = e.Uint64(buf[offDev:])
 	uuid, _, _ := bytes.Cut(buf[offUUID:headerSize], []byte{0})
 	r.uuid = string(uuid)
+	if cmd == cmdTable && e.Uint32(buf[offFlags:])&flagBufferFull == 0 && e.Uint32(buf[offCount:]) == 1 {
+		r.table = parseTable(buf[headerSize:])
+	}
 	return nil
+}
+
+// parseTable reads the specification of a single target. A key of dm-crypt is left out.
+func parseTable(spec []byte) Table {
+	kind, _, _ := bytes.Cut(spec[24:specSize], []byte{0})
+	text, _, _ := bytes.Cut(spec[specSize:], []byte{0})
+	t := Table{Kind: string(kind), Sectors: binary.NativeEndian.Uint64(spec[8:])}
+	for i, field := range bytes.Fields(text) {
+		if t.Kind == "crypt" && i == 1 {
+			field = nil
+		}
+		t.Params = append(t.Params, string(field))
+	}
+	return t
 }

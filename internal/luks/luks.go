@@ -21,9 +21,6 @@ import (
 var (
 	// ErrNotLUKS: no LUKS magic in any place where one may be.
 	ErrNotLUKS = errors.New("not a LUKS device")
-	// ErrInterrupted, which is an ErrNotLUKS: a Format was cut short here and
-	// nothing was written since, so that it may be repeated as on a blank device.
-	ErrInterrupted = fmt.Errorf("%w: formatting was interrupted before the volume was complete", ErrNotLUKS)
 	// ErrPassphrase: keyslots were tried, and none opens with the passphrase.
 	ErrPassphrase = luks2.ErrPassphrase
 	// ErrChanged: the header on the device is no longer the one that was read;
@@ -41,8 +38,16 @@ type (
 	Limits = luks2.Limits
 	// Payload is the encrypted area of a volume and the key to it.
 	Payload = luks2.Payload
+	// Over is what a device held before it was formatted.
+	Over = luks2.Over
 	// Deriver derives keys from one passphrase, for a set of volumes once.
 	Deriver = luks2.Deriver
+)
+
+// What a device held before it was formatted.
+const (
+	OverBlank     = luks2.OverBlank
+	OverEphemeral = luks2.OverEphemeral
 )
 
 // NewDeriver returns a Deriver, which the caller wipes. The passphrase stays the
@@ -60,9 +65,8 @@ type Header struct {
 const MinSize = luks2.MinSize
 
 // Read reads and validates the header of a device of size bytes. ErrNotLUKS: no
-// LUKS magic in any place where one may be; it is ErrInterrupted as well if Format
-// was cut short. Any other error: it is LUKS, or cannot be read, and must not be
-// touched.
+// LUKS magic in any place where one may be, or what is left of a Format that was cut
+// short. Any other error: it is LUKS, or cannot be read, and must not be touched.
 func Read(r io.ReaderAt, size int64, lim Limits) (*Header, error) {
 	v1, err := read1(r, size, lim)
 	if err != nil {
@@ -72,9 +76,6 @@ func Read(r io.ReaderAt, size int64, lim Limits) (*Header, error) {
 		return &Header{v1: v1}, nil
 	}
 	v2, err := luks2.Read(r, size, lim)
-	if errors.Is(err, luks2.ErrInterrupted) {
-		return nil, ErrInterrupted
-	}
 	if errors.Is(err, luks2.ErrNotLUKS) {
 		return nil, ErrNotLUKS
 	}
@@ -149,6 +150,7 @@ type FormatOptions struct {
 	Subsystem  string
 	SectorSize int      // 512..4096
 	Flags      []string // persistent
+	Over       Over     // what the device held before
 	Slow       bool     // argon2id, for typed passphrases; else pbkdf2-sha512 with 1000 iterations, for keys of high entropy
 	KMS        *KMSToken
 	Set        *SetToken
@@ -185,7 +187,7 @@ func FormatWith(dev Device, size int64, d *Deriver, o FormatOptions) (*Header, e
 	}
 	h, err := luks2.FormatWith(dev, size, d, luks2.FormatOptions{
 		UUID: o.UUID, Label: o.Label, Subsystem: o.Subsystem,
-		SectorSize: o.SectorSize, Flags: o.Flags, Slow: o.Slow, Tokens: tokens,
+		SectorSize: o.SectorSize, Flags: o.Flags, Over: o.Over, Slow: o.Slow, Tokens: tokens,
 	})
 	if err != nil {
 		return nil, err
@@ -227,4 +229,13 @@ func (h *Header) KeyslotsOf(ctx context.Context, passphrase *secret.Bytes) ([]in
 	d := NewDeriver(passphrase)
 	defer d.Wipe()
 	return h.v2.KeyslotsOf(ctx, d)
+}
+
+// Unchanged returns ErrChanged unless the header and the key material of r are still
+// those that were read, byte for byte.
+func (h *Header) Unchanged(r io.ReaderAt) error {
+	if h.v1 != nil {
+		return h.v1.unchanged(r)
+	}
+	return h.v2.Unchanged(r)
 }

@@ -85,6 +85,29 @@ func read1(r io.ReaderAt, size int64, lim Limits) (*header1, error) {
 	return h, nil
 }
 
+// unchanged compares header and key material with what was read.
+func (h *header1) unchanged(r io.ReaderAt) error {
+	now := make([]byte, size1)
+	was, err := binary.Append(nil, binary.BigEndian, h.raw)
+	if err != nil {
+		return err
+	}
+	if n, err := r.ReadAt(now, 0); n < len(now) {
+		return fmt.Errorf("reading it again: %w", hint.Disk(err))
+	} else if !bytes.Equal(now, was) {
+		return ErrChanged
+	}
+	for _, k := range h.keys.Slots {
+		m := make([]byte, len(k.Material))
+		if n, err := r.ReadAt(m, int64(h.raw.Keyslots[k.ID].Offset)*sector1); n < len(m) {
+			return fmt.Errorf("reading it again: %w", hint.Disk(err))
+		} else if !bytes.Equal(m, k.Material) {
+			return ErrChanged
+		}
+	}
+	return nil
+}
+
 // validate returns the header, without key material, for a device of size bytes.
 func (raw *raw1) validate(size int64, lim Limits) (*header1, error) {
 	cipher, mode, hash := text1(raw.CipherName[:]), text1(raw.CipherMode[:]), text1(raw.HashSpec[:])

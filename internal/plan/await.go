@@ -10,7 +10,8 @@ import (
 )
 
 // Awaited returns the volumes that have reason to wait for further disks; settled
-// says that the kernel has shown all that it knows of.
+// says that the kernel has shown all that it knows of. Until then, also a volume that
+// has its disks waits, if a copy of one of them may yet come, or one too many.
 func Awaited(c *config.Config, found []*Candidate, settled bool) []*config.Volume {
 	var list []*config.Volume
 	for i := range c.Volumes {
@@ -21,9 +22,10 @@ func Awaited(c *config.Config, found []*Candidate, settled bool) []*config.Volum
 		case v.MayBeAbsent && n == 0 && settled:
 		case v.Count > 0 && n < v.Count:
 			list = append(list, v)
-		case v.Count > 0 || n > 0 && v.Device.Single():
+		case n > 0 && v.Device.Unique():
 		case !settled:
 			list = append(list, v)
+		case v.Count > 0:
 		case n == 0 && v.Required && v.Device.Kind != config.SelectInstanceStore:
 			list = append(list, v) // it was named; it may yet be attached
 		}

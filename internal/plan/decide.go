@@ -1,6 +1,7 @@
 package plan
 
 import (
+	"cmp"
 	"fmt"
 	"strings"
 
@@ -46,6 +47,11 @@ func decide(s Situation, v *config.Volume, name string, members []*Candidate) (S
 			foreign++
 		}
 	}
+	for _, m := range members {
+		if m.LUKS == nil && m.Over() == luks.OverEphemeral && v.Format != config.FormatEphemeral {
+			return refuse(`set format = "ephemeral" to have it made anew`, "%s was being made an ephemeral volume anew", m.Disk.Path)
+		}
+	}
 	switch {
 	case v.Format == config.FormatEphemeral:
 		for _, m := range members {
@@ -55,7 +61,7 @@ func decide(s Situation, v *config.Volume, name string, members []*Candidate) (S
 		}
 		return format(s, step), nil
 	case blank == len(members):
-		if v.Format == config.FormatNever && members[0].Begun {
+		if v.Format == config.FormatNever && members[0].Content.Kind == block.Begun {
 			return refuse(`set format = "blank" to let unlock begin again`, "its formatting was interrupted, and format is \"never\"")
 		}
 		if v.Format == config.FormatNever {
@@ -160,12 +166,12 @@ func unusable(v *config.Volume, members []*Candidate) *Refusal {
 		switch {
 		case m.Content.Kind == block.Unreadable:
 			return refuse(hint.DiskFails, "cannot be read: %s", m.Content.What)
-		case m.Content.Kind == block.Foreign && !m.Begun:
+		case m.Content.Kind == block.Foreign:
 			return refuse(eraseHint(m.Disk), "it holds %s", m.Content.What)
 		case m.Content.Kind == block.LUKS && m.LUKS == nil:
-			return refuse("cryptsetup luksDump and cryptsetup repair may tell more; nothing was changed", "%v", m.Err)
+			return refuse(cmp.Or(hint.Of(m.Err), "cryptsetup luksDump shows what is there; nothing was changed"), "%v", m.Err)
 		case m.Disk.InUse:
-			return refuse("", "in use: mounted, partitioned or mapped by something else")
+			return refuse("lsblk shows by what", "in use: mounted, partitioned or mapped by something else")
 		case m.Disk.Size < luks.MinSize && m.LUKS == nil:
 			return refuse("use a larger disk", "blank, but its %d bytes are too few for a LUKS header", m.Disk.Size)
 		case m.Disk.ReadOnly && m.LUKS == nil:
@@ -200,7 +206,7 @@ func format(s Situation, step Step) Step {
 }
 
 func eraseHint(d block.Disk) string {
-	return fmt.Sprintf("only blank disks are formatted; to give this one up, with all its data: wipefs --all %s, then blkdiscard or zero its first and last MiB", d.Path)
+	return fmt.Sprintf("only blank disks are formatted; to give this one up, with all its data: blkdiscard --zeroout %s", d.Path)
 }
 
 func paths(members []*Candidate) []string {

@@ -45,8 +45,16 @@ type Candidate struct {
 	Content block.Content
 	LUKS    *LUKS  // nil unless Content is LUKS and the header is valid
 	Err     error  // why the header is not valid
-	Begun   bool   // unlock was formatting the disk when it was interrupted; no volume is on it
 	File    string // below the new root, if the disk is a loop device over it
+}
+
+// Over is what formatting the disk replaces: an ephemeral volume, also one of which an
+// interrupted formatting has left no header, or nothing.
+func (c *Candidate) Over() luks.Over {
+	if c.LUKS != nil && c.LUKS.Set != nil && c.LUKS.Set.Ephemeral {
+		return luks.OverEphemeral
+	}
+	return c.Content.Over
 }
 
 // Situation is all that Make looks at.
@@ -98,11 +106,7 @@ func (s *Step) Action() string {
 func (s *Step) DiskList() string {
 	var list []string
 	for _, m := range s.Members {
-		what := m.Content.What
-		if m.Begun {
-			what = "formatting was interrupted"
-		}
-		list = append(list, fmt.Sprintf("%s (%s)", m.Disk.Name, what))
+		list = append(list, fmt.Sprintf("%s (%s)", m.Disk.Name, m.Content.What))
 	}
 	return strings.Join(list, ", ")
 }
@@ -149,6 +153,15 @@ func Make(s Situation) *Plan {
 				"attach the missing disks, or correct count"})
 			continue
 		}
+		if v.Count > 0 && len(members) > v.Count {
+			p.Refusals = append(p.Refusals, &Refusal{v, paths(members), fmt.Sprintf("%d disks are here, but count is %d", len(members), v.Count),
+				"correct count, or name the disks one by one, for example by instance-store:N or serial="})
+			continue
+		}
+		if r := clones(v, members); r != nil {
+			p.Refusals = append(p.Refusals, r)
+			continue
+		}
 		if r := claim(v, members, claimed); r != nil {
 			p.Refusals = append(p.Refusals, r)
 			continue
@@ -166,6 +179,24 @@ func claim(v *config.Volume, members []*Candidate, claimed map[string]*config.Vo
 				"let the device selectors of the two volumes name different disks"}
 		}
 		claimed[m.Disk.Path] = v
+	}
+	return nil
+}
+
+// clones refuses disks that hold one and the same LUKS volume: which of them is meant,
+// nobody can tell.
+func clones(v *config.Volume, members []*Candidate) *Refusal {
+	seen := map[string]*Candidate{}
+	for _, m := range members {
+		if m.LUKS == nil {
+			continue
+		}
+		uuid := strings.ToLower(m.LUKS.UUID)
+		if first := seen[uuid]; first != nil {
+			return &Refusal{v, paths([]*Candidate{first, m}), fmt.Sprintf("they are copies of one LUKS volume, with UUID %s", m.LUKS.UUID),
+				"a snapshot may have been attached beside its volume: detach one of them, or name the other by serial= or ebs:/dev/sdf"}
+		}
+		seen[uuid] = m
 	}
 	return nil
 }

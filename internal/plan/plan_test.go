@@ -51,7 +51,17 @@ func foreignDisk(n int) *Candidate {
 }
 
 func begunDisk(n int) *Candidate {
-	return &Candidate{Disk: disk(n), Content: block.Content{Kind: block.Foreign, What: "data at byte 0", Bare: true}, Begun: true}
+	return &Candidate{Disk: disk(n), Content: block.Content{Kind: block.Begun}}
+}
+
+// begunAnew is a disk whose ephemeral volume was being replaced.
+func begunAnew(n int) *Candidate {
+	return with(begunDisk(n), func(c *Candidate) { c.Content.Over = luks.OverEphemeral })
+}
+
+// clone is a copy of luksDisk(0).
+func clone(n int) *Candidate {
+	return with(luksDisk(n), func(c *Candidate) { c.LUKS.UUID, c.Content.UUID = "uuid-0", "uuid-0" })
 }
 
 func situation(v config.Volume, candidates ...*Candidate) Situation {
@@ -150,6 +160,19 @@ func TestPlan(t *testing.T) {
 		"fewer than count, ephemeral": {config.Volume{Format: config.FormatEphemeral, Count: 3, Key: anew.Key}, []*Candidate{blankDisk(0)}, "refuse: 1 of 3 disks are here"},
 		"as many as count":            {counted(1), []*Candidate{blankDisk(0)}, "format data[nvme0=data@0] set new-1/1 mkfs mark"},
 
+		"more than count, blank":     {counted(1), []*Candidate{blankDisk(0), blankDisk(1)}, "refuse: 2 disks are here, but count is 1"},
+		"more than count, one ready": {counted(1), []*Candidate{single(luks.StateReady), blankDisk(1)}, "refuse: 2 disks are here, but count is 1"},
+
+		"begun anew, ephemeral": {anew, []*Candidate{begunAnew(0)}, "format data[nvme0=data@0] set new-1/1 mkfs mark"},
+		"begun anew, blank":     {onBlank, []*Candidate{begunAnew(0)}, "refuse: /dev/nvme0n1 was being made an ephemeral volume anew"},
+		"begun anew, never":     {never, []*Candidate{begunAnew(0)}, "refuse: /dev/nvme0n1 was being made an ephemeral volume anew"},
+		"begun anew, and ready": {anew, []*Candidate{begunAnew(0), ephemeral(stripe(1, 1, luks.StateReady))}, "format data[nvme0=data_0@0 nvme1=data_1@1] set new-1/2 mkfs mark"},
+
+		"a clone":              {onBlank, []*Candidate{single(luks.StateReady), clone(1)}, "refuse: they are copies of one LUKS volume, with UUID uuid-0"},
+		"a clone, separate":    {separate, []*Candidate{single(luks.StateReady), clone(1)}, "refuse: they are copies of one LUKS volume, with UUID uuid-0"},
+		"a clone, anyone's":    {config.Volume{Key: config.Key{Source: "s3://b/k"}}, []*Candidate{luksDisk(0), clone(1)}, "refuse: they are copies of one LUKS volume, with UUID uuid-0"},
+		"a clone, and a third": {separate, []*Candidate{luksDisk(2), luksDisk(0), clone(1)}, "refuse: they are copies of one LUKS volume, with UUID uuid-0"},
+
 		"stripe, blank": {onBlank, []*Candidate{blankDisk(0), blankDisk(1)}, "format data[nvme0=data_0@0 nvme1=data_1@1] set new-1/2 mkfs mark"},
 		"stripe, ready": {onBlank, []*Candidate{stripe(0, 0, luks.StateReady), stripe(1, 1, luks.StateReady)}, "open data[nvme0=data_0@0 nvme1=data_1@1] set S/2"},
 		"stripe, reordered": {onBlank, []*Candidate{stripe(0, 1, luks.StateReady), stripe(1, 0, luks.StateReady)},
@@ -234,6 +257,40 @@ func TestAbsent(t *testing.T) {
 			}
 			if got := len(Awaited(s.Config, nil, true)) > 0; got != row.awaited {
 				t.Errorf("awaited: %v, want %v", got, row.awaited)
+			}
+		})
+	}
+}
+
+// TestAwaited: what may be copied, or be one too many, is waited for until the kernel
+// has shown all its disks; what names a place is not.
+func TestAwaited(t *testing.T) {
+	instanceStore := config.Selector{Kind: config.SelectInstanceStore}
+	for name, row := range map[string]struct {
+		device  config.Selector
+		count   int
+		disks   []*Candidate
+		settled bool
+		waits   bool
+	}{
+		"all, not settled":      {instanceStore, 0, []*Candidate{blankDisk(0)}, false, true},
+		"all, settled":          {instanceStore, 0, []*Candidate{blankDisk(0)}, true, false},
+		"count, fewer":          {instanceStore, 2, []*Candidate{blankDisk(0)}, true, true},
+		"count, not settled":    {instanceStore, 1, []*Candidate{blankDisk(0)}, false, true},
+		"count, settled":        {instanceStore, 1, []*Candidate{blankDisk(0)}, true, false},
+		"UUID, not settled":     {config.Selector{Kind: config.SelectUUID, Value: "uuid-0"}, 0, []*Candidate{luksDisk(0)}, false, true},
+		"UUID, settled":         {config.Selector{Kind: config.SelectUUID, Value: "uuid-0"}, 0, []*Candidate{luksDisk(0)}, true, false},
+		"LABEL, not settled":    {config.Selector{Kind: config.SelectLabel, Value: "data"}, 0, []*Candidate{luksDisk(0)}, false, true},
+		"path, not settled":     {config.Selector{Kind: config.SelectPath, Value: "/dev/nvme0n1"}, 0, []*Candidate{luksDisk(0)}, false, false},
+		"serial, not settled":   {config.Selector{Kind: config.SelectSerial, Value: disk(0).Serial}, 0, []*Candidate{luksDisk(0)}, false, false},
+		"path, absent, settled": {config.Selector{Kind: config.SelectPath, Value: "/dev/nvme1n1"}, 0, []*Candidate{luksDisk(0)}, true, true},
+		"number N, not settled": {config.Selector{Kind: config.SelectInstanceStore, Value: "0"}, 0, []*Candidate{blankDisk(0)}, false, true},
+	} {
+		t.Run(name, func(t *testing.T) {
+			v := config.Volume{Name: "data", Device: row.device, Count: row.count, Required: true}
+			got := Awaited(&config.Config{Volumes: []config.Volume{v}}, row.disks, row.settled)
+			if waits := len(got) > 0; waits != row.waits {
+				t.Errorf("Awaited = %v, want %v", waits, row.waits)
 			}
 		})
 	}

@@ -193,6 +193,7 @@ func (a *Apply) formatMember(s *plan.Step, m *plan.Member, key *key, state luks.
 		UUID: m.UUID, Label: s.Volume.Name, SectorSize: sectorSize(m.Disk),
 		Flags: []string{"no-read-workqueue", "no-write-workqueue"}, // flash gains from crypto in the submitter's context
 		Set:   new(token(s, m, state)),
+		Over:  m.Over(),
 		Slow:  s.Volume.Key.Source != config.SourceHeader && keys.Guessable(key.passphrase),
 	}
 	if s.Volume.Discard {
@@ -214,24 +215,13 @@ func (a *Apply) unchanged(f *os.File, m *plan.Member) error {
 	if now != m.Content {
 		return fmt.Errorf("%w: it was %s, now it is %s", errOther, m.Content.What, now.What)
 	}
-	if now.Kind == block.Blank {
+	if m.LUKS == nil {
 		return nil
 	}
-	h, err := luks.Read(f, m.Disk.Size, a.Limits)
-	if m.Begun && errors.Is(err, luks.ErrInterrupted) {
-		return nil
-	}
-	if err != nil {
-		return err
-	}
-	t, ok, err := h.Set()
-	if err != nil {
-		return err
-	}
-	if !ok || h.UUID() != m.LUKS.UUID || !t.Ephemeral && t.State != luks.StateForming {
+	if t := m.LUKS.Set; t == nil || !t.Ephemeral && t.State != luks.StateForming {
 		return errOther
 	}
-	return nil
+	return m.LUKS.Header.Unchanged(f)
 }
 
 // errOther: between planning and doing somebody has written to the disk.

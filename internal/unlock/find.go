@@ -5,6 +5,7 @@ import (
 	"crypto/rand"
 	"errors"
 	"fmt"
+	"io"
 	"os"
 
 	"unlock/internal/block"
@@ -127,21 +128,22 @@ func Files(c *config.Config, lim luks.Limits, newroot string) *plan.Plan {
 // Inspect reads what is on a disk.
 func Inspect(f *block.Finder, lim luks.Limits, d block.Disk) *plan.Candidate {
 	c := &plan.Candidate{Disk: d, Content: f.Content(d)}
-	if c.Content.Kind != block.LUKS && !c.Content.Bare {
+	if c.Content.Kind != block.LUKS {
 		return c
 	}
-	c.LUKS, c.Err = readLUKS(d, lim)
-	c.Begun = c.Content.Bare && errors.Is(c.Err, luks.ErrInterrupted)
+	dev, err := os.Open(d.Path)
+	if err != nil {
+		c.Err = fmt.Errorf("reading LUKS header: %w", err)
+		return c
+	}
+	defer dev.Close()
+	c.LUKS, c.Err = ReadLUKS(dev, d.Size, lim)
 	return c
 }
 
-func readLUKS(d block.Disk, lim luks.Limits) (*plan.LUKS, error) {
-	f, err := os.Open(d.Path)
-	if err != nil {
-		return nil, fmt.Errorf("reading LUKS header: %w", err)
-	}
-	defer f.Close()
-	h, err := luks.Read(f, d.Size, lim)
+// ReadLUKS reads the header of a device of size bytes.
+func ReadLUKS(r io.ReaderAt, size int64, lim luks.Limits) (*plan.LUKS, error) {
+	h, err := luks.Read(r, size, lim)
 	if err != nil {
 		return nil, fmt.Errorf("reading LUKS header: %w", err)
 	}

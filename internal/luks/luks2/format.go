@@ -7,8 +7,6 @@ import (
 	"encoding/json"
 	"errors"
 	"fmt"
-	"io"
-	"slices"
 	"strconv"
 
 	"unlock/internal/secret"
@@ -30,6 +28,7 @@ type FormatOptions struct {
 	Subsystem  string // at most 47 bytes
 	SectorSize int    // 512, 1024, 2048 or 4096
 	Flags      []string
+	Over       Over              // what the device held before
 	Slow       bool              // argon2id, for typed passphrases
 	Tokens     []json.RawMessage // ids from 0
 	Limits     Limits            // of argon2id, and of what is read back
@@ -135,7 +134,7 @@ func newDigest(key *secret.Bytes) (json.RawMessage, error) {
 // Format writes a new header with one keyslot to a device of size bytes and
 // returns it as read back. It does not ask what is on the device. After a crash
 // there is the old header, whole, or the new one, whole, or none, for which Read
-// says ErrInterrupted.
+// returns an *Interrupted.
 func Format(dev Device, size int64, passphrase *secret.Bytes, o FormatOptions) (*Header, error) {
 	d := NewDeriver(passphrase)
 	defer d.Wipe()
@@ -191,7 +190,7 @@ func FormatWith(dev Device, size int64, d *Deriver, o FormatOptions) (*Header, e
 		return nil, err
 	}
 	defer unlock()
-	if err := erase(dev); err != nil {
+	if err := erase(dev, o.Over); err != nil {
 		return nil, fmt.Errorf("erasing old headers: %w", err)
 	}
 	if err := writeAt(dev, material, 2*formatHeader); err != nil {
@@ -210,61 +209,4 @@ func FormatWith(dev Device, size int64, d *Deriver, o FormatOptions) (*Header, e
 		return nil, errors.New("the device did not keep what was written to it")
 	}
 	return back, nil
-}
-
-// marker fills the first sector while Format is at work. A sector is written as a
-// whole or not at all, so that after a crash there is a complete header or this.
-func marker() []byte {
-	b := make([]byte, sector)
-	copy(b, "unlock was formatting this disk; no volume has been completed since.\n")
-	return b
-}
-
-// erase puts the marker in place of the primary header, and then takes the magic
-// from all places where a secondary may be. Elsewhere it writes nothing: until that
-// is durable, an old header may still be found, and then its key material must be
-// there. Remains of volumes older than the last lie beyond its own secondary: they
-// go first, so that they are never found in its stead.
-func erase(dev Device) error {
-	if err := writeAt(dev, marker(), 0); err != nil {
-		return err
-	}
-	head := make([]byte, sector)
-	for _, offset := range slices.Backward(headerSizes[:]) {
-		if err := readFull(dev, head, offset); err != nil {
-			return err
-		}
-		if !hasMagic(head, offset) {
-			continue
-		}
-		if err := writeAt(dev, make([]byte, sector), offset); err != nil {
-			return err
-		}
-	}
-	return nil
-}
-
-// interrupted reports whether a Format was cut short on a device of size bytes
-// and nothing else was written since: outside the places that Format fills before
-// it is done there are zeros up to where data would begin and in the last MiB.
-func interrupted(r io.ReaderAt, size int64) bool {
-	const material = 2*formatHeader + formatKey*stripes
-	first := make([]byte, sector)
-	if readFull(r, first, 0) != nil || !bytes.Equal(first, marker()) {
-		return false
-	}
-	return zero(r, sector, binSize) && zero(r, formatHeader+sector, formatHeader+binSize) &&
-		zero(r, material, min(formatData, size)) && zero(r, max(formatData, size-1<<20), size)
-}
-
-// zero reports whether the bytes from start to end can be read and are zero.
-func zero(r io.ReaderAt, start, end int64) bool {
-	b := make([]byte, 1<<20)
-	for ; start < end; start += int64(len(b)) {
-		b = b[:min(int64(len(b)), end-start)]
-		if readFull(r, b, start) != nil || len(bytes.TrimLeft(b, "\x00")) > 0 {
-			return false
-		}
-	}
-	return true
 }

@@ -79,6 +79,7 @@ type Header struct {
 	good      [2]bool // which copies on the device are valid and up to date
 	notes     []string
 	materials map[int][]byte // key material by keyslot
+	copies    [2][]byte      // as they were read; nil for those without a valid checksum
 }
 
 // UUID of the volume, lower-case with dashes.

@@ -14,7 +14,8 @@ type copyState struct {
 	offset int64
 	magic  bool
 	bin    binary
-	json   []byte // nil unless the checksum is right
+	whole  []byte // header and JSON area; nil unless the checksum is right
+	json   []byte // part of whole
 	err    error  // why not
 }
 
@@ -35,8 +36,8 @@ func (c copyState) trouble() int {
 // right) and makes no sense is never replaced by an older one. No lock is taken: a
 // copy that somebody is writing looks damaged, and the other one serves.
 //
-// ErrNotLUKS: no LUKS2 magic in any place where one may be; it is ErrInterrupted
-// as well if Format was cut short. Any other error: it is LUKS2, or cannot be
+// ErrNotLUKS: no LUKS2 magic in any place where one may be; it is an *Interrupted
+// if Format was cut short. Any other error: it is LUKS2, or cannot be
 // read, and must not be touched.
 func Read(r io.ReaderAt, size int64, lim Limits) (*Header, error) {
 	primary := readCopy(r, size, 0)
@@ -56,8 +57,8 @@ func Read(r io.ReaderAt, size int64, lim Limits) (*Header, error) {
 		}
 	}
 	if primary.json == nil && secondary.json == nil {
-		if interrupted(r, size) {
-			return nil, ErrInterrupted
+		if err := interrupted(r, size); err != nil {
+			return nil, err
 		}
 		return nil, noHeader(primary, secondary)
 	}
@@ -117,7 +118,7 @@ func readCopy(r io.ReaderAt, devSize, offset int64) (c copyState) {
 		c.err = errors.New("wrong checksum")
 		return c
 	}
-	c.json = whole[binSize:]
+	c.whole, c.json = whole, whole[binSize:]
 	return c
 }
 
@@ -167,6 +168,7 @@ func choose(r io.ReaderAt, devSize int64, primary, secondary copyState, lim Limi
 		}
 	}
 	h.good[first] = true
+	h.copies = [2][]byte{primary.whole, secondary.whole}
 	h.readMaterials(r)
 	return h, nil
 }

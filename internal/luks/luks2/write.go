@@ -5,6 +5,7 @@ import (
 	"encoding/json"
 	"errors"
 	"fmt"
+	"io"
 	"math"
 
 	"unlock/internal/hint"
@@ -32,7 +33,7 @@ func (h *Header) writeCopy(dev Device, i int) error {
 	if err := writeAt(dev, b, offset); err != nil {
 		return err
 	}
-	h.good[i] = true
+	h.good[i], h.copies[i] = true, b
 	return nil
 }
 
@@ -46,6 +47,32 @@ func (h *Header) current(dev Device) (*Header, error) {
 		return nil, ErrChanged
 	}
 	return now, nil
+}
+
+// Unchanged returns ErrChanged unless the valid copies of the header on r, and the key
+// material, are still those that were read, byte for byte.
+func (h *Header) Unchanged(r io.ReaderAt) error {
+	same := func(was []byte, offset int64) error {
+		now := make([]byte, len(was))
+		if err := readFull(r, now, offset); err != nil {
+			return err
+		}
+		if !bytes.Equal(now, was) {
+			return ErrChanged
+		}
+		return nil
+	}
+	for i, was := range h.copies {
+		if err := same(was, int64(i)*h.size); err != nil {
+			return err
+		}
+	}
+	for _, k := range h.meta.keyslots {
+		if err := same(h.materials[k.id], k.offset); err != nil {
+			return err
+		}
+	}
+	return nil
 }
 
 // rehearse returns the header that writing bin and doc and reading them back would
@@ -141,7 +168,7 @@ func (h *Header) Repair(dev Device) error {
 			return err
 		}
 	}
-	h.good = now.good
+	h.good, h.copies = now.good, now.copies
 	return nil
 }
 
