@@ -5,6 +5,7 @@ import (
 	"os"
 	"os/exec"
 	"path/filepath"
+	"strings"
 	"testing"
 
 	"golang.org/x/sys/unix"
@@ -69,6 +70,35 @@ func TestFileOnReadOnlyRoot(t *testing.T) {
 	}
 	if err := l.Detach(); err != nil {
 		t.Error(err)
+	}
+}
+
+// TestDetached: a loop device that nobody uses is gone; one that is in use stays until
+// it no longer is.
+func TestDetached(t *testing.T) {
+	t.Parallel()
+	if os.Geteuid() != 0 {
+		t.Skip("loop devices take root")
+	}
+	root := t.TempDir()
+	l, err := fsys.Attach(root, "/f", 1<<20, true)
+	if err != nil {
+		t.Fatal(err)
+	}
+	user, err := os.Open(l.Path)
+	if err != nil {
+		t.Fatal(err)
+	}
+	backing := func() bool {
+		data, _ := os.ReadFile("/sys/block/" + filepath.Base(l.Path) + "/loop/backing_file")
+		return strings.TrimSpace(string(data)) == filepath.Join(root, "f")
+	}
+	if err := l.Detach(); err != nil || !backing() {
+		t.Errorf("Detach: %v; a device in use is still over its file: %v, want true", err, backing())
+	}
+	user.Close()
+	if backing() {
+		t.Error("nobody uses the device, and it is still over its file")
 	}
 }
 

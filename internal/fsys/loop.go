@@ -14,12 +14,14 @@ type Loop struct {
 	Path         string // /dev/loopN
 	Major, Minor uint32
 	Size         int64 // bytes
+	held         int   // file descriptor
 }
 
 // ErrNoFile: the file is not there, and was not to be made.
 var ErrNoFile = errors.New("no such file")
 
-// Attach puts a loop device over a file below root. The file is opened without
+// Attach puts a loop device over a file below root. It goes with this process, unless
+// something else has it open by then, such as a mapping: a boot that fails leaves none. The file is opened without
 // following links out of root. If it is not there and create is set, it is made
 // with mode 0600 and size bytes, all of them allocated; a file that is shorter
 // than size and holds nothing but zeros was left by an interrupted Attach, and
@@ -47,14 +49,9 @@ func Attach(root, file string, size int64, create bool) (Loop, error) {
 	}
 }
 
-// Detach removes a loop device.
+// Detach gives the loop device back, which goes when nobody has it open any more.
 func (l Loop) Detach() error {
-	dev, err := os.OpenFile(l.Path, os.O_RDWR, 0)
-	if err != nil {
-		return fmt.Errorf("detaching %s: %w", l.Path, err)
-	}
-	defer dev.Close()
-	if err := unix.IoctlSetInt(int(dev.Fd()), unix.LOOP_CLR_FD, 0); err != nil {
+	if err := unix.Close(l.held); err != nil {
 		return fmt.Errorf("detaching %s: %w", l.Path, err)
 	}
 	return nil
@@ -149,23 +146,29 @@ func attachFree(f *os.File, name string) (Loop, error) {
 		return Loop{}, fmt.Errorf("asking for a free loop device: %w", err)
 	}
 	l := Loop{Path: fmt.Sprintf("/dev/loop%d", n)}
-	dev, err := os.OpenFile(l.Path, os.O_RDWR, 0)
+	dev, err := unix.Open(l.Path, unix.O_RDWR|unix.O_CLOEXEC, 0)
 	if err != nil {
-		return Loop{}, err
+		return Loop{}, fmt.Errorf("opening %s: %w", l.Path, err)
 	}
-	defer dev.Close()
-	config := unix.LoopConfig{Fd: uint32(f.Fd())}
-	copy(config.Info.File_name[:len(config.Info.File_name)-1], name)
-	if err := configure(int(dev.Fd()), &config); err != nil {
+	l.held = dev
+	fail := func(err error) (Loop, error) {
+		unix.Close(dev)
 		return Loop{}, fmt.Errorf("configuring %s: %w", l.Path, err)
 	}
+	config := unix.LoopConfig{Fd: uint32(f.Fd()), Info: unix.LoopInfo64{Flags: unix.LO_FLAGS_AUTOCLEAR}}
+	copy(config.Info.File_name[:len(config.Info.File_name)-1], name)
+	if err := configure(dev, &config); err != nil {
+		return fail(err)
+	}
 	var st unix.Stat_t
-	if err := unix.Fstat(int(dev.Fd()), &st); err != nil {
-		return Loop{}, err
+	if err := unix.Fstat(dev, &st); err != nil {
+		return fail(err)
 	}
 	l.Major, l.Minor = unix.Major(st.Rdev), unix.Minor(st.Rdev)
-	l.Size, err = dev.Seek(0, 2)
-	return l, err
+	if l.Size, err = unix.Seek(dev, 0, 2); err != nil {
+		return fail(err)
+	}
+	return l, nil
 }
 
 // configure puts a loop device over a file: in two steps where the kernel is older
