@@ -48,7 +48,10 @@ func (m *Machine) args(dir string) ([]string, error) {
 		a = append(a, "-bios", m.Firmware)
 	} else {
 		// On a busy host the kernel takes QEMU's timer for broken, and panics.
-		a = append(a, "-kernel", m.Kernel, "-initrd", m.Initrd, "-append", "console="+console+" panic=-1 no_timer_check "+m.Append)
+		a = append(a, "-kernel", m.Kernel, "-append", "console="+console+" panic=-1 no_timer_check "+m.Append)
+		if m.Initrd != "" {
+			a = append(a, "-initrd", m.Initrd)
+		}
 	}
 	if m.Clock != "" {
 		a = append(a, "-rtc", "base="+m.Clock)
@@ -70,7 +73,10 @@ func (m *Machine) args(dir string) ([]string, error) {
 	for i, d := range m.Disks {
 		a = append(a, d.args(i)...)
 	}
-	return append(a, m.cardArgs(dir)...), nil
+	for i, c := range m.Cards {
+		a = append(a, c.args(dir, i)...)
+	}
+	return a, nil
 }
 
 // memory returns the machine's memory in MiB.

@@ -29,17 +29,19 @@ func (h *hand) triggers() []trigger {
 	if m.Cut != "" {
 		on(m.Cut, func() { h.later(m.CutWait, func() { h.end(errCut) }) })
 	}
-	for _, d := range m.Dump {
-		on(d.When, func() { h.request(m.dumpMemory(d.File)...) })
-	}
 	for i, d := range m.Disks {
 		if d.Late != "" {
 			on(d.Late, func() { h.request(m.addDisk(i)) })
 		}
 	}
-	for _, l := range m.Link {
-		if l.When != "" {
-			on(l.When, func() { h.later(l.After, func() { h.request(setLink(l.Up)) }) })
+	for i, c := range m.Cards {
+		if c.Late != "" {
+			on(c.Late, func() { h.request(c.attach(i)) })
+		}
+	}
+	for _, e := range m.Events {
+		if e.When != "" {
+			on(e.When, func() { h.later(e.After, func() { h.befall(e) }) })
 		}
 	}
 	for _, t := range m.Type {
@@ -65,8 +67,19 @@ func (h *hand) later(d time.Duration, do func()) {
 	})
 }
 
+// befall carries out an event; where that fails, the machine ends.
+func (h *hand) befall(e Event) {
+	h.request(e.Do...)
+	if e.Call == nil {
+		return
+	}
+	if err := e.Call(h.ctx); err != nil && h.ctx.Err() == nil {
+		h.end(err)
+	}
+}
+
 // request has QEMU do something; where it does not, the machine ends.
-func (h *hand) request(requests ...request) {
+func (h *hand) request(requests ...Request) {
 	if len(requests) == 0 {
 		return
 	}

@@ -9,27 +9,22 @@ import (
 	"time"
 )
 
-// request is a command of QEMU's machine protocol.
-type request struct {
+// Request is a command of QEMU's machine protocol.
+type Request struct {
 	Execute   string         `json:"execute"`
 	Arguments map[string]any `json:"arguments,omitempty"`
 }
 
-// setLink plugs the network cable in, or out.
-func setLink(up bool) request {
-	return request{"set_link", map[string]any{"name": "card", "up": up}}
-}
-
 // addDisk attaches a disk in the slot that is kept for it.
-func (m *Machine) addDisk(i int) request {
-	return request{"device_add", map[string]any{
+func (m *Machine) addDisk(i int) Request {
+	return Request{"device_add", map[string]any{
 		"driver": "nvme", "bus": fmt.Sprintf("port%d", i), "drive": fmt.Sprintf("disk%d", i), "serial": m.Disks[i].Serial,
 	}}
 }
 
 // qmp has QEMU carry out requests, through its machine protocol (QMP,
 // docs/interop/qmp-spec.txt of QEMU). The socket appears soon after QEMU starts.
-func qmp(ctx context.Context, dir string, requests ...request) error {
+func qmp(ctx context.Context, dir string, requests ...Request) error {
 	ctx, cancel := context.WithTimeout(ctx, time.Minute)
 	defer cancel()
 	conn, err := dialSoon(ctx, filepath.Join(dir, "qmp"))
@@ -39,7 +34,7 @@ func qmp(ctx context.Context, dir string, requests ...request) error {
 	defer conn.Close()
 	defer context.AfterFunc(ctx, func() { conn.Close() })()
 	in, out := json.NewDecoder(conn), json.NewEncoder(conn)
-	for _, r := range append([]request{{Execute: "qmp_capabilities"}}, requests...) {
+	for _, r := range append([]Request{{Execute: "qmp_capabilities"}}, requests...) {
 		if err := out.Encode(r); err != nil {
 			return fmt.Errorf("controlling QEMU: %s: %w", r.Execute, err)
 		}

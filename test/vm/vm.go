@@ -11,7 +11,6 @@ import (
 	"errors"
 	"fmt"
 	"io"
-	"net"
 	"os"
 	"os/exec"
 	"runtime"
@@ -25,27 +24,25 @@ const CPUs = 2
 
 // Machine is a machine to boot once.
 type Machine struct {
-	ARM64     bool                 // instead of amd64
-	Firmware  string               // UEFI firmware, which boots from Disks; "": Kernel, Initrd and Append are booted
-	Kernel    string               // image of the kernel
-	Initrd    string               // image of the initramfs
-	Append    string               // kernel command line, after "console=… panic=-1 no_timer_check"
-	Memory    int                  // MiB; 0: 1024
-	Clock     string               // the hardware clock at the start, as "1970-01-01T00:00:00"; "": the right time
-	Disks     []Disk               // beside Root, in this order
-	Root      string               // ext4 image, seen as /dev/vda; "": none
-	KeepRoot  bool                 // what the machine writes to Root is not thrown away
-	Script    string               // what the system runs when it is up, seen as the virtio disk after Root
-	Plug      func(net.Conn) error // serves the network card (QEMU's stream framing) until the connection ends; nil: no card
-	DeadCards int                  // further network cards, before that one, which nobody serves
-	Link      []Link               // changes of the network cable, which is plugged in at first
-	Type      []Typed              // what is typed at the console
-	Timeout   time.Duration        // 0: 3 min
-	Cut       string               // power fails once the console shows this; "": it does not
-	CutWait   time.Duration        // and this much later
-	CutWhen   func() bool          // power fails when this becomes true, asked every few milliseconds; may be nil
-	Dump      []Dump               // of the memory
-	Output    io.Writer            // gets the console as it comes; may be nil
+	ARM64    bool          // instead of amd64
+	Firmware string        // UEFI firmware, which boots from Disks; "": Kernel, Initrd and Append are booted
+	Kernel   string        // image of the kernel
+	Initrd   string        // image of the initramfs; "": none
+	Append   string        // kernel command line, after "console=… panic=-1 no_timer_check"
+	Memory   int           // MiB; 0: 1024
+	Clock    string        // the hardware clock at the start, as "1970-01-01T00:00:00"; "": the right time
+	Disks    []Disk        // beside Root, in this order
+	Root     string        // ext4 image, seen as /dev/vda; "": none
+	KeepRoot bool          // what the machine writes to Root is not thrown away
+	Script   string        // what the system runs when it is up, seen as the virtio disk after Root
+	Cards    []Card        // network cards, in this order
+	Type     []Typed       // what is typed at the console
+	Events   []Event       // what else befalls it
+	Timeout  time.Duration // 0: 3 min
+	Cut      string        // power fails once the console shows this; "": it does not
+	CutWait  time.Duration // and this much later
+	CutWhen  func() bool   // power fails when this becomes true, asked every few milliseconds; may be nil
+	Output   io.Writer     // gets the console as it comes; may be nil
 }
 
 // Typed is text typed at the console once it shows another; a question that is
@@ -73,17 +70,20 @@ func (m *Machine) Run(ctx context.Context) (Console, error) {
 	if err != nil {
 		return nil, err
 	}
-	var before []request // the machine starts
-	for _, l := range m.Link {
-		if l.When == "" {
-			before = append(before, setLink(l.Up))
+	var before []Request // the machine starts
+	for _, e := range m.Events {
+		if e.When == "" {
+			before = append(before, e.Do...)
 		}
 	}
 	if before != nil {
-		args, before = append(args, "-S"), append(before, request{Execute: "cont"})
+		args, before = append(args, "-S"), append(before, Request{Execute: "cont"})
 	}
-	if m.Plug != nil {
-		unplug, err := m.plug(dir)
+	for i, c := range m.Cards {
+		if c.Plug == nil {
+			continue
+		}
+		unplug, err := c.plug(dir, i)
 		if err != nil {
 			return nil, err
 		}

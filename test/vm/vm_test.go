@@ -84,7 +84,7 @@ func TestNetworkCard(t *testing.T) {
 		for a; do case $a in *addr.path=*) sock=${a##*addr.path=};; esac; done
 		perl -MIO::Socket::UNIX -e '$s = IO::Socket::UNIX->new(shift) or die; $s->syswrite("x"); $s->sysread($b, 1)' "$sock"`} {
 		fakeQEMU(t, script)
-		m := Machine{Plug: func(c net.Conn) error {
+		m := Machine{Cards: []Card{{Plug: func(c net.Conn) error {
 			b := make([]byte, 1)
 			if _, err := io.ReadFull(c, b); err != nil {
 				return err
@@ -94,7 +94,7 @@ func TestNetworkCard(t *testing.T) {
 			}
 			_, err := io.ReadAll(c)
 			return err
-		}}
+		}}}}
 		if _, err := m.Run(t.Context()); err != nil {
 			t.Errorf("Run with %q = %v", script, err)
 		}
