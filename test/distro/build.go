@@ -2,14 +2,12 @@ package distro
 
 import (
 	"bytes"
-	"cmp"
 	"context"
 	_ "embed"
 	"errors"
 	"fmt"
 	"os"
 	"os/exec"
-	"path"
 	"path/filepath"
 	"strings"
 )
@@ -18,92 +16,73 @@ import (
 // without kernel modules and compressed by zstd -19.
 const growthMax = 3_200_000
 
-// chrootScript runs a script in a throw-away copy of a system.
-//
-//go:embed chroot.sh
-var chrootScript string
-
-// Parts of what is run on a system with unlock and its hooks installed. In /mnt are
-// the configuration and its files, and what was installed; images go there.
-const (
-	// prepareScript takes the generator's set-up and the command that rebuilds.
-	prepareScript = `
-%s
-rebuild() { %s; }
-keep() { cp /boot/initr* "/mnt/$1.img"; }
-mkdir -p /etc/unlock
-cp /mnt/key.bin /mnt/test-ca.pem /etc/unlock
-`
-	// buildScript is what an administrator does to have unlock.
-	buildScript = `
-cp /mnt/unlock.toml /etc/unlock.toml
-rebuild
-keep with
-`
-	// beforeScript comes before it: the configuration as packages install it, and an
-	// earlier one that must not stay.
-	beforeScript = `
-echo "# as the packages install it" >/etc/unlock.toml
-rebuild
-keep unedited
-cp /mnt/old.toml /etc/unlock.toml
-rebuild
-`
-	// afterScript comes after it: what must fail, and a package that is removed, which
-	// leaves its configuration.
-	afterScript = `
-must_fail() {
-	if rebuild >/mnt/output 2>&1; then echo "the image was rebuilt, though $1"; exit 1; fi
-	cat /mnt/output
-	grep -qF "$2" /mnt/output || { echo "the generator does not say: $2"; exit 1; }
-	cmp /boot/initr* /mnt/with.img
-}
-rm /etc/unlock/key.bin
-must_fail "a file is missing" "unlock: /etc/unlock.toml: it names /etc/unlock/key.bin: no such file"
-cp /mnt/key.bin /etc/unlock
-cp /mnt/bad.toml /etc/unlock.toml
-must_fail "the configuration is wrong" "unlock: /etc/unlock.toml:23: unknown setting \"volume.colour\""
-cp /mnt/unlock.toml /etc/unlock.toml
-(cd / && xargs rm </mnt/installed)
-rebuild
-keep without
-`
+// chrootScript runs buildScript in a throw-away copy of a system.
+var (
+	//go:embed chroot.sh
+	chrootScript string
+	//go:embed build.sh
+	buildScript string
 )
 
-// build makes the image that is booted, and sees builds fail that must.
-func (l *lab) build(ctx context.Context) error {
-	stage, out := l.file("stage"), l.file("out")
+// Generator makes a distribution's initramfs images.
+type Generator struct {
+	File    string // sets it up
+	Text    string // of File
+	Rebuild string // the distribution's command that rebuilds all images
+}
+
+// Image is what an image is made of.
+type Image struct {
+	Generator
+	Root     string            // ext4 image of the system
+	Config   string            // /etc/unlock.toml
+	Files    map[string][]byte // key.bin and test-ca.pem, for /etc/unlock
+	Thorough bool              // builds are seen to fail that must, and images without unlock are compared
+}
+
+// Build has the system's generator make the image in dir, an empty directory, from
+// bin/unlock and its hooks. It returns the image's path and, if thorough, by how many
+// bytes unlock makes it grow.
+func (i Image) Build(ctx context.Context, dir string) (image string, growth int, err error) {
+	if os.Geteuid() != 0 {
+		return "", 0, errors.New("building an initramfs in a chroot takes root")
+	}
+	stage, out := filepath.Join(dir, "stage"), filepath.Join(dir, "out")
 	if err := errors.Join(os.Mkdir(stage, 0o755), os.Mkdir(out, 0o755)); err != nil {
-		return err
+		return "", 0, err
 	}
 	if _, err := run(ctx, nil, "make", "-s", "-f", "install.mk", "install-hooks", "DESTDIR="+stage); err != nil {
-		return err
+		return "", 0, err
 	}
-	good := strings.ReplaceAll(cmp.Or(l.unlock, usualConfig), "$KEY", l.key)
-	for name, text := range map[string]string{
-		"unlock.toml": good,
-		"old.toml":    strings.Replace(good, "/mnt/secretfs", "/mnt/elsewhere", 1),
-		"bad.toml":    good + "colour = \"red\"\n",
-		"key.bin":     string(l.cloud.Encrypt(l.key, []byte(passphrase), map[string]string{"purpose": "secretfs"})),
-		"test-ca.pem": string(l.cloud.CA()),
-	} {
-		if err := os.WriteFile(filepath.Join(out, name), []byte(text), 0o600); err != nil {
-			return err
+	files := map[string][]byte{
+		"build.sh":       []byte(buildScript),
+		"generator.conf": []byte(i.Text),
+		"unlock.toml":    []byte(i.Config),
+		"old.toml":       []byte(strings.Replace(i.Config, "/mnt/secretfs", "/mnt/elsewhere", 1)),
+		"bad.toml":       []byte(i.Config + "colour = \"red\"\n"),
+	}
+	for name, content := range i.Files {
+		files[name] = content
+	}
+	for name, content := range files {
+		if err := os.WriteFile(filepath.Join(out, name), content, 0o600); err != nil {
+			return "", 0, err
 		}
 	}
-	thorough := l.unlock == ""
-	script := fmt.Sprintf(prepareScript, l.config, l.rebuild) + buildScript
-	if thorough {
-		script = fmt.Sprintf(prepareScript, l.config, l.rebuild) + beforeScript + buildScript + afterScript
+	args := []string{"--mount", "--pid", "--fork", "--kill-child", "--propagation=private", "sh", "-euc", chrootScript, "sh", i.Root, stage, out,
+		"/bin/sh", "/mnt/build.sh", i.File, i.Rebuild}
+	if i.Thorough {
+		args = append(args, "thorough")
 	}
-	if _, err := run(ctx, nil, "unshare", "--mount", "--pid", "--fork", "--kill-child", "--propagation=private",
-		"sh", "-euc", chrootScript, "sh", l.system.root, stage, out, script); err != nil {
-		return err
+	if _, err := run(ctx, nil, "unshare", args...); err != nil {
+		return "", 0, err
 	}
-	if err := uninstall(ctx, stage); err != nil || !thorough {
-		return err
+	image = filepath.Join(out, "with.img")
+	if err := uninstall(ctx, stage); err != nil || !i.Thorough {
+		return image, 0, err
 	}
-	return l.compare(ctx, good)
+	growth, err = i.compare(ctx, out)
+	return image, growth, err
 }
 
 // uninstall checks that nothing is left of what was installed.
@@ -118,36 +97,13 @@ func uninstall(ctx context.Context, stage string) error {
 	return err
 }
 
-// copySystem makes a copy of the system with the scenario's own files.
-func (l *lab) copySystem(ctx context.Context) error {
-	if len(l.files) == 0 {
-		return nil
-	}
-	l.spare = l.file("root.ext4")
-	if _, err := run(ctx, nil, "cp", "--sparse=always", "--reflink=auto", l.system.root, l.spare); err != nil {
-		return err
-	}
-	for _, f := range l.files {
-		name, text, _ := strings.Cut(f, "=")
-		// Making a directory that is there, or removing a file that is not, harms nothing.
-		commands := fmt.Sprintf("mkdir %[1]s\ncd %[1]s\nrm %[2]s\nwrite %[3]s %[2]s\n", path.Dir(name), path.Base(name), l.file("new"))
-		if err := errors.Join(os.WriteFile(l.file("new"), []byte(text), 0o644), os.WriteFile(l.file("commands"), []byte(commands), 0o644)); err != nil {
-			return err
-		}
-		if _, err := run(ctx, nil, "/sbin/debugfs", "-w", "-f", l.file("commands"), l.spare); err != nil {
-			return err
-		}
-	}
-	return nil
-}
-
 // compare checks what the images hold, and how much unlock adds.
-func (l *lab) compare(ctx context.Context, config string) error {
+func (i Image) compare(ctx context.Context, out string) (growth int, err error) {
 	images := map[string]map[string][]byte{}
 	for _, name := range []string{"unedited", "with", "without"} {
-		files, err := readImage(l.image(name))
+		files, err := readImage(filepath.Join(out, name+".img"))
 		if err != nil {
-			return err
+			return 0, err
 		}
 		images[name] = files
 		for file := range files {
@@ -155,12 +111,12 @@ func (l *lab) compare(ctx context.Context, config string) error {
 			case name == "with", !strings.Contains(file, "unlock"):
 			case name == "unedited" && strings.HasPrefix(file, "scripts/"): // mkinitramfs takes along all; ours then do nothing
 			default:
-				return fmt.Errorf("the image %q contains %s", name, file)
+				return 0, fmt.Errorf("the image %q contains %s", name, file)
 			}
 		}
 	}
-	if got := string(images["with"]["etc/unlock.toml"]); got != config {
-		return fmt.Errorf("the image carries the configuration %q, want the one before the last rebuild", got)
+	if got := string(images["with"]["etc/unlock.toml"]); got != i.Config {
+		return 0, fmt.Errorf("the image carries the configuration %q, want the one before the last rebuild", got)
 	}
 	size := func(files map[string][]byte) (int, error) {
 		cmd := exec.CommandContext(ctx, "zstd", "-19", "-q", "-c")
@@ -168,20 +124,13 @@ func (l *lab) compare(ctx context.Context, config string) error {
 		out, err := cmd.Output()
 		return len(out), err
 	}
-	before, err := size(images["without"])
-	if err != nil {
-		return err
+	before, err1 := size(images["without"])
+	after, err2 := size(images["with"])
+	if err := errors.Join(err1, err2); err != nil {
+		return 0, err
 	}
-	after, err := size(images["with"])
-	if err != nil {
-		return err
+	if growth = after - before; growth > growthMax {
+		return growth, fmt.Errorf("the image grows by %d bytes, more than %d", growth, growthMax)
 	}
-	l.notes = append(l.notes, fmt.Sprintf("image grows by %.2f MB", float64(after-before)/1e6))
-	if after-before > growthMax {
-		return fmt.Errorf("the image grows by %d bytes, more than %d", after-before, growthMax)
-	}
-	return nil
+	return growth, nil
 }
-
-// image returns the path of an image that the build kept.
-func (l *lab) image(name string) string { return filepath.Join(l.file("out"), name+".img") }

@@ -1,9 +1,10 @@
 #!/bin/sh
-# Runs a script in a throw-away copy of a system: IMAGE STAGE OUT SCRIPT, in mount
+# Runs a command in a throw-away copy of a system: IMAGE STAGE OUT COMMAND..., in mount
 # and process namespaces of its own. STAGE is laid over the copy, OUT is its
 # /mnt and gets a list of the files of STAGE.
 set -eu
-image=$1 stage=$2 out=$3 script=$4
+image=$1 stage=$2 out=$3
+shift 3
 
 work=$(mktemp -d -p "$(dirname "$out")") # a place that the caller removes
 mount -t tmpfs unlock-test "$work"
@@ -22,4 +23,4 @@ done
 ln -sfn /proc/self/fd "$work/root/dev/fd"
 mount --bind "$out" "$work/root/mnt"
 
-exec chroot "$work/root" /bin/sh -euc "$script"
+exec chroot "$work/root" "$@"

@@ -1,23 +1,37 @@
+// Package distro makes real distributions and has their own generators build
+// initramfs images with unlock's hook: what the scenarios of test/qemu boot. Systems
+// are made with mmdebstrap from the machine's own apt sources and kept in vm's cache;
+// images are built in a chroot, which takes root. unlock and its hooks get there by
+// "make install-hooks".
 package distro
 
 import (
+	"bytes"
 	"context"
 	"crypto/sha256"
 	_ "embed"
 	"errors"
 	"fmt"
 	"os"
+	"os/exec"
 	"path/filepath"
 	"slices"
 	"strings"
+	"time"
 
 	"unlock/test/vm"
 )
 
-// system is a distribution in the cache, without unlock.
-type system struct {
-	root   string // ext4 image
-	kernel string
+// System is a suite of Debian with the packages that bring a generator, separated
+// by commas.
+type System struct {
+	Suite, Packages string
+}
+
+// Files of a System in the cache, without unlock.
+type Files struct {
+	Root   string // ext4 image
+	Kernel string
 }
 
 // commonPackages are what a system has beside its generator.
@@ -32,30 +46,30 @@ var systemScript []byte
 // keyring is of Debian's package debian-archive-keyring.
 const keyring = "/usr/share/keyrings/debian-archive-keyring.gpg"
 
-// get returns a suite of Debian with these packages from the cache, else makes it.
-func (system) get(ctx context.Context, suite, packages string) (system, error) {
+// Get returns the system from the cache, else makes it.
+func (s System) Get(ctx context.Context) (Files, error) {
 	cache, err := vm.CacheDir()
 	if err != nil {
-		return system{}, err
+		return Files{}, err
 	}
-	key := sha256.Sum256(append([]byte(suite+" "+packages+" "+commonPackages+" "+vm.RootLabel), systemScript...))
-	dir := filepath.Join(cache, fmt.Sprintf("%s-%x", suite, key[:6]))
-	s := system{root: filepath.Join(dir, "root.ext4"), kernel: filepath.Join(dir, "vmlinuz")}
+	key := sha256.Sum256(append([]byte(s.Suite+" "+s.Packages+" "+commonPackages+" "+vm.RootLabel), systemScript...))
+	dir := filepath.Join(cache, fmt.Sprintf("%s-%x", s.Suite, key[:6]))
+	f := Files{Root: filepath.Join(dir, "root.ext4"), Kernel: filepath.Join(dir, "vmlinuz")}
 	if _, err := os.Stat(dir); err == nil {
-		return s, nil
+		return f, nil
 	}
 	tmp, err := os.MkdirTemp(cache, "new-")
 	if err != nil {
-		return system{}, fmt.Errorf("filling the cache: %w", err)
+		return Files{}, fmt.Errorf("filling the cache: %w", err)
 	}
 	defer os.RemoveAll(tmp)
-	if err := makeSystem(ctx, tmp, suite, packages); err != nil {
-		return system{}, err
+	if err := makeSystem(ctx, tmp, s.Suite, s.Packages); err != nil {
+		return Files{}, fmt.Errorf("making %s with %s: %w", s.Suite, s.Packages, err)
 	}
 	if err := os.Rename(tmp, dir); err != nil && !errors.Is(err, os.ErrExist) { // or somebody else was quicker
-		return system{}, fmt.Errorf("filling the cache: %w", err)
+		return Files{}, fmt.Errorf("filling the cache: %w", err)
 	}
-	return s, nil
+	return f, nil
 }
 
 func makeSystem(ctx context.Context, dir, suite, packages string) error {
@@ -102,4 +116,18 @@ func sourcesOf(ctx context.Context, suite string) (string, error) {
 		fmt.Fprintf(&b, "deb [signed-by=%s] %s\n", keyring, strings.Replace(l, " "+slices.Min(own), " "+suite, 1))
 	}
 	return b.String(), nil
+}
+
+// run runs a program and returns what it printed, both outputs together.
+func run(ctx context.Context, env []string, name string, args ...string) (string, error) {
+	cmd := exec.CommandContext(ctx, name, args...)
+	cmd.Env = append(os.Environ(), env...)
+	cmd.WaitDelay = 5 * time.Second
+	var out bytes.Buffer
+	cmd.Stdout, cmd.Stderr = &out, &out
+	if err := cmd.Run(); err != nil {
+		lines := strings.Split(strings.TrimSpace(out.String()), "\n")
+		return out.String(), fmt.Errorf("%s: %w: %s", name, err, strings.Join(lines[max(0, len(lines)-20):], "\n"))
+	}
+	return out.String(), nil
 }

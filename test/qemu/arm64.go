@@ -8,27 +8,28 @@ import (
 	"path/filepath"
 	"slices"
 
+	"unlock/test/lab"
 	"unlock/test/vm"
 )
 
 // arm64 is the standalone image on Graviton's architecture.
-var arm64 = []scenario{
+var arm64 = []lab.Scenario{
 	{
-		name: "arm64-first-boot", config: s3Key + secretfs, disks: []string{"blank"}, arm64: true,
-		boots: []boot{{script: "test \"$(uname -m)\" = aarch64\n" + writeFile, check: formatted}},
+		Name: "arm64-first-boot", Config: s3Key + secretfs, Disks: []string{"blank"}, System: onARM64,
+		Boots: []lab.Boot{{Script: "runs_on aarch64\nwrite_file", Check: lab.Formatted}},
 	},
 	{
-		name: "arm64-second-boot", config: s3Key + secretfs, disks: []string{"blank"}, arm64: true,
-		boots: []boot{
-			{script: writeFile, check: formatted},
-			{script: readFile + stockOpen, want: []string{fileText}},
+		Name: "arm64-second-boot", Config: s3Key + secretfs, Disks: []string{"blank"}, System: onARM64,
+		Boots: []lab.Boot{
+			{Script: "write_file", Check: lab.Formatted},
+			{Secret: true, Script: "read_file\nstock_opens", Want: []string{lab.FileText}},
 		},
 	},
 }
 
-// getARM64 puts a kernel, a real root and unlock for arm64 in place of this machine's.
-func (l *lab) getARM64(ctx context.Context) error {
-	unlock := filepath.Join(l.bin, "arm64", "unlock")
+// onARM64 is the standalone image with unlock, a kernel and a root for arm64.
+func onARM64(ctx context.Context, l *lab.Lab) error {
+	unlock := filepath.Join(l.Bin, "arm64", "unlock")
 	if err := alone(ctx, "make", "-s", unlock); err != nil {
 		return err
 	}
@@ -36,8 +37,7 @@ func (l *lab) getARM64(ctx context.Context) error {
 	if err != nil {
 		return err
 	}
-	l.kernel, l.root = system.KernelFiles, system.Root
-	l.imageArgs = []string{"--unlock", unlock}
+	args := []string{"--unlock", unlock}
 	files := []string{"/lib/ld-linux-aarch64.so.1", "/sbin/mke2fs"}
 	for i := 1; i < len(files); i++ {
 		if files, err = addLibraries(system.Tree, files[i], files); err != nil {
@@ -45,8 +45,10 @@ func (l *lab) getARM64(ctx context.Context) error {
 		}
 	}
 	for _, f := range files {
-		l.imageArgs = append(l.imageArgs, "--file", filepath.Join(system.Tree, f)+":"+f)
+		args = append(args, "--file", filepath.Join(system.Tree, f)+":"+f)
 	}
+	l.BootStandalone(system.KernelFiles, system.Root, args...)
+	l.Base.ARM64 = true
 	return nil
 }
 
@@ -76,5 +78,5 @@ func addLibraries(tree, name string, files []string) ([]string, error) {
 
 // alone runs a program while no other scenario does: make's products have one place.
 func alone(ctx context.Context, command ...string) error {
-	return tool(ctx, "", append([]string{"flock", "bin/qemu-test"}, command...)...)
+	return lab.Command(ctx, "", append([]string{"flock", "bin/qemu-test"}, command...)...)
 }

@@ -6,7 +6,7 @@ import (
 	"slices"
 	"strings"
 
-	"unlock/test/vm"
+	"unlock/test/lab"
 )
 
 // row is a fault, and what must come of a boot that meets it: the volume is
@@ -18,62 +18,68 @@ type row struct {
 	timeout string   // rd.unlock.timeout; "": 8s where the boot must stop, else the default
 	config  string   // "": one ext4 volume, its key from S3
 	disks   []string // nil: one blank one
-	script  string   // "": writeFile
+	script  string   // "": write_file
 	late    string   // the last disk is attached when the console shows this
-	machine func(*vm.Machine)
+	machine lab.Change
 	hosts   []string // that the fault has the machine talk to
 	reports string   // what the console shows of it, where ec2sim cannot tell whether it was met
 }
 
 // matrix makes a scenario of each row.
-func matrix(rows ...[]row) []scenario {
-	var all []scenario
+func matrix(rows ...[]row) []lab.Scenario {
+	var all []lab.Scenario
 	for _, r := range slices.Concat(rows...) {
 		all = append(all, r.scenario())
 	}
 	return all
 }
 
-func (r row) scenario() scenario {
-	s := scenario{name: "fault-" + r.name, config: r.config, disks: r.disks, faults: r.faults, machine: r.machine, hosts: r.hosts}
-	if s.config == "" {
-		s.config = s3Key + secretfs
+func (r row) scenario() lab.Scenario {
+	s := lab.Scenario{Name: "fault-" + r.name, Config: r.config, Disks: r.disks, Faults: r.faults, Machine: r.machine, Hosts: r.hosts}
+	if s.Config == "" {
+		s.Config = s3Key + secretfs
 	}
-	if s.disks == nil {
-		s.disks = blank(1)
+	if s.Disks == nil {
+		s.Disks = blank(1)
 	}
-	b := boot{script: cmp.Or(r.script, writeFile), check: r.outcome, late: r.late}
+	b := lab.Boot{Script: cmp.Or(r.script, "write_file"), Check: r.outcome, Late: r.late}
 	if r.stop != "" {
-		s.append = "rd.unlock.timeout=8s"
-		b.script, b.want = "", []string{"hint: " + r.stop, "exit status 1"}
+		s.Append = "rd.unlock.timeout=8s"
+		b.Script, b.Want = "", []string{"hint: " + r.stop, "exit status 1"}
 	}
 	if r.timeout != "" {
-		s.append = "rd.unlock.timeout=" + r.timeout
+		s.Append = "rd.unlock.timeout=" + r.timeout
 	}
-	s.boots = []boot{b}
+	s.Boots = []lab.Boot{b}
 	return s
 }
 
-// outcome checks that the fault was met and notes what came of it.
-func (r row) outcome(l *lab) error {
-	came := []string{"goes on"}
+// outcome notes what came of the fault.
+func (r row) outcome(l *lab.Lab) error {
+	came, err := r.met(l)
+	l.Note("%s", strings.Join(came, "; "))
+	return err
+}
+
+// met checks that the fault was met, and says how.
+func (r row) met(l *lab.Lab) (came []string, err error) {
+	came = []string{"goes on"}
 	if r.stop != "" {
-		came[0] = "stops: " + l.expand.Replace(r.stop)
+		came[0] = "stops: " + l.Expand(r.stop)
 	}
 	for _, f := range r.faults {
 		name, _, _ := strings.Cut(f, ":")
-		n := l.cloud.Struck(name)
+		n := l.Cloud.Struck(name)
 		if n == 0 {
-			return fmt.Errorf("the fault %s was never met", f)
+			return came, fmt.Errorf("the fault %s was never met", f)
 		}
 		came = append(came, fmt.Sprintf("%s struck %d times", name, n))
 	}
 	if r.reports != "" {
-		if !l.console.Contains(r.reports) {
-			return fmt.Errorf("the console does not show %q", r.reports)
+		if !l.Console.Contains(r.reports) {
+			return came, fmt.Errorf("the console does not show %q", r.reports)
 		}
 		came = append(came, r.reports)
 	}
-	l.note("%s", strings.Join(came, "; "))
-	return nil
+	return came, nil
 }

@@ -3,6 +3,7 @@ package main
 import (
 	"strings"
 
+	"unlock/test/lab"
 	"unlock/test/vm"
 )
 
@@ -27,7 +28,7 @@ var awsFaults = []row{
 	{name: "tls-wrong-host", faults: []string{"tls-wrong-host"}, stop: "the certificate that answers at an-internalstoragekeybucket.s3.us-east-1.amazonaws.com is not its own"},
 	{name: "tls-unknown-ca", faults: []string{"tls-unknown-ca"}, stop: "the certificate of an-internalstoragekeybucket.s3.us-east-1.amazonaws.com is not from an authority trusted here"},
 	// IMDS could tell the time, but anybody could be IMDS: certificates are not judged by what it says.
-	{name: "clock-of-1970", machine: func(m *vm.Machine) { m.Clock = "1970-01-01T00:00:00" }, timeout: "60s",
+	{name: "clock-of-1970", machine: func(_ *lab.Lab, m *vm.Machine) { m.Clock = "1970-01-01T00:00:00" }, timeout: "60s",
 		stop: "the certificate of an-internalstoragekeybucket.s3.us-east-1.amazonaws.com is not valid at this time: check the instance's clock"},
 	{name: "clock-behind", faults: []string{"clock-skew:1h"}},
 	{name: "clock-ahead", faults: []string{"clock-skew:-1h"}},
@@ -37,7 +38,7 @@ var awsFaults = []row{
 	{name: "s3-403", faults: []string{"s3-403"}, stop: "allow s3:GetObject on"},
 	{name: "s3-slowdown-twice", faults: []string{"s3-slowdown:2"}},
 	{name: "s3-500-twice", faults: []string{"s3-500:2"}},
-	{name: "s3-other-region", faults: []string{"s3-redirect:eu-west-1"}, hosts: []string{bucket + ".s3.eu-west-1.amazonaws.com"}},
+	{name: "s3-other-region", faults: []string{"s3-redirect:eu-west-1"}, hosts: []string{lab.Bucket + ".s3.eu-west-1.amazonaws.com"}},
 	{name: "s3-truncated-once", faults: []string{"s3-truncated:1"}},
 	{name: "s3-truncated", faults: []string{"s3-truncated"}, stop: "an-internalstoragekeybucket.s3.us-east-1.amazonaws.com breaks off its answers"},
 	{name: "s3-changed", faults: []string{"s3-changed:1"}}, // between two tries

@@ -1,11 +1,14 @@
 package main
 
-import "unlock/test/vm"
+import (
+	"unlock/test/lab"
+	"unlock/test/vm"
+)
 
 // machineFaults are those of disks and memory.
 var machineFaults = []row{
 	{name: "disk-missing", config: volume(s3Key, "ext4", atSecretfs, "count = 2"), stop: "attach the missing disks"},
-	{name: "disk-late", config: volume(s3Key, "ext4", atSecretfs, "count = 2"), disks: blank(2), late: "unlock: network:", script: writeStripe,
+	{name: "disk-late", config: volume(s3Key, "ext4", atSecretfs, "count = 2"), disks: blank(2), late: "unlock: network:", script: "write_stripe",
 		reports: "unlock: network:"},
 	{name: "disk-unreadable", disks: []string{"blank:read-errors"}, stop: "look at the kernel's messages for the disk"},
 	{name: "disk-unreadable-of-two", config: volume(s3Key, "ext4", atSecretfs), disks: []string{"blank", "blank:read-errors"}, stop: "look at the kernel's messages for the disk"},
@@ -17,5 +20,5 @@ var machineFaults = []row{
 	{name: "disk-foreign", disks: []string{"ext4"}, stop: "only blank disks are formatted"},
 	{name: "root-full", disks: []string{}, stop: "the root file system must be writable",
 		config: s3Key + "[[volume]]\nname = \"secretfs\"\ndevice = \"file:/var/secretfs\"\nsize = \"4GiB\"\nformat = \"blank\"\nfilesystem = \"ext4\"\n" + atSecretfs},
-	{name: "memory-256-mib", machine: func(m *vm.Machine) { m.Memory = 256 }, reports: planKnown},
+	{name: "memory-256-mib", machine: func(_ *lab.Lab, m *vm.Machine) { m.Memory = 256 }, reports: planKnown},
 }

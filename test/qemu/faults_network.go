@@ -3,6 +3,7 @@ package main
 import (
 	"time"
 
+	"unlock/test/lab"
 	"unlock/test/vm"
 )
 
@@ -24,17 +25,17 @@ var networkFaults = []row{
 	{name: "dhcp-no-dns", faults: []string{"dhcp-no-dns"}},
 
 	{name: "frames-lost", faults: []string{"loss:10"}},
-	{name: "link-late", reports: planKnown, machine: func(m *vm.Machine) {
-		m.Link = []vm.Link{{Up: false}, {When: planKnown, After: 2 * time.Second, Up: true}}
+	{name: "link-late", reports: planKnown, machine: func(_ *lab.Lab, m *vm.Machine) {
+		m.Events = []vm.Event{link("", 0, false), link(planKnown, 2*time.Second, true)}
 	}},
-	{name: "link-flapping", reports: planKnown, machine: func(m *vm.Machine) {
-		m.Link = []vm.Link{{When: kernelUp, Up: false}, {When: planKnown, Up: true},
-			{When: planKnown, After: 300 * time.Millisecond, Up: false}, {When: planKnown, After: 3 * time.Second, Up: true}}
+	{name: "link-flapping", reports: planKnown, machine: func(_ *lab.Lab, m *vm.Machine) {
+		m.Events = []vm.Event{link(kernelUp, 0, false), link(planKnown, 0, true),
+			link(planKnown, 300*time.Millisecond, false), link(planKnown, 3*time.Second, true)}
 	}},
-	{name: "link-down", stop: "check that the network interface is attached", machine: func(m *vm.Machine) { m.Link = []vm.Link{{Up: false}} }},
-	{name: "card-dead", reports: "unlock: network: eth1", machine: func(m *vm.Machine) { m.DeadCards = 1 }},
-	{name: "cards-dead", reports: "unlock: network: eth3", machine: func(m *vm.Machine) { m.DeadCards = 3 }},
-	{name: "card-missing", stop: "add the driver of the network card", machine: func(m *vm.Machine) { m.Plug = nil }},
+	{name: "link-down", stop: "check that the network interface is attached", machine: func(_ *lab.Lab, m *vm.Machine) { m.Events = []vm.Event{link("", 0, false)} }},
+	{name: "card-dead", reports: "unlock: network: eth1", machine: func(_ *lab.Lab, m *vm.Machine) { m.Cards = deadBefore(1, m.Cards) }},
+	{name: "cards-dead", reports: "unlock: network: eth3", machine: func(_ *lab.Lab, m *vm.Machine) { m.Cards = deadBefore(3, m.Cards) }},
+	{name: "card-missing", stop: "add the driver of the network card", machine: func(_ *lab.Lab, m *vm.Machine) { m.Cards = nil }},
 
 	{name: "dns-late", faults: []string{"dns-late:4s"}},
 	{name: "dns-slow", faults: []string{"dns-slow:1s"}},
@@ -44,3 +45,11 @@ var networkFaults = []row{
 	{name: "dns-wrong", faults: []string{"dns-wrong"}, hosts: []string{"203.0.113.1"}, stop: "no answer from an-internalstoragekeybucket.s3.us-east-1.amazonaws.com"},
 	{name: "dns-truncated", faults: []string{"dns-truncated"}},
 }
+
+// link plugs the cable in, or out.
+func link(when string, after time.Duration, up bool) vm.Event {
+	return vm.Event{When: when, After: after, Do: []vm.Request{vm.Link(0, up)}}
+}
+
+// deadBefore puts cards that nobody serves before the others.
+func deadBefore(n int, cards []vm.Card) []vm.Card { return append(make([]vm.Card, n), cards...) }

@@ -1,24 +1,26 @@
-// Qemutest boots the standalone image in QEMU against a simulated EC2, one
-// scenario after the other, and judges what the console, the disks and the
-// simulated cloud saw. scripts/qemu-test builds what it needs and runs it.
+// Qemu-test boots scenarios: tables of declarations over package lab, whose
+// documentation says how to write one. scripts/qemu-test builds what it needs and
+// runs it.
 package main
 
 import (
 	"context"
+	"embed"
 	"errors"
 	"fmt"
+	"io/fs"
 	"math/rand/v2"
 	"os"
 	"os/signal"
+	"path/filepath"
 	"slices"
-	"strings"
 	"sync"
 	"syscall"
 	"time"
 
 	"github.com/alecthomas/kong"
 
-	"unlock/test/distro"
+	"unlock/test/lab"
 	"unlock/test/vm"
 )
 
@@ -65,24 +67,33 @@ func run(ctx context.Context, o options) (bool, error) {
 	}
 	if o.List {
 		for _, s := range chosen {
-			fmt.Println(s.name)
+			fmt.Println(s.Name)
 		}
 		return true, nil
 	}
 	if o.Systems {
-		dirs, err := distro.Systems(ctx)
-		fmt.Println(strings.Join(dirs, "\n"))
-		return err == nil, err
+		for _, s := range systems {
+			made, err := s.Get(ctx)
+			if err != nil {
+				return false, err
+			}
+			fmt.Println(filepath.Dir(made.Root))
+		}
+		return true, nil
 	}
-	kernel, err := vm.Kernel(ctx)
+	// What most need is fetched once, before two of them look for it.
+	if _, err := vm.Kernel(ctx); err != nil {
+		return false, err
+	}
+	if _, err := vm.RealRoot(ctx); err != nil {
+		return false, err
+	}
+	bench, err := newBench(o.Bin)
 	if err != nil {
 		return false, err
 	}
-	root, err := vm.RealRoot(ctx)
-	if err != nil {
-		return false, err
-	}
-	queue := make(chan scenario)
+	start := time.Now()
+	queue := make(chan lab.Scenario)
 	var wg sync.WaitGroup
 	var mu sync.Mutex
 	var quiet sync.RWMutex
@@ -91,21 +102,20 @@ func run(ctx context.Context, o options) (bool, error) {
 		wg.Go(func() {
 			for s := range queue {
 				start := time.Now()
-				l := &lab{scenario: s, kernel: kernel, root: root, bin: o.Bin}
-				err := l.quietly(ctx, &quiet)
+				l, err := quietly(ctx, bench, s, &quiet)
 				mu.Lock()
 				if err != nil {
 					failed++
-					fmt.Printf("FAIL  %-20s %5.1f s  %v\n", s.name, time.Since(start).Seconds(), err)
+					fmt.Printf("FAIL  %-24s %5.1f s  %v\n", s.Name, time.Since(start).Seconds(), err)
 				} else {
 					passed++
-					fmt.Printf("ok    %-20s %5.1f s  %s\n", s.name, time.Since(start).Seconds(), l.summary())
+					fmt.Printf("ok    %-24s %5.1f s  %s\n", s.Name, time.Since(start).Seconds(), l.Summary())
 				}
 				if o.Verbose {
-					fmt.Print(l.consoles)
+					fmt.Print(l.Consoles)
 				} else if err != nil {
-					fmt.Print(l.console.Tail(40))
-					l.printRequests()
+					fmt.Print(l.Console.Tail(40))
+					l.PrintRequests()
 				}
 				mu.Unlock()
 			}
@@ -119,47 +129,64 @@ func run(ctx context.Context, o options) (bool, error) {
 	if o.Group == "faults" {
 		fmt.Printf("survived %d of %d\n", passed, passed+failed)
 	}
-	fmt.Printf("%d passed, %d failed\n", passed, failed)
+	fmt.Printf("%d passed, %d failed in %.0f s\n", passed, failed, time.Since(start).Seconds())
 	return failed == 0, nil
+}
+
+// guestFiles hold functions for the scripts of scenarios.
+//
+//go:embed guest/*.sh
+var guestFiles embed.FS
+
+// newBench returns what all scenarios share; bin is where unlock and unlockctl are.
+func newBench(bin string) (lab.Bench, error) {
+	files, err := fs.Glob(guestFiles, "guest/*.sh")
+	b := lab.Bench{Bin: bin}
+	for _, name := range files {
+		text, err := guestFiles.ReadFile(name)
+		if err != nil {
+			return b, err
+		}
+		b.Shell += string(text)
+	}
+	return b, err
 }
 
 // quietly runs the scenario while no other runs, if it is timed. It begins again when
 // QEMU itself crashes, which is no result.
-func (l *lab) quietly(ctx context.Context, quiet *sync.RWMutex) error {
-	if l.timed {
+func quietly(ctx context.Context, bench lab.Bench, s lab.Scenario, quiet *sync.RWMutex) (*lab.Lab, error) {
+	if s.Timed {
 		quiet.Lock()
 		defer quiet.Unlock()
 	} else {
 		quiet.RLock()
 		defer quiet.RUnlock()
 	}
-	fresh := *l
-	err := l.run(ctx)
+	l, err := bench.Run(ctx, s)
 	if errors.Is(err, vm.ErrCrashed) {
-		fmt.Printf("again %-20s %v\n", l.name, err)
-		*l = fresh
-		err = l.run(ctx)
+		fmt.Printf("again %-24s %v\n", s.Name, err)
+		l, err = bench.Run(ctx, s)
 	}
-	return err
+	return l, err
 }
 
 // groups of scenarios, in the order in which they run.
 var groups = []struct {
 	name      string
-	scenarios []scenario
+	scenarios []lab.Scenario
 }{
 	{"standalone", standalone},
 	{"disks", slices.Concat(disks, many, volumes, recovering, powercuts)},
 	{"faults", matrix(networkFaults, awsFaults, machineFaults)},
 	{"secrets", secrets},
-	{"distributions", distributions()},
+	{"distributions", distributions},
 	{"images", slices.Concat(arm64, amis)},
 }
 
 // choose returns the scenarios of a group, or of all if it is "", with these
 // names, or with any if there are none.
-func choose(group string, names []string) ([]scenario, error) {
-	var all []scenario
+func choose(group string, names []string) ([]lab.Scenario, error) {
+	var all []lab.Scenario
 	for _, g := range groups {
 		if group == "" || group == g.name {
 			all = append(all, g.scenarios...)
@@ -174,9 +201,9 @@ func choose(group string, names []string) ([]scenario, error) {
 	if len(names) == 0 {
 		return all, nil
 	}
-	var chosen []scenario
+	var chosen []lab.Scenario
 	for _, name := range names {
-		i := slices.IndexFunc(all, func(s scenario) bool { return s.name == name })
+		i := slices.IndexFunc(all, func(s lab.Scenario) bool { return s.Name == name })
 		if i < 0 {
 			return nil, fmt.Errorf("no scenario is named %q; --list prints the names", name)
 		}

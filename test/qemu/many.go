@@ -1,14 +1,13 @@
 package main
 
 import (
-	"encoding/json"
 	"errors"
 	"fmt"
 	"slices"
 	"strings"
 	"time"
 
-	"unlock/internal/status"
+	"unlock/test/lab"
 	"unlock/test/vm"
 )
 
@@ -17,22 +16,22 @@ import (
 // image. With a random passphrase the work on each disk is the processors' own, so
 // that the time is measured by what they allow; with a typed one it is argon2id, once
 // for them all.
-var many = []scenario{
-	manyDisks(scenario{name: "disks-24"}, 2, 3*manyCount/vm.CPUs, 2*manyCount/vm.CPUs),
-	manyDisks(scenario{name: "disks-24-typed", typed: true}, 4, 2, 2),
+var many = []lab.Scenario{
+	manyDisks(lab.Scenario{Name: "disks-24"}, 2, 3*manyCount/vm.CPUs, 2*manyCount/vm.CPUs),
+	manyDisks(lab.Scenario{Name: "disks-24-typed", Typed: true}, 4, 2, 2),
 }
 
 // manyDisks completes s; s3 is how often S3 fails, 7 seconds each, and format and
 // open are how many times as long as one disk all may take in the first boot and in
 // the second.
-func manyDisks(s scenario, s3 int, format, open float64) scenario {
+func manyDisks(s lab.Scenario, s3 int, format, open float64) lab.Scenario {
 	slowS3 := []string{"s3-slow:7s", fmt.Sprintf("s3-500:%d", s3)}
-	against := func(limit float64) func(*lab) error {
-		return func(l *lab) error { return manyAgainstOne(l, limit) }
+	against := func(limit float64) lab.Judge {
+		return func(l *lab.Lab) error { return manyAgainstOne(l, limit) }
 	}
-	s.timed = true
-	s.disks = append(slices.Repeat([]string{"blank:24"}, manyCount), "blank:24:other")
-	s.config = `
+	s.Timed = true
+	s.Disks = append(slices.Repeat([]string{"blank:24"}, manyCount), "blank:24:other")
+	s.Config = `
 [aws]
 ca_bundle = "/etc/unlock/test-ca.pem"
 [[volume]]
@@ -49,46 +48,32 @@ kms_key = "$KEY"
 purpose = "secretfs"
 [[volume]]
 name       = "alone"
-device     = "serial=` + otherSerial + `"
+device     = "serial=` + lab.OtherSerial + `"
 format     = "blank"
 filesystem = "ext4"
 [volume.key]
-source  = "s3://` + bucket + "/" + otherObject + `"
+source  = "s3://` + lab.Bucket + "/" + lab.OtherObject + `"
 kms_key = "$OTHER"
 `
-	s.machine = func(m *vm.Machine) { m.Timeout = 10 * time.Minute }
-	s.boots = []boot{
-		{faults: slowS3, script: writeEach + "crypt alone" + showStatus, check: both(formatted, both(oneDecryptEach, against(format)))},
-		{faults: slowS3, script: readEach + "crypt alone" + showStatus, want: []string{"read 24 volumes"}, check: both(oneDecryptEach, against(open))},
+	s.Machine = func(_ *lab.Lab, m *vm.Machine) { m.Timeout = 10 * time.Minute }
+	s.Boots = []lab.Boot{
+		{Faults: slowS3, Script: "write_each\ncrypt alone\nshow_status", Check: lab.All(lab.Formatted, oneDecryptEach, against(format))},
+		{Faults: slowS3, Script: "read_each\ncrypt alone\nshow_status", Want: []string{"read 24 volumes"}, Check: lab.All(oneDecryptEach, against(open))},
 	}
 	return s
 }
 
 const manyCount = 24
 
-// showStatus prints the status on one line.
-const showStatus = "\necho \"status: $(tr -d '\\n' </run/unlock/status.json)\"\n"
-
-// bootStatus returns what unlock left in the last boot.
-func (l *lab) bootStatus() (*status.Boot, error) {
-	for _, line := range l.console {
-		if text, ok := strings.CutPrefix(line.Text, "status: "); ok {
-			b := &status.Boot{}
-			return b, json.Unmarshal([]byte(text), b)
-		}
-	}
-	return nil, errors.New("the console shows no status")
-}
-
 // oneDecryptEach checks that KMS was asked once under each key.
-func oneDecryptEach(l *lab) error {
+func oneDecryptEach(l *lab.Lab) error {
 	asked := map[string]int{}
-	for _, r := range l.requests() {
+	for _, r := range l.Requests() {
 		if r.Service == "kms" {
 			asked[r.Resource]++
 		}
 	}
-	for _, key := range []string{l.expand.Replace("$KEY"), l.expand.Replace("$OTHER")} {
+	for _, key := range []string{l.Expand("$KEY"), l.Expand("$OTHER")} {
 		if asked[key] != 1 || len(asked) != 2 {
 			return fmt.Errorf("KMS was asked %v, want once under each of two keys", asked)
 		}
@@ -98,8 +83,8 @@ func oneDecryptEach(l *lab) error {
 
 // manyAgainstOne notes and judges how long 24 disks and one disk took from key to
 // mapping.
-func manyAgainstOne(l *lab, limit float64) error {
-	b, err := l.bootStatus()
+func manyAgainstOne(l *lab.Lab, limit float64) error {
+	b, err := l.BootStatus()
 	if err != nil {
 		return err
 	}
@@ -126,7 +111,7 @@ func manyAgainstOne(l *lab, limit float64) error {
 	}
 	all, one := mapped[false]-keyAt[false], mapped[true]-keyAt[true]
 	factor := all.Seconds() / one.Seconds()
-	l.note("key to mapped: 24 disks %.3f s, 1 disk %.3f s, factor %.1f", all.Seconds(), one.Seconds(), factor)
+	l.Note("key to mapped: 24 disks %.3f s, 1 disk %.3f s, factor %.1f", all.Seconds(), one.Seconds(), factor)
 	if factor > limit {
 		return fmt.Errorf("%d disks take %v from key to mapping, one %v: more than %.0f times as long", manyCount, all, one, limit)
 	}

@@ -1,36 +1,40 @@
 package main
 
-import "time"
+import (
+	"time"
 
-// powercuts is power that fails while a volume is formatted. No boot after it
+	"unlock/test/lab"
+)
+
+// powercuts is power that fails while a volume is lab.Formatted. No boot after it
 // needs a human.
-var powercuts = []scenario{
+var powercuts = []lab.Scenario{
 	{
-		name: "half-formatted", config: volume(headerKey, "ext4", atSecretfs), disks: blank(2),
-		boots: []boot{
-			{cut: "unlock: key header"},
-			{cut: "unlock: key header", after: 250 * time.Millisecond},
-			{cut: "unlock: key header", after: 500 * time.Millisecond},
-			{cut: "unlock: key header", after: 750 * time.Millisecond},
-			{cut: "unlock: key header", after: time.Second},
-			{script: writeStripe, check: formatted},
-			{script: readStripe, want: []string{fileText}},
+		Name: "half-lab.Formatted", Config: volume(headerKey, "ext4", atSecretfs), Disks: blank(2),
+		Boots: []lab.Boot{
+			{Cut: "unlock: key header"},
+			{Cut: "unlock: key header", After: 250 * time.Millisecond},
+			{Cut: "unlock: key header", After: 500 * time.Millisecond},
+			{Cut: "unlock: key header", After: 750 * time.Millisecond},
+			{Cut: "unlock: key header", After: time.Second},
+			{Script: "write_stripe", Check: lab.Formatted},
+			{Script: "read_stripe", Want: []string{lab.FileText}},
 		},
 	},
-	cutAt("cut-begun", writtenFrom(0)),
-	cutAt("cut-forming", state("forming")),
-	cutAt("cut-formed", state("formed")),
-	cutAt("cut-mkfs", writtenFrom(payloadOffset)),
+	cutAt("cut-begun", lab.WrittenFrom(0)),
+	cutAt("cut-forming", lab.State("forming")),
+	cutAt("cut-formed", lab.State("formed")),
+	cutAt("cut-mkfs", lab.WrittenFrom(lab.PayloadOffset)),
 }
 
 // cutAt is a stripe whose formatting stops at a point.
-func cutAt(name string, at mark) scenario {
-	return scenario{
-		name: name, config: volume(headerKey, "ext4", atSecretfs), disks: blank(2),
-		boots: []boot{
-			{cutAt: at, check: neverReady},
-			{script: writeStripe, check: formatted},
-			{script: readStripe, want: []string{fileText}},
+func cutAt(name string, at lab.Mark) lab.Scenario {
+	return lab.Scenario{
+		Name: name, Config: volume(headerKey, "ext4", atSecretfs), Disks: blank(2),
+		Boots: []lab.Boot{
+			{CutAt: at, Check: lab.NeverReady},
+			{Script: "write_stripe", Check: lab.Formatted},
+			{Script: "read_stripe", Want: []string{lab.FileText}},
 		},
 	}
 }

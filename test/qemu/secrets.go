@@ -11,75 +11,43 @@ import (
 	"strings"
 	"time"
 
+	"unlock/test/lab"
 	"unlock/test/vm"
 )
 
-// What the machine does for a dump of its memory: the last line of the script waits
-// until somebody, when the dump is written, presses Enter.
-const (
-	dumpMark   = "memory: dump now"
-	dumpScript = "\necho '" + dumpMark + "'\nread -r answer\n"
-	memoryFile = "memory"
-)
-
-// plainOpen opens the disk without unlock, with a key file on the root disk.
-const (
-	keyFile   = "/etc/keyfile"
-	plainOpen = `
-cryptsetup open --key-file ` + keyFile + ` /dev/nvme0n1 secretfs
-mount /dev/mapper/secretfs /mnt/secretfs
-cat /mnt/secretfs/file
-`
-)
-
-// recipe is what the AWS Security Blog does after the boot: the AWS CLI fetches and
-// decrypts, a shell variable holds the passphrase, a pipe brings it to cryptsetup.
-const recipe = `
-busybox ip link set eth0 up
-printf '#!/bin/sh\n[ "$1" = bound ] || exit 0\nbusybox ip addr add "$ip/$mask" dev "$interface"\nbusybox ip route add default via "$router"\necho "nameserver $dns" >/etc/resolv.conf\n' >/run/lease
-chmod 755 /run/lease
-busybox udhcpc -q -n -i eth0 -s /run/lease
-export AWS_CA_BUNDLE=/etc/ca.pem
-cd /run
-aws --region us-east-1 s3 cp s3://` + bucket + "/" + object + ` LuksInternalStorageKey
-LuksClearTextKey=$(aws --region us-east-1 kms decrypt --ciphertext-blob fileb://LuksInternalStorageKey --encryption-context purpose=secretfs --output text --query Plaintext | base64 -d)
-printf '%s' "$LuksClearTextKey" | cryptsetup open --key-file - /dev/nvme0n1 secretfs
-unset LuksClearTextKey
-rm LuksInternalStorageKey
-mount /dev/mapper/secretfs /mnt/secretfs
-cat /mnt/secretfs/file
-`
+// keyFile is on the root disk, for plain_open.
+const keyFile = "/etc/keyfile"
 
 // secrets looks for secrets in the memory of machines that are up: with unlock, and
 // with what people use instead of it. The lines that report success are the comparison.
-var secrets = []scenario{
+var secrets = []lab.Scenario{
 	{
-		name: "secrets-s3", config: s3Key + secretfs, disks: blank(1), machine: smallMemory,
-		boots: []boot{
-			{script: writeFile, dump: true, check: both(formatted, exposes("first boot", nothing))},
-			{script: readFile, dump: true, want: []string{fileText}, check: exposes("second boot", nothing)},
-			{before: putKeyFile, append: "rd.unlock=0", script: plainOpen, dump: true, want: []string{fileText}, check: exposes("cryptsetup open --key-file", asPlain)},
+		Name: "secrets-s3", Config: s3Key + secretfs, Disks: blank(1), Machine: smallMemory,
+		Boots: []lab.Boot{
+			{Script: "write_file", Dump: true, Check: lab.All(lab.Formatted, exposes("first boot", nothing))},
+			{Script: "read_file", Dump: true, Want: []string{lab.FileText}, Check: exposes("second boot", nothing)},
+			{Before: putKeyFile, Append: "rd.unlock=0", Script: "plain_open", Dump: true, Want: []string{lab.FileText}, Check: exposes("cryptsetup open --key-file", asPlain)},
 		},
 	},
 	{
-		name: "secrets-header", config: headerKey + secretfs, disks: blank(1), machine: smallMemory,
-		boots: []boot{
-			{script: writeFile, dump: true, check: both(formatted, exposes("first boot", nothing))},
-			{script: readFile, dump: true, want: []string{fileText}, check: exposes("second boot", nothing)},
-			{before: putKeyFile, append: "rd.unlock=0", script: plainOpen, dump: true, want: []string{fileText}, check: exposes("cryptsetup open --key-file", asPlain)},
+		Name: "secrets-header", Config: headerKey + secretfs, Disks: blank(1), Machine: smallMemory,
+		Boots: []lab.Boot{
+			{Script: "write_file", Dump: true, Check: lab.All(lab.Formatted, exposes("first boot", nothing))},
+			{Script: "read_file", Dump: true, Want: []string{lab.FileText}, Check: exposes("second boot", nothing)},
+			{Before: putKeyFile, Append: "rd.unlock=0", Script: "plain_open", Dump: true, Want: []string{lab.FileText}, Check: exposes("cryptsetup open --key-file", asPlain)},
 		},
 	},
 	{
-		name: "secrets-recipe", config: s3Key + secretfs, disks: blank(1), machine: smallMemory,
-		boots: []boot{
-			{script: writeFile, check: formatted},
-			{before: rootWithCLI, append: "rd.unlock=0", script: recipe, dump: true, want: []string{fileText}, check: exposes("AWS CLI and cryptsetup", asRecipe)},
+		Name: "secrets-recipe", Config: s3Key + secretfs, Disks: blank(1), Machine: smallMemory,
+		Boots: []lab.Boot{
+			{Script: "write_file", Check: lab.Formatted},
+			{Before: rootWithCLI, Append: "rd.unlock=0", Script: "recipe_open", Dump: true, Want: []string{lab.FileText}, Check: exposes("AWS CLI and cryptsetup", asRecipe)},
 		},
 	},
 }
 
 // smallMemory makes dumps small. The AWS CLI takes its time.
-func smallMemory(m *vm.Machine) { m.Memory, m.Timeout = 512, 10*time.Minute }
+func smallMemory(_ *lab.Lab, m *vm.Machine) { m.Memory, m.Timeout = 512, 10*time.Minute }
 
 // exposure is how many copies of each secret are in a machine's memory.
 type exposure struct {
@@ -93,7 +61,7 @@ func (e exposure) String() string {
 }
 
 // nothing judges unlock.
-func nothing(_ *lab, e exposure) error {
+func nothing(_ *lab.Lab, e exposure) error {
 	if e.sights != nil {
 		return fmt.Errorf("in memory: %v\n  %s", e, strings.Join(e.sights[:min(20, len(e.sights))], "\n  "))
 	}
@@ -103,11 +71,11 @@ func nothing(_ *lab, e exposure) error {
 // asPlain judges cryptsetup, by which the boots before are measured: unlock leaves
 // no more copies of the volume key. The key file in the page cache shows that the
 // search finds what is there.
-func asPlain(l *lab, e exposure) error {
+func asPlain(l *lab.Lab, e exposure) error {
 	if e.passphrase == 0 {
 		return errors.New("the search does not find the key file in the page cache")
 	}
-	for _, before := range l.exposures {
+	for _, before := range exposures(l) {
 		if before.volumeKey > e.volumeKey {
 			return fmt.Errorf("the memory held %d copies of the volume key, with cryptsetup %d", before.volumeKey, e.volumeKey)
 		}
@@ -116,39 +84,45 @@ func asPlain(l *lab, e exposure) error {
 }
 
 // asRecipe judges the recipe: it is there for comparison.
-func asRecipe(_ *lab, e exposure) error {
+func asRecipe(_ *lab.Lab, e exposure) error {
 	if e.sights == nil {
 		return errors.New("the search finds nothing of the AWS CLI")
 	}
 	return nil
 }
 
+// exposures returns those of the boots before.
+func exposures(l *lab.Lab) []exposure {
+	all, _ := l.Kept.([]exposure)
+	return all
+}
+
 // exposes searches the dump of the memory, the console and the disks.
-func exposes(what string, judge func(*lab, exposure) error) judge {
-	return func(l *lab) error {
-		sealed, err := l.diskKeys(context.Background())
+func exposes(what string, judge func(*lab.Lab, exposure) error) lab.Judge {
+	return func(l *lab.Lab) error {
+		sealed, err := keysOf(context.Background(), l)
 		if err != nil {
 			return err
 		}
-		memory, err := os.ReadFile(l.file(memoryFile))
+		memory, err := os.ReadFile(l.File(lab.MemoryFile))
 		if err != nil {
 			return err
 		}
-		e := l.expose(newHaystack(memory), sealed)
-		l.note("\n        %s: %v", what, e)
+		e := expose(l, newHaystack(memory), sealed)
+		l.Note("\n        %s: %v", what, e)
 		if e.volumeKey == 0 {
 			return errors.New("the search does not find the volume key, which dm-crypt holds")
 		}
 		if err := judge(l, e); err != nil {
 			return err
 		}
-		l.exposures = append(l.exposures, e)
-		return l.nowhereElse(sealed)
+		l.Kept = append(exposures(l), e)
+		return nowhereElse(l, sealed)
 	}
 }
 
 // expose counts.
-func (l *lab) expose(h haystack, sealed diskKeys) exposure {
+func expose(l *lab.Lab, h haystack, sealed diskKeys) exposure {
 	var e exposure
 	look := func(count *int, what string, n needles) {
 		found := h.find(n)
@@ -158,7 +132,7 @@ func (l *lab) expose(h haystack, sealed diskKeys) exposure {
 		}
 	}
 	look(&e.passphrase, "passphrase", sealed.passphrase)
-	roles, sessions := l.cloud.Issued()
+	roles, sessions := l.Cloud.Issued()
 	for _, r := range roles {
 		look(&e.secretKey, "AWS secret key", needlesOf([]byte(r.SecretKey)))
 		look(&e.token, "session token", needlesOf([]byte(r.Token)))
@@ -173,9 +147,9 @@ func (l *lab) expose(h haystack, sealed diskKeys) exposure {
 }
 
 // nowhereElse looks for keys on the console and on the disks.
-func (l *lab) nowhereElse(sealed diskKeys) error {
-	places := map[string][]byte{"the console": []byte(l.consoles.String())}
-	for _, image := range l.images() {
+func nowhereElse(l *lab.Lab, sealed diskKeys) error {
+	places := map[string][]byte{"the console": []byte(l.Consoles.String())}
+	for _, image := range l.Images() {
 		raw, err := os.ReadFile(image)
 		if err != nil {
 			return err
@@ -184,7 +158,7 @@ func (l *lab) nowhereElse(sealed diskKeys) error {
 	}
 	for place, content := range places {
 		h := newHaystack(content)
-		if e := l.expose(h, sealed); e.sights != nil || e.volumeKey > 0 {
+		if e := expose(l, h, sealed); e.sights != nil || e.volumeKey > 0 {
 			return fmt.Errorf("on %s: %v", place, e)
 		}
 	}
@@ -198,12 +172,12 @@ type diskKeys struct {
 	volumeKey  []byte
 }
 
-// diskKeys asks cryptsetup and the simulated KMS.
-func (l *lab) diskKeys(ctx context.Context) (k diskKeys, err error) {
-	image := l.images()[0]
-	k.text = []byte(passphrase)
+// keysOf asks cryptsetup and the simulated KMS.
+func keysOf(ctx context.Context, l *lab.Lab) (k diskKeys, err error) {
+	image := l.Images()[0]
+	k.text = []byte(lab.Passphrase)
 	k.passphrase = needlesOf(k.text)
-	dump, err := output(ctx, nil, "", "cryptsetup", "luksDump", "--dump-json-metadata", image)
+	dump, err := lab.Output(ctx, nil, "", "cryptsetup", "luksDump", "--dump-json-metadata", image)
 	if err != nil {
 		return k, err
 	}
@@ -221,16 +195,16 @@ func (l *lab) diskKeys(ctx context.Context) (k diskKeys, err error) {
 		if t.Type != "aws-kms" {
 			continue
 		}
-		dataKey, err := l.cloud.Decrypt(t.Key, t.Ciphertext, t.Context)
+		dataKey, err := l.Cloud.Decrypt(t.Key, t.Ciphertext, t.Context)
 		if err != nil {
 			return k, err
 		}
 		k.text = []byte(base64.StdEncoding.EncodeToString(dataKey))
 		k.passphrase = append(needlesOf(k.text), rawNeedles(dataKey)...)
 	}
-	file := l.file("volume-key")
+	file := l.File("volume-key")
 	defer os.Remove(file)
-	if err := tool(ctx, string(k.text), "cryptsetup", "luksDump", "-q", "--dump-volume-key", "--volume-key-file", file, "--key-file", "-", image); err != nil {
+	if err := lab.Command(ctx, string(k.text), "cryptsetup", "luksDump", "-q", "--dump-volume-key", "--volume-key-file", file, "--key-file", "-", image); err != nil {
 		return k, err
 	}
 	k.volumeKey, err = os.ReadFile(file)
@@ -238,30 +212,18 @@ func (l *lab) diskKeys(ctx context.Context) (k diskKeys, err error) {
 }
 
 // putKeyFile gives the machine a root with the passphrase in a file.
-func putKeyFile(ctx context.Context, l *lab) error {
-	sealed, err := l.diskKeys(ctx)
+func putKeyFile(ctx context.Context, l *lab.Lab) error {
+	sealed, err := keysOf(ctx, l)
 	if err != nil {
 		return err
 	}
-	return l.putOnRoot(ctx, keyFile, sealed.text)
+	return l.PutOnRoot(ctx, keyFile, sealed.text)
 }
 
 // rootWithCLI gives the machine a root with the AWS CLI.
-func rootWithCLI(ctx context.Context, l *lab) (err error) {
-	if l.root, err = vm.RealRoot(ctx, "awscli"); err != nil {
+func rootWithCLI(ctx context.Context, l *lab.Lab) (err error) {
+	if l.Base.Root, err = vm.RealRoot(ctx, "awscli"); err != nil {
 		return err
 	}
-	return l.putOnRoot(ctx, "/etc/ca.pem", l.cloud.CA())
-}
-
-// putOnRoot gives the machine a root of its own with one more file.
-func (l *lab) putOnRoot(ctx context.Context, file string, content []byte) error {
-	root, source := l.file("root.img"), l.file("put")
-	err := errors.Join(tool(ctx, "", "cp", "--sparse=always", l.root, root), os.WriteFile(source, content, 0o600))
-	if err != nil {
-		return err
-	}
-	defer os.Remove(source)
-	l.root = root
-	return tool(ctx, "", "debugfs", "-w", "-R", "write "+source+" "+file, root)
+	return l.PutOnRoot(ctx, "/etc/ca.pem", l.Cloud.CA())
 }

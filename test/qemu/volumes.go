@@ -1,17 +1,17 @@
 package main
 
 import (
-	"errors"
-
+	"unlock/test/ec2sim"
+	"unlock/test/lab"
 	"unlock/test/vm"
 )
 
 // volumes is what lies on other than instance-store disks, what the system puts on
 // a volume, and a passphrase that people type.
-var volumes = []scenario{
+var volumes = []lab.Scenario{
 	{
-		name: "file-backed", keepRoot: true,
-		config: s3Key + `
+		Name: "file-backed", KeepRoot: true,
+		Config: s3Key + `
 [[volume]]
 name       = "secretfs"
 device     = "file:/var/secretfs"
@@ -20,63 +20,39 @@ format     = "blank"
 filesystem = "ext4"
 mount      = "/mnt/secretfs"
 `,
-		boots: []boot{
-			// The file's blocks, of 512 bytes, are all allocated.
-			{script: writeFile + `test "$(stat -c '%a %u %s' /var/secretfs)" = "600 0 50331648" && test "$(stat -c %b /var/secretfs)" -ge 98304`},
-			{script: readFile, want: []string{fileText}, check: oneDecrypt},
+		Boots: []lab.Boot{
+			{Script: "write_file\nallocated /var/secretfs 50331648"},
+			{Script: "read_file", Want: []string{lab.FileText}, Check: lab.OneDecrypt},
 		},
 	},
 	{
-		name: "lvm-on-top", disks: []string{"blank:96"},
-		config: s3Key + "[[volume]]\nname = \"secretfs\"\ndevice = \"instance-store\"\nformat = \"blank\"\n",
-		boots: []boot{
-			{script: "crypt secretfs" + startUdev + `
-pvcreate -q /dev/mapper/secretfs
-vgcreate -q data /dev/mapper/secretfs
-lvcreate -q -n files -L 32M data
-mke2fs -q -t ext4 /dev/data/files
-mount /dev/data/files /mnt
-echo "` + fileText + `" >/mnt/file
-umount /mnt
-`, check: formatted},
-			{script: "crypt secretfs" + startUdev + "vgchange -ay data; pvs; mount /dev/data/files /mnt; cat /mnt/file", want: []string{fileText, "/dev/mapper/secretfs data"}},
+		Name: "lvm-on-top", Disks: []string{"blank:96"},
+		Config: s3Key + "[[volume]]\nname = \"secretfs\"\ndevice = \"instance-store\"\nformat = \"blank\"\n",
+		Boots: []lab.Boot{
+			{Script: "write_lvm", Check: lab.Formatted},
+			{Script: "read_lvm", Want: []string{lab.FileText, "/dev/mapper/secretfs data"}},
 		},
 	},
 	{
 		// A virtio disk says nothing of itself; IMDS does.
-		name: "ebs-by-name", disks: []string{"blank:virtio:other"}, mapping: map[string]string{"ebs1": "sdc"}, append: "rd.unlock.timeout=20s",
-		config: s3Key + "[[volume]]\nname = \"secretfs\"\ndevice = \"ebs:/dev/sdc\"\nformat = \"blank\"\nfilesystem = \"ext4\"\n" + atSecretfs,
-		boots: []boot{
-			{script: writeFile, check: formatted},
-			{script: readFile, want: []string{fileText}},
-			{faults: []string{"imds-off"}, want: []string{"which disk is which", "exit status 1"}},
+		Name: "ebs-by-name", Disks: []string{"blank:virtio:other"}, Cloud: ec2sim.Config{BlockDevices: map[string]string{"ebs1": "sdc"}}, Append: "rd.unlock.timeout=20s",
+		Config: s3Key + "[[volume]]\nname = \"secretfs\"\ndevice = \"ebs:/dev/sdc\"\nformat = \"blank\"\nfilesystem = \"ext4\"\n" + atSecretfs,
+		Boots: []lab.Boot{
+			{Script: "write_file", Check: lab.Formatted},
+			{Script: "read_file", Want: []string{lab.FileText}},
+			{Faults: []string{"imds-off"}, Want: []string{"which disk is which", "exit status 1"}},
 		},
 	},
 	{
-		name: "prompt", config: volume(s3Key, "ext4", atSecretfs, `on_failure = "prompt"`), disks: blank(1),
-		boots: []boot{
-			{script: writeFile, check: formatted},
+		Name: "prompt", Config: volume(s3Key, "ext4", atSecretfs, `on_failure = "prompt"`), Disks: blank(1),
+		Boots: []lab.Boot{
+			{Script: "write_file", Check: lab.Formatted},
 			{
-				faults: []string{"kms-denied"}, append: "rd.unlock.timeout=15s", script: readFile, want: []string{"AccessDenied", "hint: ", fileText}, check: nothingShown,
-				typed: []vm.Typed{{When: question, Text: "wrong " + passphrase + "\n"}, {When: question, Text: passphrase + "\n"}},
+				Faults: []string{"kms-denied"}, Append: "rd.unlock.timeout=15s", Script: "read_file", Want: []string{"AccessDenied", "hint: ", lab.FileText},
+				Typed: []vm.Typed{{When: question, Text: "wrong " + lab.Passphrase + "\n"}, {When: question, Text: lab.Passphrase + "\n"}},
 			},
 		},
 	},
 }
 
 const question = "Recovery passphrase for volume secretfs:"
-
-// startUdev is what a system does before it looks for its volume groups.
-const startUdev = `
-/lib/systemd/systemd-udevd --daemon
-udevadm trigger --action=add
-udevadm settle
-`
-
-// nothingShown checks that the console keeps the passphrase to itself.
-func nothingShown(l *lab) error {
-	if l.console.Contains(passphrase) {
-		return errors.New("the console shows the passphrase")
-	}
-	return nil
-}

@@ -1,4 +1,4 @@
-package main
+package lab
 
 import (
 	"context"
@@ -11,17 +11,17 @@ import (
 	"unlock/test/vm"
 )
 
-// images returns the files of all disks.
-func (l *lab) images() []string {
+// Images returns the files of all disks.
+func (l *Lab) Images() []string {
 	var files []string
-	for _, d := range l.disksAt {
+	for _, d := range l.Drives {
 		files = append(files, d.File)
 	}
 	return files
 }
 
-// otherSerial is the serial number of the disk that is not instance store.
-const otherSerial = "OTHER"
+// OtherSerial is the serial number of the disk that is not instance store.
+const OtherSerial = "OTHER"
 
 // parseDisk takes apart the description of a disk: what is on it ("blank", "ext4",
 // "luks1", "luks2"), then its size in MiB, if not 64, and what is special about it:
@@ -35,7 +35,7 @@ func parseDisk(text string) (content string, mib int64, d vm.Disk, err error) {
 		case "virtio":
 			d.Virtio = true
 		case "other":
-			d.Serial = otherSerial
+			d.Serial = OtherSerial
 		case "read-only":
 			d.ReadOnly = true
 		case "read-errors", "write-errors":
@@ -49,8 +49,8 @@ func parseDisk(text string) (content string, mib int64, d vm.Disk, err error) {
 	return parts[0], mib, d, nil
 }
 
-// makeDisk makes an image with the system's own tools.
-func makeDisk(ctx context.Context, image, text string) (vm.Disk, error) {
+// MakeDisk makes an image, as text describes it, with the system's own tools.
+func MakeDisk(ctx context.Context, image, text string) (vm.Disk, error) {
 	content, mib, d, err := parseDisk(text)
 	if err != nil {
 		return d, err
@@ -70,11 +70,11 @@ func makeDisk(ctx context.Context, image, text string) (vm.Disk, error) {
 	case "blank":
 		return d, nil
 	case "ext4":
-		return d, tool(ctx, "", "mke2fs", "-q", "-t", "ext4", "-L", "data", d.File)
+		return d, Command(ctx, "", "mke2fs", "-q", "-t", "ext4", "-L", "data", d.File)
 	case "luks1":
-		return d, tool(ctx, passphrase, append(format, "--type", "luks1", "--pbkdf-force-iterations", "20000", d.File)...)
+		return d, Command(ctx, Passphrase, append(format, "--type", "luks1", "--pbkdf-force-iterations", "20000", d.File)...)
 	case "luks2":
-		return d, tool(ctx, passphrase, append(format, "--type", "luks2", "--pbkdf", "argon2id", "--pbkdf-memory", "8192", "--pbkdf-force-iterations", "4", d.File)...)
+		return d, Command(ctx, Passphrase, append(format, "--type", "luks2", "--pbkdf", "argon2id", "--pbkdf-memory", "8192", "--pbkdf-force-iterations", "4", d.File)...)
 	}
 	return d, fmt.Errorf("no disk content is named %q", content)
 }

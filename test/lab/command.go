@@ -1,4 +1,4 @@
-package main
+package lab
 
 import (
 	"context"
@@ -12,13 +12,14 @@ import (
 	"unlock/test/ec2sim"
 )
 
-func tool(ctx context.Context, stdin string, command ...string) error {
-	_, err := output(ctx, nil, stdin, command...)
+// Command runs a program, as Output does.
+func Command(ctx context.Context, stdin string, command ...string) error {
+	_, err := Output(ctx, nil, stdin, command...)
 	return err
 }
 
-// output runs a program, found among the administrator's too, and returns what it printed.
-func output(ctx context.Context, env []string, stdin string, command ...string) ([]byte, error) {
+// Output runs a program, found among the administrator's too, and returns what it printed.
+func Output(ctx context.Context, env []string, stdin string, command ...string) ([]byte, error) {
 	name, err := exec.LookPath(command[0])
 	if err != nil {
 		name = filepath.Join("/sbin", command[0])
@@ -38,20 +39,20 @@ func output(ctx context.Context, env []string, stdin string, command ...string) 
 }
 
 // awsEncrypt encrypts the passphrase as an administrator does: with the AWS CLI.
-func (l *lab) awsEncrypt(ctx context.Context, key string) ([]byte, error) {
-	url, err := l.cloud.Loopback()
+func (l *Lab) awsEncrypt(ctx context.Context, key string) ([]byte, error) {
+	url, err := l.Cloud.Loopback()
 	if err != nil {
 		return nil, err
 	}
-	ca, secret := filepath.Join(l.dir, "cli-ca.pem"), filepath.Join(l.dir, "passphrase")
-	if err := errors.Join(os.WriteFile(ca, l.cloud.CA(), 0o600), os.WriteFile(secret, []byte(passphrase), 0o600)); err != nil {
+	ca, secret := l.File("cli-ca.pem"), l.File("passphrase")
+	if err := errors.Join(os.WriteFile(ca, l.Cloud.CA(), 0o600), os.WriteFile(secret, []byte(l.Secret()), 0o600)); err != nil {
 		return nil, err
 	}
 	env := []string{
 		"AWS_ACCESS_KEY_ID=" + ec2sim.AccessKey, "AWS_SECRET_ACCESS_KEY=" + ec2sim.SecretKey, "AWS_CA_BUNDLE=" + ca,
 		"AWS_REGION=us-east-1", "AWS_DEFAULT_REGION=us-east-1", "AWS_CONFIG_FILE=/dev/null", "AWS_SHARED_CREDENTIALS_FILE=/dev/null",
 	}
-	return output(ctx, env, "", "sh", "-c",
+	return Output(ctx, env, "", "sh", "-c",
 		`aws --endpoint-url "$1" kms encrypt --key-id "$2" --plaintext "fileb://$3" --output text --query CiphertextBlob | base64 -d`,
 		"sh", url, key, secret)
 }

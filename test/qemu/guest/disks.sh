@@ -1,0 +1,145 @@
+# shellcheck shell=sh
+# What the scenarios of disks, volumes and by hand do in the machine.
+
+# write_stripe and read_stripe: secretfs lies on several disks
+write_stripe() {
+	dmsetup table secretfs | grep -q ' striped '
+	mounted secretfs
+	echo "$TEXT" >/mnt/secretfs/file
+	umount /mnt/secretfs
+}
+read_stripe() {
+	dmsetup table secretfs | grep -q ' striped '
+	mounted secretfs
+	cat /mnt/secretfs/file
+}
+
+# size_is NAME MIB
+size_is() { test "$(blockdev --getsize64 "/dev/mapper/$1")" = $(($2 * 1048576)); }
+
+# write_each and read_each: secretfs is one volume for each disk
+write_each() {
+	for node in /dev/mapper/secretfs?*; do
+		v=${node##*/}
+		crypt "$v"
+		mount "$node" /mnt
+		echo "in $v" >/mnt/file
+		umount /mnt
+	done
+}
+read_each() {
+	n=0
+	for node in /dev/mapper/secretfs?*; do
+		mount -o ro "$node" /mnt
+		grep -x "in ${node##*/}" /mnt/file
+		umount /mnt
+		n=$((n + 1))
+	done
+	echo "read $n volumes"
+}
+
+# write_as TYPE and read_as TYPE: secretfs has a file system of that type
+write_as() {
+	crypt secretfs
+	mounted secretfs "$1"
+	echo "$TEXT" >/mnt/secretfs/file
+	umount /mnt/secretfs
+}
+read_as() {
+	mounted secretfs "$1"
+	cat /mnt/secretfs/file
+}
+
+# copy_system makes secretfs, mounted, a root.
+copy_system() {
+	(cd / && cp -a bin etc lib lib64 sbin usr /mnt/secretfs)
+	mkdir /mnt/secretfs/dev /mnt/secretfs/proc /mnt/secretfs/sys /mnt/secretfs/run /mnt/secretfs/mnt
+	umount /mnt/secretfs
+}
+
+# swaps: secretfs is swap space
+swaps() {
+	crypt secretfs
+	swapon /dev/mapper/secretfs
+	cat /proc/swaps
+	swapoff /dev/mapper/secretfs
+}
+
+# is_new: secretfs was made in this boot
+is_new() {
+	crypt secretfs
+	mounted secretfs
+	absent /mnt/secretfs/file
+}
+
+# covered NAME: nobody writes in the clear where the volume is not
+covered() {
+	stays_locked "$1"
+	if touch "/mnt/$1/in-the-clear"; then exit 1; fi
+}
+
+# allocated FILE BYTES: a file of root's, all of whose blocks, of 512 bytes, are on the disk
+allocated() {
+	test "$(stat -c '%a %u %s' "$1")" = "600 0 $2"
+	test "$(stat -c %b "$1")" -ge $(($2 / 512))
+}
+
+# write_lvm and read_lvm: a logical volume on secretfs
+write_lvm() {
+	crypt secretfs
+	start_udev
+	pvcreate -q /dev/mapper/secretfs
+	vgcreate -q data /dev/mapper/secretfs
+	lvcreate -q -n files -L 32M data
+	mke2fs -q -t ext4 /dev/data/files
+	mount /dev/data/files /mnt
+	echo "$TEXT" >/mnt/file
+	umount /mnt
+}
+read_lvm() {
+	crypt secretfs
+	start_udev
+	vgchange -ay data
+	pvs
+	mount /dev/data/files /mnt
+	cat /mnt/file
+}
+
+# by_hand prepares what an operator does with unlockctl on a machine that runs. The
+# tool is the disk behind the script's.
+by_hand() {
+	cp /dev/vdc /run/unlockctl
+	chmod +x /run/unlockctl
+	echo "$CA" >/run/ca.pem
+	export AWS_CA_BUNDLE=/run/ca.pem
+	for card in /sys/class/net/[!l]*; do
+		busybox ip link set "${card##*/}" up
+		busybox ip addr add 172.31.5.10/20 dev "${card##*/}"
+	done
+	busybox ip route add default via 172.31.0.1
+	echo "nameserver 172.31.0.2" >/etc/resolv.conf
+}
+
+# recover_again HOW...: closes the volume and opens it by hand.
+recover_again() {
+	dmsetup remove_all
+	dmsetup remove_all
+	test "$(dmsetup ls)" = "No devices found"
+	/run/unlockctl recover --name again "$@" /dev/nvme1n1 /dev/nvme0n1
+	mount -o ro /dev/mapper/again /mnt
+	echo "$1: $(cat /mnt/file)"
+	umount /mnt
+}
+
+# recover_each_way opens the volume by each of the keys that people have at hand.
+recover_each_way() {
+	by_hand
+	umount /mnt/secretfs
+	recover_again --sealed=s3://an-internalstoragekeybucket/LuksInternalStorageKey --kms-key "$KEY" --context purpose=secretfs
+	printf %s "$PASSPHRASE" >/run/passphrase
+	/run/unlockctl enroll --kms-key "$KEY" --key-file /run/passphrase /dev/nvme0n1 /dev/nvme1n1
+	recover_again --kms-key="$KEY"
+	/run/unlockctl enroll --recovery-key --key-file /run/passphrase /dev/nvme0n1 /dev/nvme1n1 | tr -d '\n' >/run/paper
+	recover_again --key-file=/run/paper
+	cryptsetup luksDump /dev/nvme0n1 | grep systemd-recovery
+}

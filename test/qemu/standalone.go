@@ -1,0 +1,159 @@
+package main
+
+import (
+	"strings"
+
+	"unlock/test/lab"
+	"unlock/test/vm"
+)
+
+// Parts of configurations; $KEY is the ARN of the lab's KMS key.
+const (
+	s3Key = `
+[key]
+source  = "s3://an-internalstoragekeybucket/LuksInternalStorageKey"
+kms_key = "$KEY"
+[key.context]
+purpose = "secretfs"
+[aws]
+ca_bundle = "/etc/unlock/test-ca.pem"
+`
+	fileKey = `
+[key]
+source  = "file:/etc/unlock/key.bin"
+kms_key = "$KEY"
+[key.context]
+purpose = "secretfs"
+[aws]
+ca_bundle = "/etc/unlock/test-ca.pem"
+`
+	headerKey = `
+[key]
+source  = "header"
+kms_key = "$KEY"
+[aws]
+ca_bundle = "/etc/unlock/test-ca.pem"
+`
+	secretfs = `
+[[volume]]
+name       = "secretfs"
+device     = "instance-store"
+format     = "blank"
+filesystem = "ext4"
+mount      = "/mnt/secretfs"
+`
+)
+
+// standalone is what the standalone image has to do.
+var standalone = []lab.Scenario{
+	{
+		Name: "first-boot", Config: s3Key + secretfs, Disks: []string{"blank"},
+		Boots: []lab.Boot{{Script: "write_file\ncat /proc/1/limits", Check: lab.Formatted}},
+	},
+	{
+		Name: "second-boot", Config: s3Key + secretfs, Disks: []string{"blank"},
+		Boots: []lab.Boot{
+			{Script: "write_file", Check: lab.Formatted},
+			{Secret: true, Script: "read_file\nstock_opens\nmounted_with / ext4 rw,noatime", Append: "root=UUID=" + vm.RootUUID + " rootfstype=ext4 rootflags=noatime", Want: []string{lab.FileText}},
+		},
+	},
+	{
+		// What is written through one tool's mapping is read through the other's.
+		Name: "stock-tools", Config: s3Key + secretfs, Disks: []string{"blank"},
+		Boots: []lab.Boot{
+			{Secret: true, Script: "write_file\nto_stock", Want: []string{lab.FileText}},
+			{Script: "read_file\ncat /mnt/secretfs/back", Want: []string{lab.FileText, "through cryptsetup"}},
+		},
+	},
+	{
+		Name: "blog-s3", CLI: true, Disks: []string{"luks1", "luks2"},
+		Config: `
+[key]
+source  = "s3://an-internalstoragekeybucket/LuksInternalStorageKey"
+kms_key = "$KEY"
+[aws]
+ca_bundle = "/etc/unlock/test-ca.pem"
+[[volume]]
+name   = "one"
+device = "serial=AWS0123456789ABCDEF0"
+[[volume]]
+name   = "two"
+device = "serial=AWS0123456789ABCDEF1"
+`,
+		Boots: []lab.Boot{
+			{Script: "fill_each one two"},
+			{Script: "show_each one two", Want: []string{"in one", "in two"}},
+		},
+	},
+	{
+		Name: "file-source", Config: fileKey + secretfs, Disks: []string{"blank"},
+		Boots: []lab.Boot{
+			{Script: "write_file", Check: lab.NoRequest("s3")},
+			{Script: "read_file", Append: "root=/dev/vda", Want: []string{lab.FileText}},
+		},
+	},
+	{
+		Name: "header-source", Config: headerKey + secretfs, Disks: []string{"blank"},
+		Boots: []lab.Boot{
+			{Script: "write_file", Check: lab.All(lab.Formatted, lab.PeakBelow(40e6))},
+			{Script: "read_file", Want: []string{lab.FileText}, Check: lab.All(lab.NoRequest("s3"), lab.PeakBelow(40e6))},
+		},
+	},
+	{
+		Name: "foreign-disk", Config: s3Key + secretfs, Disks: []string{"ext4"},
+		Boots: []lab.Boot{{Want: []string{"ext4", "exit status 1"}, Check: lab.NoFrames}},
+	},
+	{
+		Name: "kms-denied", Config: s3Key + secretfs, Disks: []string{"blank"}, Faults: []string{"kms-denied"},
+		Boots: []lab.Boot{{Want: []string{"AccessDenied", "$KEY", "exit status 1"}, Check: lab.Answered("kms", 400)}},
+	},
+	{
+		Name: "no-role", Config: s3Key + secretfs, Disks: []string{"blank"}, Faults: []string{"no-role"}, Append: "rd.unlock.timeout=10s",
+		Boots: []lab.Boot{{Want: []string{"role", "exit status 1"}, Check: lab.Answered("imds", 404)}},
+	},
+	{
+		Name: "role-late", Config: s3Key + secretfs, Disks: []string{"blank"}, Faults: []string{"role-late:5s"},
+		Boots: []lab.Boot{{Script: "write_file", Check: lab.Answered("imds", 404)}},
+	},
+	{
+		Name: "wrong-key-pinned", Config: strings.Replace(s3Key, "$KEY", "$OTHER", 1) + secretfs, Disks: []string{"blank"},
+		Boots: []lab.Boot{{Want: []string{"$OTHER", "exit status 1"}, Check: lab.Answered("kms", 400)}},
+	},
+	{
+		Name: "no-disks", Config: s3Key + secretfs + "absent = \"allow\"\n",
+		Boots: []lab.Boot{{Script: "nothing_done", Want: []string{"nothing to do"}, Check: lab.NoFrames}},
+	},
+	{
+		// Without panic= the machine stands still; it must not power off.
+		Name: "no-root", Config: s3Key + secretfs, Append: "panic=0 root=LABEL=nowhere",
+		Boots: []lab.Boot{{Cut: "the boot stops here; reboot the instance", Want: []string{"root=LABEL=nowhere", "vda", "exit status 1"}}},
+	},
+	{
+		Name: "two-disks", Config: volume(s3Key, "ext4", `layout = "separate"`, "count = 2"), Disks: blank(2),
+		Boots: []lab.Boot{
+			{Script: "write_each", Check: lab.All(lab.Formatted, lab.OneDecrypt)},
+			{Script: "read_each", Want: []string{"read 2 volumes"}},
+		},
+	},
+	{
+		Name: "udev-ready", Config: s3Key + secretfs, Disks: []string{"blank"},
+		Boots: []lab.Boot{{Script: "crypt secretfs\nstart_udev\nudev_knows", Want: []string{"DM_NAME=secretfs", "ID_FS_TYPE=ext4"}}},
+	},
+	{
+		Name: "fips", Config: headerKey + secretfs, Disks: []string{"blank"}, System: lab.StandaloneFIPS,
+		Boots: []lab.Boot{
+			{Script: "write_file", Check: lab.Formatted},
+			{Script: "read_file", Want: []string{lab.FileText}},
+		},
+	},
+	{
+		// Whatever it does, it can open this disk and no other (TestConfined), and not listen.
+		Name: "confined", Disks: blank(2), Append: "rd.unlock.debug",
+		Config: s3Key + strings.Replace(secretfs, "instance-store", "serial="+vm.Serial(1), 1),
+		Boots:  []lab.Boot{{Script: "write_file\nabsent /dev/unlock", Want: []string{"unlock: confined to [/dev/nvme1n1]"}}},
+	},
+	{
+		Name: "bad-config", Config: s3Key + secretfs + "colour = \"red\"\n", Disks: []string{"blank"}, Mistake: "unlock.toml:16: unknown setting \"volume.colour\"",
+		Boots: []lab.Boot{{Want: []string{"/etc/unlock.toml:16: unknown setting \"volume.colour\"", "exit status 2"}, Check: lab.NoFrames}},
+	},
+}
