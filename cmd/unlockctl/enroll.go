@@ -176,7 +176,8 @@ func (c *enrollCmd) kms(ctx context.Context, con console, set *enrollment.Set) e
 		}
 		defer passphrase.Wipe()
 		done := con.working("adding a keyslot")
-		err = set.Add(ctx, existing, passphrase, keys.Guessable(passphrase))
+		err = set.AddSealed(ctx, existing, passphrase, keys.Guessable(passphrase),
+			enrollment.SealedToken{Source: string(key.Source), Key: key.KMSKeys[0], Context: key.Context})
 		done()
 		if err != nil {
 			return err

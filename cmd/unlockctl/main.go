@@ -27,6 +27,7 @@ type commands struct {
 	Enroll     enrollCmd     `cmd:"" help:"Add a key to a LUKS2 volume, or remove one."`
 	Rotate     rotateCmd     `cmd:"" help:"Replace the KMS key of a ciphertext, or the passphrase of a volume."`
 	Recover    recoverCmd    `cmd:"" help:"Open a volume by hand."`
+	List       listCmd       `cmd:"" help:"Show which keys open volumes."`
 	Policy     policyCmd     `cmd:"" help:"Print the AWS policies that a configuration needs."`
 	Doctor     doctorCmd     `cmd:"" help:"Look for what would make the next boot fail."`
 	Audit      auditCmd      `cmd:"" help:"Tell from CloudTrail's records who had the keys, and what an auditor should look at."`

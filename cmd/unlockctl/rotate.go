@@ -231,6 +231,7 @@ func (c *rotateCmd) replaceSealed(ctx context.Context, con console, a *account.A
 			return p.passphrase(ctx, con, ciphertext)
 		},
 		Object: object.Ciphertext,
+		Source: string(k.Source),
 		Publish: func(ctx context.Context, b keys.Blob) error {
 			if c.DryRun {
 				return nil

@@ -26,7 +26,8 @@ import (
 const (
 	TypeKMS      = "aws-kms"
 	TypeRecovery = "systemd-recovery"
-	typePending  = "unlock-rotate" // the new key of a rotation that is under way
+	TypeSealed   = "unlock-sealed" // says where the keyslot's passphrase is sealed
+	TypePending  = "unlock-rotate" // the new key of a rotation that is under way
 )
 
 // maxTokens is LUKS2's limit.
@@ -146,6 +147,49 @@ func (d *Disk) putRaw(typ string, raw json.RawMessage) error {
 	return nil
 }
 
+// SealedToken says where a keyslot's passphrase is sealed. Nothing relies on it.
+type SealedToken struct {
+	Type     string            `json:"type"`
+	Keyslots []string          `json:"keyslots"`
+	Version  int               `json:"v"` // 1
+	Source   string            `json:"source"`
+	Key      string            `json:"key"`
+	Context  map[string]string `json:"context,omitempty"`
+}
+
+// putSealed writes a token, in place of the one with the same source.
+func (d *Disk) putSealed(t SealedToken) error {
+	t.Type, t.Version = TypeSealed, 1
+	raw, err := json.Marshal(t)
+	if err != nil {
+		return err
+	}
+	id, _, err := d.sealed(t.Source)
+	if err != nil {
+		return err
+	}
+	if _, err := d.header.PutToken(d.dev, id, raw); err != nil {
+		return fmt.Errorf("writing token %s to %s: %w", TypeSealed, d.Path, err)
+	}
+	return nil
+}
+
+// sealed returns the token for a source and its id, -1 if there is none.
+func (d *Disk) sealed(source string) (int, SealedToken, error) {
+	tokens, err := d.Tokens()
+	if err != nil {
+		return -1, SealedToken{}, err
+	}
+	for _, found := range tokens {
+		var t SealedToken
+		raw, _ := d.header.ReadToken(found.ID)
+		if found.Type == TypeSealed && json.Unmarshal(raw, &t) == nil && t.Source == source {
+			return found.ID, t, nil
+		}
+	}
+	return -1, SealedToken{}, nil
+}
+
 // opens reports whether the passphrase opens the disk.
 func (d *Disk) opens(ctx context.Context, passphrase *secret.Bytes) (bool, error) {
 	p, err := d.header.Open(ctx, passphrase)
@@ -167,10 +211,13 @@ func (d *Disk) slotsOf(ctx context.Context, all ...*secret.Bytes) ([]int, error)
 		if err != nil {
 			return nil, fmt.Errorf("opening %s: %w", d.Path, err)
 		}
-		found = append(found, ids...)
+		for _, id := range ids {
+			if !slices.Contains(found, id) {
+				found = append(found, id)
+			}
+		}
 	}
-	slices.Sort(found)
-	return slices.Compact(found), nil
+	return found, nil
 }
 
 // without returns a copy in memory that lacks some keyslots.

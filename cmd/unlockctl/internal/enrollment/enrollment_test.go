@@ -449,7 +449,7 @@ func TestDry(t *testing.T) {
 		t.Fatal(err)
 	}
 	defer s.Close()
-	if err := s.Add(t.Context(), pass("old"), pass("added"), false); err != nil {
+	if err := s.AddSealed(t.Context(), pass("old"), pass("added"), false, enrollment.SealedToken{Source: "file:/x"}); err != nil {
 		t.Fatal(err)
 	}
 	if err := s.Check(t.Context(), pass("added")); err != nil {

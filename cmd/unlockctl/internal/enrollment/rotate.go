@@ -46,6 +46,8 @@ type Rotation struct {
 	// replaces it. Nil: it is in the disks' tokens.
 	Object  []byte
 	Publish func(ctx context.Context, b keys.Blob) error
+	// Source of the object, as tokens name it that say where a passphrase is sealed.
+	Source string
 	// Log is told of each step.
 	Log func(format string, args ...any)
 }
@@ -216,7 +218,10 @@ func (s *Set) introduce(ctx context.Context, r Rotation, current, fresh *secret.
 		r.Log("%s: keyslot %s has the new key", d.Path, slot)
 	}
 	if r.Publish != nil {
-		return r.Publish(ctx, b)
+		if err := r.Publish(ctx, b); err != nil {
+			return err
+		}
+		return s.moveSealed(ctx, r.Source, fresh)
 	}
 	for _, d := range s.Disks {
 		ids, err := d.slotsOf(ctx, fresh)
@@ -230,6 +235,31 @@ func (s *Set) introduce(ctx context.Context, r Rotation, current, fresh *secret.
 			return err
 		}
 		r.Log("%s: the token holds the new key", d.Path)
+	}
+	return nil
+}
+
+// moveSealed has tokens that say where a passphrase is sealed name its new keyslot.
+func (s *Set) moveSealed(ctx context.Context, source string, fresh *secret.Bytes) error {
+	for _, d := range s.Disks {
+		id, t, err := d.sealed(source)
+		if err != nil {
+			return err
+		}
+		if id < 0 {
+			continue
+		}
+		ids, err := d.slotsOf(ctx, fresh)
+		if err != nil {
+			return err
+		}
+		t.Keyslots = nil
+		for _, id := range ids {
+			t.Keyslots = append(t.Keyslots, strconv.Itoa(id))
+		}
+		if err := d.putSealed(t); err != nil {
+			return err
+		}
 	}
 	return nil
 }
@@ -291,11 +321,11 @@ type pendingToken struct {
 func (t pendingToken) all() [][]byte { return append(slices.Clip(t.Retires), t.Ciphertext) }
 
 func (d *Disk) putPending(b keys.Blob, retires [][]byte) error {
-	raw, err := json.Marshal(pendingToken{typePending, []string{}, 1, b.Ciphertext, retires})
+	raw, err := json.Marshal(pendingToken{TypePending, []string{}, 1, b.Ciphertext, retires})
 	if err != nil {
 		return err
 	}
-	return d.putRaw(typePending, raw)
+	return d.putRaw(TypePending, raw)
 }
 
 // pending returns the disk's pending token and its id.
@@ -305,7 +335,7 @@ func (d *Disk) pending() (t pendingToken, id int, ok bool, err error) {
 		return t, 0, false, err
 	}
 	for _, found := range tokens {
-		if found.Type != typePending {
+		if found.Type != TypePending {
 			continue
 		}
 		raw, _ := d.header.ReadToken(found.ID)

@@ -116,10 +116,14 @@ func (s *Set) Check(ctx context.Context, passphrase *secret.Bytes) error {
 	return nil
 }
 
-// Add adds a keyslot for a passphrase to all disks; slow for typed ones. Disks that
-// the passphrase opens already are left alone.
-func (s *Set) Add(ctx context.Context, existing, added *secret.Bytes, slow bool) error {
-	return s.enroll(ctx, existing, added, slow, func(*Disk, string) error { return nil })
+// AddSealed adds a keyslot for a passphrase that is sealed in a place to all disks,
+// and a token that says where, for people to read; slow for typed ones. Disks that the
+// passphrase opens already are left alone.
+func (s *Set) AddSealed(ctx context.Context, existing, added *secret.Bytes, slow bool, t SealedToken) error {
+	return s.enroll(ctx, existing, added, slow, func(d *Disk, slot string) error {
+		t.Keyslots = []string{slot}
+		return d.putSealed(t)
+	})
 }
 
 // AddKMS adds a keyslot for a data key's passphrase and the token that holds it
