@@ -5,24 +5,16 @@ import (
 	"fmt"
 	"os"
 	"os/exec"
-	"sync"
 
 	"golang.org/x/sys/unix"
 
 	"unlock/internal/secret"
 )
 
-// asking lets one volume ask at a time.
-var asking sync.Mutex
-
-// ask tells why and reads a recovery passphrase: through systemd's agents where
-// they run, so that a splash screen does not hide the question, else on the
-// console. The caller wipes it.
-func ask(volume string, why error) (*secret.Bytes, error) {
-	asking.Lock()
-	defer asking.Unlock()
-	complain(why)
-	question := fmt.Sprintf("Recovery passphrase for volume %s:", volume)
+// prompt asks for a recovery passphrase: through systemd's agents where they run, so
+// that a splash screen does not hide the question, else on the console. The caller
+// wipes it.
+func prompt(question string) (*secret.Bytes, error) {
 	if _, err := os.Stat("/run/systemd/ask-password"); err == nil {
 		if tool, err := exec.LookPath("/usr/bin/systemd-ask-password"); err == nil {
 			return askSystemd(tool, question)

@@ -5,6 +5,7 @@ import (
 	"strings"
 	"time"
 
+	"unlock/internal/boot"
 	"unlock/internal/config"
 	"unlock/internal/fsys"
 	"unlock/internal/guard"
@@ -16,46 +17,46 @@ const repeatEvery = 5 * time.Minute
 
 // guardSystem returns when the system may go on: this boot's initramfs opened what
 // /etc/unlock.toml requires, and what is missing besides is covered.
-func guardSystem() error {
+func guardSystem() boot.Outcome {
 	if unedited, err := config.Unedited(config.DefaultFile); err == nil && unedited {
-		return nil
+		return boot.Done
 	}
 	cmdline, err := kernelCommandLine()
 	if err != nil {
-		complain(err)
-		return err
+		kernelLog.Failure(err)
+		return boot.Locked
 	}
-	boot, err := status.Read(status.DefaultFile)
+	left, err := status.Read(status.DefaultFile)
 	if err != nil {
-		boot = nil
+		left = nil
 	}
 	cfg, err := config.Load(config.DefaultFile, cmdline)
 	if err != nil {
-		if boot != nil && boot.BootID == bootID() && boot.Result != status.ResultFailed {
-			complain(err) // the initramfs had one that was in order
-			return nil
+		if left != nil && left.BootID == bootID() && left.Result != status.ResultFailed {
+			kernelLog.Failure(err) // the initramfs had one that was in order
+			return boot.Done
 		}
 		hold(err)
 	}
-	verdict := guard.Judge(guard.System{Config: cfg, Boot: boot, BootID: bootID(),
+	verdict := guard.Judge(guard.System{Config: cfg, Boot: left, BootID: bootID(),
 		Mounted: func(dir string) bool { return fsys.Mounted("/", dir) }})
 	for _, note := range verdict.Notes {
-		logf(levelWarning, "%s", note)
+		kernelLog.Warnf("%s", note)
 	}
 	for _, v := range verdict.Cover {
 		if err := fsys.Cover("/", v.Mount); err != nil {
-			complain(err)
+			kernelLog.Failure(err)
 		}
 	}
 	if verdict.Missing == nil {
-		return nil
+		return boot.Done
 	}
 	if verdict.Reboot() {
-		complain(verdict.Missing)
-		reboot()
+		kernelLog.Failure(verdict.Missing)
+		supervisor().Reboot()
 	}
 	hold(verdict.Missing)
-	return nil
+	return boot.Locked
 }
 
 // hold says why the boot does not go on, again and again. It does not return: whatever
@@ -63,8 +64,8 @@ func guardSystem() error {
 // lose its instance store.
 func hold(why error) {
 	for {
-		complain(why)
-		logf(levelError, "the boot stops here; reboot the instance to try again (stopping it would lose its instance store)")
+		kernelLog.Failure(why)
+		kernelLog.Errorf("the boot stops here; reboot the instance to try again (stopping it would lose its instance store)")
 		<-time.After(repeatEvery)
 	}
 }

@@ -9,7 +9,9 @@
 //	                       what is required (guard.go)
 //
 // As process 1 of the standalone image it does both, and init's part around them.
-// The first part is confined to its disks (confine.go), which forbids it to mount.
+//
+// What a boot does is package boot. Here are the surroundings that it runs in
+// (machine.go) and the process that keeps its secrets from outliving it (worker.go).
 //
 // Exit status: 0 done or nothing to do; 1 a required volume stayed locked;
 // 2 bad configuration.
@@ -17,142 +19,79 @@ package main
 
 import (
 	"context"
-	"errors"
 	"io"
 	"log"
 	"os"
 
 	"unlock/internal/block"
+	"unlock/internal/boot"
 	"unlock/internal/config"
 	"unlock/internal/initd"
-	"unlock/internal/status"
 )
 
 // version is set by the linker.
 var version = "devel"
 
-// Exit statuses; exitReboot is the worker's word to its parent.
-const (
-	exitLocked    = 1
-	exitBadConfig = 2
-	exitReboot    = 3
-)
-
 func main() {
-	log.SetOutput(io.Discard) // net/http tells of odd answers there, quoting them
-	args := os.Args[1:]
+	log.SetOutput(io.Discard) // net/http reports odd answers there, quoting them
+	os.Exit(int(run(os.Args[1:])))
+}
+
+func run(args []string) boot.Outcome {
 	switch {
 	case os.Getpid() == 1:
-		bootMachine()
+		return bootMachine()
 	case len(args) > 0 && args[0] == workerMark:
-		finishWorker(exitStatus(work(context.Background(), args[1:])))
+		return handOver(work(context.Background(), args[1:]))
 	case len(args) == 1 && args[0] == "needs":
-		os.Exit(exitStatus(printNeeds(os.Stdout, config.DefaultFile)))
+		return printNeeds(os.Stdout, config.DefaultFile)
 	case len(args) == 1 && args[0] == "guard":
-		os.Exit(exitStatus(guardSystem()))
+		return guardSystem()
 	case len(args) == 0, len(args) == 2 && args[0] == "mount":
-		os.Exit(supervise(args))
+		return supervisor().Run(args...)
 	}
-	complain(&config.Error{File: "unlock", Msg: "unknown arguments", Hint: "unlock takes no arguments, or: mount NEWROOT, or: needs, or: guard"})
-	os.Exit(exitBadConfig)
+	kernelLog.Failure(&config.Error{File: "unlock", Msg: "unknown arguments", Hint: "unlock takes no arguments, or: mount NEWROOT, or: needs, or: guard"})
+	return boot.BadConfig
 }
 
-// work is what the worker does.
-func work(ctx context.Context, args []string) error {
-	cmdline, err := kernelCommandLine()
+// work is what the worker does: one part of a boot.
+func work(ctx context.Context, args []string) boot.Outcome {
+	m, err := machine()
 	if err != nil {
-		complain(err)
-		return err
+		kernelLog.Failure(err)
+		return boot.Locked
 	}
 	if len(args) == 0 {
-		return unlockDisks(ctx, cmdline)
+		return m.Disks(ctx)
 	}
-	return unlockFiles(ctx, cmdline, args[1])
-}
-
-// supervise has a worker do the work, reboots if it says so, and returns the exit
-// status.
-func supervise(args []string) int {
-	status, err := runWorker(args)
-	if err != nil {
-		complain(err)
-	}
-	if status != exitReboot {
-		return status
-	}
-	reboot()
-	return exitLocked
-}
-
-// unlockDisks is the part of a boot before the root file system is mounted.
-func unlockDisks(ctx context.Context, cmdline string) error {
-	s, ctx, err := begin(ctx, cmdline, nil)
-	if err == nil {
-		err = s.disks(ctx)
-	}
-	s.end(err)
-	return s.finish(err)
-}
-
-// unlockFiles is the part after it.
-func unlockFiles(ctx context.Context, cmdline, newroot string) error {
-	before, err := status.Read(status.DefaultFile)
-	if err != nil {
-		complain(err)
-		return err
-	}
-	s, ctx, err := begin(ctx, cmdline, before)
-	if err == nil {
-		err = s.files(ctx, newroot)
-	}
-	if err == nil {
-		err = s.mount(newroot)
-	}
-	s.end(err)
-	return s.finish(err)
+	return m.Files(ctx, args[1])
 }
 
 // bootMachine is the whole boot of the standalone image. It does not return.
-func bootMachine() {
+func bootMachine() boot.Outcome {
 	if err := initd.Start(); err != nil {
-		complain(err) // what is missing will be missed below, or not
+		kernelLog.Failure(err) // the boot may do without; if not, it fails where it cannot
 	}
 	cmdline, err := kernelCommandLine()
 	if err != nil {
-		complain(err)
+		kernelLog.Failure(err)
 	}
-	status := supervise(nil)
-	if status == 0 {
+	s := supervisor()
+	outcome := s.Run()
+	if outcome == boot.Done {
 		if err := initd.MountRoot(context.Background(), &block.Finder{}, cmdline); err != nil {
-			complain(err)
-			status = exitLocked
+			kernelLog.Failure(err)
+			outcome = boot.Locked
 		}
 	}
-	if status == 0 {
-		status = supervise([]string{"mount", initd.Root})
+	if outcome == boot.Done {
+		outcome = s.Run("mount", initd.Root)
 	}
-	if status == 0 {
-		complain(initd.SwitchRoot(cmdline)) // it returns only on failure
-		status = exitLocked
+	if outcome == boot.Done {
+		kernelLog.Failure(initd.SwitchRoot(cmdline)) // it returns only on failure
+		outcome = boot.Locked
 	}
-	logf(levelError, "exit status %d", status)
+	kernelLog.Errorf("exit status %d", outcome)
 	initd.Halt(cmdline)
-}
-
-func kernelCommandLine() (string, error) {
-	data, err := os.ReadFile("/proc/cmdline")
-	return string(data), err
-}
-
-func exitStatus(err error) int {
-	var bad *config.Error
-	switch {
-	case err == nil:
-		return 0
-	case errors.As(err, &bad):
-		return exitBadConfig
-	case errors.Is(err, errReboot):
-		return exitReboot
-	}
-	return exitLocked
+	return outcome
 }

@@ -7,9 +7,9 @@ import (
 	"io"
 	"os"
 
+	"unlock/internal/boot"
 	"unlock/internal/config"
 	"unlock/internal/fsys"
-	"unlock/internal/hint"
 	"unlock/internal/needs"
 )
 
@@ -18,17 +18,13 @@ import (
 // for kernel modules and "driver NAME" for those that a kernel may lack; nothing,
 // if the file is as the package installed it. It reports a mistake on standard
 // error: the kernel log is the host's.
-func printNeeds(w io.Writer, file string) error {
+func printNeeds(w io.Writer, file string) boot.Outcome {
 	lines, err := listNeeds(file)
-	if err != nil {
-		fmt.Fprintf(os.Stderr, "unlock: %v\n", err)
-		if advice := hint.Of(err); advice != "" {
-			fmt.Fprintf(os.Stderr, "unlock: hint: %s\n", advice)
-		}
-		return err
+	if err == nil {
+		_, err = w.Write(lines)
 	}
-	_, err = w.Write(lines)
-	return err
+	standardError.Failure(err)
+	return boot.OutcomeOf(err)
 }
 
 func listNeeds(file string) ([]byte, error) {

@@ -5,6 +5,8 @@ import (
 	"path/filepath"
 	"strings"
 	"testing"
+
+	"unlock/internal/boot"
 )
 
 func TestListNeeds(t *testing.T) {
@@ -50,7 +52,7 @@ mount      = "/mnt/secretfs"
 			}
 			got, err := listNeeds(file)
 			if row.err != "" {
-				if err == nil || !strings.Contains(err.Error(), row.err) || exitStatus(err) != exitBadConfig {
+				if err == nil || !strings.Contains(err.Error(), row.err) || boot.OutcomeOf(err) != boot.BadConfig {
 					t.Errorf("listNeeds = %v, want exit status 2 and %q", err, row.err)
 				}
 				return

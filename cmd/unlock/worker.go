@@ -15,6 +15,7 @@ import (
 
 	"golang.org/x/sys/unix"
 
+	"unlock/internal/boot"
 	"unlock/internal/hint"
 )
 
@@ -28,14 +29,15 @@ import (
 // workerMark is an argument that no user gives.
 const workerMark = "--worker"
 
-// resultFile is the file descriptor to which the worker writes its exit status.
+// resultFile is the file descriptor to which the worker writes its outcome.
 const resultFile = 3
 
-// finishWorker hands over the exit status and waits for the end.
-func finishWorker(status int) {
+// handOver tells the parent the outcome and waits for the end. It returns only if
+// there is no parent.
+func handOver(outcome boot.Outcome) boot.Outcome {
 	f := os.NewFile(resultFile, "result")
-	if _, err := f.Write([]byte{byte(status)}); err != nil {
-		os.Exit(status) // there is no parent
+	if _, err := f.Write([]byte{byte(outcome)}); err != nil {
+		return outcome
 	}
 	_ = unix.Kill(os.Getpid(), unix.SIGSTOP)
 	for {
@@ -43,11 +45,11 @@ func finishWorker(status int) {
 	}
 }
 
-// runWorker runs this program as a worker and returns its exit status.
-func runWorker(args []string) (status int, err error) {
+// runWorker runs this program as a worker and returns its outcome.
+func runWorker(args ...string) (outcome boot.Outcome, err error) {
 	r, w, err := os.Pipe()
 	if err != nil {
-		return exitLocked, fmt.Errorf("starting the worker: %w", err)
+		return boot.Locked, fmt.Errorf("starting the worker: %w", err)
 	}
 	defer r.Close()
 	cmd := exec.Command("/proc/self/exe", append([]string{workerMark}, args...)...)
@@ -60,12 +62,12 @@ func runWorker(args []string) (status int, err error) {
 	err = cmd.Start()
 	w.Close()
 	if err != nil {
-		return exitLocked, fmt.Errorf("starting the worker: %w", err)
+		return boot.Locked, fmt.Errorf("starting the worker: %w", err)
 	}
 	var result [1]byte
 	_, err = io.ReadFull(r, result[:])
 	if err != nil { // it died without a result
-		return exitLocked, fmt.Errorf("the worker broke down: %w", cmd.Wait())
+		return boot.Locked, fmt.Errorf("the worker broke down: %w", cmd.Wait())
 	}
 	if err = stopped(cmd.Process.Pid); err == nil {
 		err = scrub(cmd.Process.Pid)
@@ -75,7 +77,7 @@ func runWorker(args []string) (status int, err error) {
 	}
 	_ = cmd.Process.Kill()
 	_ = cmd.Wait()
-	return int(result[0]), hint.All(err, overwriteFree())
+	return boot.Outcome(result[0]), hint.All(err, overwriteFree())
 }
 
 // stopped waits until the process has stopped.

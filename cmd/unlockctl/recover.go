@@ -175,7 +175,7 @@ func (c *recoverCmd) open(ctx context.Context, con console, found []*plan.Candid
 	given := func(context.Context, keys.Want) (keys.Got, error) {
 		return keys.Got{Passphrase: passphrase.Clone()}, nil
 	}
-	apply := unlock.Apply{Keys: given, Rec: status.NewRecorder(), Log: con.note}
+	apply := unlock.Apply{Keys: given, Rec: status.NewRecorder(), Log: con.note, Kernel: unlock.Running{}}
 	for _, r := range apply.Run(ctx, p) {
 		if r.Err != nil {
 			return r.Err

@@ -1,6 +1,5 @@
 // Package unlock does what package plan decides: Search finds the disks and reads what
-// is on them, Files does so for volumes in files of the new root, Apply carries a plan
-// out, Mount mounts what came of it.
+// is on them, Files does so for volumes in files of the new root, Apply carries a plan out.
 package unlock
 
 import (
@@ -13,7 +12,6 @@ import (
 	"unlock/internal/block"
 	"unlock/internal/config"
 	"unlock/internal/dm"
-	"unlock/internal/fsys"
 	"unlock/internal/hint"
 	"unlock/internal/keys"
 	"unlock/internal/luks"
@@ -30,9 +28,8 @@ type Apply struct {
 	Log    func(format string, args ...any)
 	// Ask asks the operator for a passphrase of a volume whose policy is to
 	// prompt, having told why; the caller wipes it. It may wait for ever.
-	Ask func(volume string, why error) (*secret.Bytes, error)
-	// Map makes a mapping; nil: dm.Create.
-	Map func(name, uuid string, t dm.Target, o dm.Options) (dm.Device, error)
+	Ask    func(volume string, why error) (*secret.Bytes, error)
+	Kernel Kernel
 }
 
 // tries is how often a passphrase is asked for.
@@ -63,7 +60,7 @@ func (a *Apply) Run(ctx context.Context, p *plan.Plan) []Result {
 
 func (a *Apply) step(ctx context.Context, s *plan.Step, ring *keyring) Result {
 	if s.Active {
-		d, _, err := dm.Lookup(s.Name)
+		d, _, err := a.Kernel.Lookup(s.Name)
 		return Result{Step: s, Device: d, Err: err}
 	}
 	var d dm.Device
@@ -123,7 +120,7 @@ func (a *Apply) unlock(ctx context.Context, s *plan.Step, key *key) (_ dm.Device
 	var mapped []string
 	defer func() {
 		for i := len(mapped) - 1; err != nil && i >= 0; i-- {
-			err = errors.Join(err, dm.Remove(mapped[i]))
+			err = errors.Join(err, a.Kernel.Remove(mapped[i]))
 		}
 	}()
 	devices, sectors, err := a.open(ctx, s, key, headers)
@@ -137,15 +134,13 @@ func (a *Apply) unlock(ctx context.Context, s *plan.Step, key *key) (_ dm.Device
 	}
 	top := devices[0]
 	if s.Striped() {
-		if top, err = stripe(s, devices, sectors); err != nil {
+		if top, err = a.stripe(s, devices, sectors); err != nil {
 			return dm.Device{}, err
 		}
 		mapped = append(mapped, top.Name)
 	}
 	if s.Mkfs {
-		err = a.Rec.Step("mkfs", s.Name, func() error {
-			return top.WithNode(func(node string) error { return fsys.Make(ctx, node, s.Volume.Filesystem) })
-		})
+		err = a.Rec.Step("mkfs", s.Name, func() error { return a.Kernel.MakeFS(ctx, top, s.Volume.Filesystem) })
 		if err != nil {
 			return dm.Device{}, err
 		}
@@ -309,11 +304,7 @@ func (a *Apply) repair(m *plan.Member, h *luks.Header) {
 }
 
 func (a *Apply) mapPayload(s *plan.Step, m *plan.Member, p *luks.Payload) (dm.Device, error) {
-	create := a.Map
-	if create == nil {
-		create = dm.Create
-	}
-	d, err := create(m.Mapping, plan.CryptUUID(p.Type, p.UUID, m.Mapping), dm.Crypt{
+	d, err := a.Kernel.Create(m.Mapping, plan.CryptUUID(p.Type, p.UUID, m.Mapping), dm.Crypt{
 		Device: fmt.Sprintf("%d:%d", m.Disk.Major, m.Disk.Minor),
 		Offset: uint64(p.Offset) >> dm.SectorShift, Sectors: uint64(p.Size) >> dm.SectorShift,
 		IVOffset: p.IVOffset, Cipher: p.Cipher, SectorSize: p.SectorSize, Key: p.Key,
@@ -326,13 +317,13 @@ func (a *Apply) mapPayload(s *plan.Step, m *plan.Member, p *luks.Payload) (dm.De
 }
 
 // stripe joins members of at least the given size.
-func stripe(s *plan.Step, members []dm.Device, sectors uint64) (dm.Device, error) {
+func (a *Apply) stripe(s *plan.Step, members []dm.Device, sectors uint64) (dm.Device, error) {
 	const chunk = plan.Chunk >> dm.SectorShift
 	t := dm.Striped{Chunk: chunk, Sectors: sectors / chunk * chunk * uint64(len(members))}
 	for _, d := range members {
 		t.Devices = append(t.Devices, d.Number())
 	}
-	return dm.Create(s.Name, plan.StripeUUID(s.Set), t, dm.Options{})
+	return a.Kernel.Create(s.Name, plan.StripeUUID(s.Set), t, dm.Options{})
 }
 
 // parallel calls f for 0..n-1 side by side and waits for all.

@@ -10,7 +10,6 @@ import (
 
 	"unlock/internal/block"
 	"unlock/internal/config"
-	"unlock/internal/fsys"
 	"unlock/internal/luks"
 	"unlock/internal/plan"
 )
@@ -18,7 +17,8 @@ import (
 // Search finds the disks of a configuration and plans for them.
 type Search struct {
 	Config *config.Config
-	Finder *block.Finder
+	// Watch lists and awaits disks as block.Finder does.
+	Watch  func(ctx context.Context, look func(disks []block.Disk, settled bool) (done bool)) error
 	Limits luks.Limits
 	Active map[string]string // as in plan.Situation
 	// Mapping asks IMDS which disk is which (block-device-mapping), where the disks
@@ -43,7 +43,7 @@ func (s *Search) Run(ctx context.Context) (*plan.Plan, error) {
 	s.seen = map[string]*plan.Candidate{}
 	var found []*plan.Candidate
 	var asked error
-	err := s.Finder.Watch(ctx, func(disks []block.Disk, settled bool) bool {
+	err := s.Watch(ctx, func(disks []block.Disk, settled bool) bool {
 		found = s.candidates(disks)
 		if settled && s.mapping == nil && plan.Ambiguous(s.Config, disks, found) {
 			if s.mapping, asked = s.Mapping(ctx); asked != nil {
@@ -92,7 +92,7 @@ func (s *Search) inspect(d block.Disk) *plan.Candidate {
 	key := fmt.Sprintf("%s %d:%d %d", d.Name, d.Major, d.Minor, d.Size)
 	c, ok := s.seen[key]
 	if !ok {
-		c = Inspect(s.Finder, s.Limits, d)
+		c = Inspect(&block.Finder{}, s.Limits, d)
 		s.seen[key] = c
 	}
 	c.Disk = d // InUse may have changed
@@ -101,7 +101,7 @@ func (s *Search) inspect(d block.Disk) *plan.Candidate {
 
 // Files plans for the file-backed volumes of a configuration, below newroot: it
 // attaches their files to loop devices, and makes those that may be made.
-func Files(c *config.Config, lim luks.Limits, newroot string) *plan.Plan {
+func Files(c *config.Config, k Kernel, lim luks.Limits, newroot string) *plan.Plan {
 	s := plan.Situation{Config: c, NewUUID: newUUID}
 	var refusals []*plan.Refusal
 	for i := range c.Volumes {
@@ -109,7 +109,7 @@ func Files(c *config.Config, lim luks.Limits, newroot string) *plan.Plan {
 		if v.Device.Kind != config.SelectFile {
 			continue
 		}
-		l, err := fsys.Attach(newroot, v.Device.Value, v.Size, v.Format == config.FormatBlank)
+		l, err := k.Attach(newroot, v.Device.Value, v.Size, v.Format == config.FormatBlank)
 		if err != nil {
 			refusals = append(refusals, &plan.Refusal{Volume: v, Reason: err.Error(),
 				Hint: "the root file system must be writable (rw on the kernel command line), with room for the file"})

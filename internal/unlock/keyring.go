@@ -18,6 +18,9 @@ type Keys func(ctx context.Context, w keys.Want) (keys.Got, error)
 
 // key is a passphrase and where it came from.
 type key struct {
+	want  keys.Want
+	ready chan struct{} // closed when what follows is set
+
 	passphrase *secret.Bytes
 	deriver    *luks.Deriver // from it; nil if err is not
 	blob       *keys.Blob    // of a new data key
@@ -32,37 +35,34 @@ type keyring struct {
 	rec  *status.Recorder
 	log  func(format string, args ...any)
 
-	mu    sync.Mutex
-	slots []slot
-}
-
-// slot is for one key.
-type slot struct {
-	want keys.Want
-	get  func() *key // gets it the first time
+	mu  sync.Mutex
+	all []*key
 }
 
 // get returns the key of a step, which stays the keyring's.
 func (r *keyring) get(ctx context.Context, s *plan.Step) (*key, error) {
-	k := r.slot(ctx, wanted(s)).get()
+	k, first := r.find(wanted(s))
+	if first {
+		if r.fetch(ctx, k); k.err == nil {
+			k.deriver = luks.NewDeriver(k.passphrase)
+		}
+		close(k.ready)
+	}
+	<-k.ready
 	return k, k.err
 }
 
-func (r *keyring) slot(ctx context.Context, w keys.Want) slot {
+// find returns the one key for a want; first says that the caller has to fetch it.
+func (r *keyring) find(w keys.Want) (k *key, first bool) {
 	r.mu.Lock()
 	defer r.mu.Unlock()
-	i := slices.IndexFunc(r.slots, func(s slot) bool { return s.want.Equal(w) })
-	if i < 0 {
-		i = len(r.slots)
-		r.slots = append(r.slots, slot{w, sync.OnceValue(func() *key {
-			k := r.fetch(ctx, w)
-			if k.err == nil {
-				k.deriver = luks.NewDeriver(k.passphrase)
-			}
-			return k
-		})})
+	i := slices.IndexFunc(r.all, func(k *key) bool { return k.want.Equal(w) })
+	if i >= 0 {
+		return r.all[i], false
 	}
-	return r.slots[i]
+	k = &key{want: w, ready: make(chan struct{})}
+	r.all = append(r.all, k)
+	return k, true
 }
 
 // wanted is the key of a step. Steps share one that is kept outside the disks.
@@ -80,11 +80,11 @@ func wanted(s *plan.Step) keys.Want {
 	return w
 }
 
-func (r *keyring) fetch(ctx context.Context, w keys.Want) *key {
-	k := &key{}
+func (r *keyring) fetch(ctx context.Context, k *key) {
+	w := k.want
 	if w.Key.Source == config.SourceEphemeral {
 		k.passphrase = keys.Random()
-		return k
+		return
 	}
 	var got keys.Got
 	_ = r.rec.Step("key", string(w.Key.Source), func() error {
@@ -99,14 +99,13 @@ func (r *keyring) fetch(ctx context.Context, w keys.Want) *key {
 			r.log("key %s: KMS %s under %s, request %s", w.Key.Source, c.Operation, c.KeyARN, c.RequestID)
 		}
 	}
-	return k
 }
 
 func (r *keyring) wipe() {
 	r.mu.Lock()
 	defer r.mu.Unlock()
-	for _, s := range r.slots {
-		k := s.get()
+	for _, k := range r.all {
+		<-k.ready
 		k.deriver.Wipe()
 		k.passphrase.Wipe()
 	}

@@ -62,7 +62,7 @@ func TestShare(t *testing.T) {
 	p.Steps = append(p.Steps, openingStep(t, volumeOf(arn, map[string]string{"a": "1"}), 24))
 	a := unlock.Apply{
 		Keys: client.Get, Rec: status.NewRecorder(), Log: t.Logf,
-		Map: func(string, string, dm.Target, dm.Options) (dm.Device, error) { return dm.Device{}, nil },
+		Kernel: mapsAll{},
 	}
 	for i, r := range a.Run(t.Context(), p) {
 		if i < 24 && r.Err != nil {
@@ -81,6 +81,13 @@ func TestShare(t *testing.T) {
 			t.Errorf("%d requests %s, want %d (%v)", seen[request], request, want, seen)
 		}
 	}
+}
+
+// mapsAll is a kernel that maps whatever it is asked to, and nothing else.
+type mapsAll struct{ unlock.Kernel }
+
+func (mapsAll) Create(string, string, dm.Target, dm.Options) (dm.Device, error) {
+	return dm.Device{}, nil
 }
 
 // openingStep opens a disk that has been formatted with "passphrase".

@@ -1,4 +1,4 @@
-package main
+package boot
 
 import (
 	"context"
@@ -9,20 +9,19 @@ import (
 	"unlock/internal/config"
 	"unlock/internal/ec2"
 	"unlock/internal/keys"
-	"unlock/internal/netup"
 	"unlock/internal/status"
 	"unlock/internal/unlock"
 )
 
 // cloud is the network and a client for keys, brought up once in the background.
 type cloud struct {
-	cfg    *config.Config
-	rec    *status.Recorder
-	cancel context.CancelFunc // of the deadline
+	*Machine
+	cfg *config.Config
+	rec *status.Recorder
 
 	once    sync.Once
-	ready   chan struct{} // closed when client or err is set
-	network *netup.Network
+	ready   chan struct{} // closed when client or err is set; nil until it is started
+	network Network
 	imds    *ec2.Client
 	client  *keys.Client
 	err     error
@@ -62,19 +61,13 @@ func (c *cloud) blockDevices(ctx context.Context) (map[string]string, error) {
 
 func (c *cloud) up(ctx context.Context) error {
 	err := c.rec.Step("network", "", func() (err error) {
-		c.network, err = netup.Up(ctx, netup.Options{Log: warn})
+		c.network, err = c.Network(ctx)
 		return err
 	})
 	if err != nil {
 		return fmt.Errorf("bringing up the network: %w", err)
 	}
-	n := c.network
-	if n.Found {
-		logf(levelInfo, "network: %s, configured already, by %s", n.Interface, n.Router)
-	} else {
-		logf(levelInfo, "network: %s %s by %s, DNS %v", n.Interface, n.Address, n.Router, n.DNS)
-	}
-	c.imds = ec2.New(ec2.Options{Endpoint: c.cfg.AWS.Endpoint["imds"], Log: warn})
+	c.imds = ec2.New(ec2.Options{Dial: c.DialIMDS, Endpoint: c.cfg.AWS.Endpoint["imds"], Log: c.Log.Warnf})
 	c.client, err = keys.New(keys.Options{
 		Identity: func(ctx context.Context) (role aws.Role, err error) {
 			err = c.rec.Step("credentials", "", func() error {
@@ -84,9 +77,9 @@ func (c *cloud) up(ctx context.Context) error {
 			return role, err
 		},
 		Region: c.imds.Region,
-		Dial:   n.Dial,
+		Dial:   c.network.Dial,
 		AWS:    c.cfg.AWS,
-		Log:    warn,
+		Log:    c.Log.Warnf,
 	})
 	if err != nil {
 		return err
@@ -106,7 +99,6 @@ func (c *cloud) up(ctx context.Context) error {
 
 // close wipes the client's keys and takes the network down again.
 func (c *cloud) close() {
-	defer c.cancel()
 	if c.ready == nil {
 		return
 	}
@@ -121,7 +113,7 @@ func (c *cloud) close() {
 	if c.network != nil {
 		c.network.Rinse(context.Background())
 		if err := c.network.Down(); err != nil {
-			complain(err)
+			c.Log.Failure(err)
 		}
 	}
 }

@@ -1,0 +1,70 @@
+package main
+
+import (
+	"context"
+	"os"
+
+	"golang.org/x/sys/unix"
+
+	"unlock/internal/block"
+	"unlock/internal/boot"
+	"unlock/internal/config"
+	"unlock/internal/confine"
+	"unlock/internal/dm"
+	"unlock/internal/netup"
+	"unlock/internal/status"
+	"unlock/internal/unlock"
+)
+
+// machine is this machine, for a part of the boot.
+func machine() (*boot.Machine, error) {
+	cmdline, err := kernelCommandLine()
+	if err != nil {
+		return nil, err
+	}
+	return &boot.Machine{
+		Version: version, Config: config.DefaultFile, Cmdline: cmdline, Status: status.DefaultFile, BootID: bootID(),
+		Log: kernelLog, Prompt: prompt,
+		Watch: (&block.Finder{}).Watch, Network: network, Kernel: unlock.Running{},
+		Restrict: confine.Syscalls, Confine: confineTo,
+	}, nil
+}
+
+// supervisor has parts of the boot done by workers.
+func supervisor() *boot.Supervisor {
+	return &boot.Supervisor{Log: kernelLog, Work: runWorker, Restart: restart}
+}
+
+func kernelCommandLine() (string, error) {
+	data, err := os.ReadFile("/proc/cmdline")
+	return string(data), err
+}
+
+// network brings the network up and says how.
+func network(ctx context.Context) (boot.Network, error) {
+	n, err := netup.Up(ctx, netup.Options{Log: kernelLog.Warnf})
+	if err != nil {
+		return nil, err
+	}
+	if n.Found {
+		kernelLog.Infof("network: %s, configured already, by %s", n.Interface, n.Router)
+	} else {
+		kernelLog.Infof("network: %s %s by %s, DNS %v", n.Interface, n.Address, n.Router, n.DNS)
+	}
+	return n, nil
+}
+
+// confineTo leaves only these disks open to the process, and a directory for nodes of
+// what is mapped from them.
+func confineTo(disks []string) error {
+	if err := os.MkdirAll(dm.Nodes, 0o700); err != nil {
+		return err
+	}
+	return confine.Devices(disks, dm.Nodes)
+}
+
+// restart returns only if it cannot.
+func restart() error {
+	unix.Sync()
+	return unix.Reboot(unix.LINUX_REBOOT_CMD_RESTART)
+}

@@ -1,0 +1,273 @@
+// Package boot is what one boot does, from reading the configuration to leaving its
+// status: find the disks, have a plan made (package plan), get network and keys while
+// they are awaited, have the plan carried out (package unlock), mount, and say what the
+// failure policy asks for where a volume stays locked.
+//
+// It runs in parts, since an initramfs mounts the root file system in between: Disks
+// before that, Files after it. Each leaves the record from which the next goes on. A
+// Supervisor has them run in a process of their own and does what they ask for.
+//
+// What a boot touches is handed in as a Machine. It prints nothing and ends no process.
+package boot
+
+import (
+	"context"
+	"fmt"
+	"net"
+	"sync"
+	"time"
+
+	"unlock/internal/block"
+	"unlock/internal/config"
+	"unlock/internal/hint"
+	"unlock/internal/luks"
+	"unlock/internal/plan"
+	"unlock/internal/secret"
+	"unlock/internal/status"
+	"unlock/internal/unlock"
+)
+
+// Machine is what a boot finds around it. Fields without a comment that says what nil
+// means must be set. Time is package time's: tests run in bubbles of testing/synctest.
+type Machine struct {
+	Version string // of this program
+	Config  string // file of the configuration
+	Cmdline string // the kernel's
+	Status  string // file of the record
+	BootID  string // the kernel's name for this boot (random(4))
+
+	Log Logger
+	// Prompt asks the operator, who may take for ever; the caller wipes the answer.
+	Prompt func(question string) (*secret.Bytes, error)
+	// Watch lists and awaits disks as block.Finder does.
+	Watch func(ctx context.Context, look func(disks []block.Disk, settled bool) (done bool)) error
+	// Network brings a network up, or finds one.
+	Network func(ctx context.Context) (Network, error)
+	// DialIMDS connects to the metadata service; nil: as package ec2 does.
+	DialIMDS func(ctx context.Context, network, addr string) (net.Conn, error)
+	Kernel   unlock.Kernel
+	// Restrict takes from the process what it has no use for, and Confine all disks but
+	// these, for good; nil: nothing is taken. After Confine nothing can be mounted.
+	Restrict func() error
+	Confine  func(disks []string) error
+}
+
+// Network is a network that is up.
+type Network interface {
+	// Dial resolves and connects.
+	Dial(ctx context.Context, network, addr string) (net.Conn, error)
+	// Rinse has what was received last overwritten.
+	Rinse(ctx context.Context)
+	// Down undoes what was done to bring it up.
+	Down() error
+}
+
+// Disks does the volumes on disks. It reports failures by itself.
+func (m *Machine) Disks(ctx context.Context) Outcome {
+	p := &part{Machine: m, rec: status.NewRecorder(), report: &status.Boot{Version: m.Version, Result: status.ResultNothing}}
+	return p.run(ctx, p.disks)
+}
+
+// Files goes on where Disks ended: it does the volumes in files of the new root, and
+// mounts all below it.
+func (m *Machine) Files(ctx context.Context, newroot string) Outcome {
+	before, err := status.Read(m.Status)
+	if err != nil {
+		m.Log.Failure(err)
+		return Locked
+	}
+	p := &part{Machine: m, rec: status.Continue(before), report: before, done: before.Result == status.ResultDone}
+	return p.run(ctx, func(ctx context.Context) error {
+		if p.cfg.Skip {
+			return nil
+		}
+		if err := p.files(ctx, newroot); err != nil {
+			return err
+		}
+		return p.mount(newroot)
+	})
+}
+
+// part is a part of a boot.
+type part struct {
+	*Machine
+	cfg    *config.Config // nil until it was read
+	rec    *status.Recorder
+	report *status.Boot
+	done   bool // the part before has said that the boot is done
+	cloud  *cloud
+	policy policy
+	asking sync.Mutex // one volume at a time
+}
+
+// run does a part within the deadline, and leaves the status whatever happens.
+func (p *part) run(ctx context.Context, do func(context.Context) error) Outcome {
+	err := p.prepare()
+	if err == nil {
+		ctx, cancel := context.WithTimeout(ctx, p.cfg.Timeout)
+		p.cloud = &cloud{Machine: p.Machine, cfg: p.cfg, rec: p.rec}
+		err = do(ctx)
+		p.cloud.close()
+		cancel()
+	}
+	p.end(err)
+	if err != nil {
+		p.Log.Failure(err)
+	}
+	return p.policy.outcome(err)
+}
+
+// prepare reads the configuration and limits what the process can do.
+func (p *part) prepare() error {
+	cfg, err := config.Load(p.Config, p.Cmdline)
+	if err != nil {
+		return err
+	}
+	p.cfg = cfg
+	p.report.BootID, p.report.ConfigSum = p.BootID, cfg.Sum
+	if err := secret.Harden(); err != nil {
+		return err
+	}
+	if p.Restrict != nil {
+		p.confined(p.Restrict())
+	}
+	return nil
+}
+
+// end leaves the status.
+func (p *part) end(err error) {
+	if err != nil {
+		p.report.Result = status.ResultFailed
+		p.report.Error, p.report.Hint = err.Error(), hint.Of(err)
+	}
+	p.report.PeakRSS = max(p.report.PeakRSS, peakRSS())
+	p.rec.Fill(p.report)
+	if p.cfg != nil && p.cfg.Debug {
+		for _, step := range p.report.Steps { // as warnings, to pass a quiet console
+			p.Log.Warnf("step %s %s: from %.3f s, %.3f s %s", step.Name, step.Subject,
+				time.Duration(step.Start).Seconds(), time.Duration(step.Duration).Seconds(), step.Error)
+		}
+	}
+	if err := status.Write(p.Status, p.report); err != nil {
+		p.Log.Failure(err) // the volumes are what they are
+	}
+	if p.report.Result == status.ResultDone && !p.done {
+		p.Log.Infof("done in %.3f s", time.Duration(p.report.Duration).Seconds())
+	}
+}
+
+// disks does the volumes on disks.
+func (p *part) disks(ctx context.Context) error {
+	if p.cfg.Skip {
+		p.Log.Warnf("skipped (rd.unlock=0)")
+		return nil
+	}
+	search := unlock.Search{Config: p.cfg, Watch: p.Watch, Active: p.active(),
+		Mapping: p.cloud.blockDevices, Promising: func() { p.cloud.start(ctx) }, Waiting: p.waiting}
+	var found *plan.Plan
+	err := p.rec.Step("disks", "", func() (err error) {
+		found, err = search.Run(ctx)
+		return err
+	})
+	if err != nil {
+		return err
+	}
+	if len(found.Absent) == len(p.cfg.Volumes) && len(found.Refusals) == 0 {
+		p.Log.Infof("no disk for any volume: nothing to do")
+	}
+	p.confineTo(found)
+	return p.apply(ctx, found)
+}
+
+// waiting reports what the boot waits for, lest it seem to hang.
+func (p *part) waiting(volumes []*config.Volume) {
+	for _, v := range volumes {
+		p.Log.Warnf("volume %q: waiting for device %s", v.Name, v.Device)
+	}
+}
+
+// active returns the UUIDs of those mappings that have the names we would use.
+// Where device-mapper is not there, creating them will say so.
+func (p *part) active() map[string]string {
+	found := map[string]string{}
+	for _, v := range p.cfg.Volumes {
+		for _, name := range v.Names() {
+			if d, ok, err := p.Kernel.Lookup(name); err == nil && ok {
+				found[name] = d.UUID
+			}
+		}
+	}
+	return found
+}
+
+// files does the volumes that lie in files of the new root.
+func (p *part) files(ctx context.Context, newroot string) error {
+	return p.apply(ctx, unlock.Files(p.cfg, p.Kernel, luks.Limits{}, newroot))
+}
+
+// apply carries out a plan, or stops at its refusals.
+func (p *part) apply(ctx context.Context, decided *plan.Plan) error {
+	if err := p.refused(decided); err != nil || len(decided.Steps) == 0 {
+		return err
+	}
+	p.report.Result = status.ResultDone
+	for _, step := range decided.Steps {
+		p.Log.Infof("volume %q: %s %s", step.Name, step.Action(), step.DiskList())
+	}
+	a := unlock.Apply{Rec: p.rec, Ask: p.ask, Log: p.Log.Infof, Kernel: p.Kernel}
+	if decided.NeedsKey() {
+		p.cloud.start(ctx)
+		a.Keys = p.cloud.keys()
+	}
+	return p.applied(a.Run(ctx, decided))
+}
+
+// ask says why and asks for a recovery passphrase, which the caller wipes.
+func (p *part) ask(volume string, why error) (*secret.Bytes, error) {
+	p.asking.Lock()
+	defer p.asking.Unlock()
+	p.Log.Failure(why)
+	return p.Prompt(fmt.Sprintf("Recovery passphrase for volume %s:", volume))
+}
+
+// refused records all refusals and returns those that stop the boot.
+func (p *part) refused(decided *plan.Plan) error {
+	var errs []error
+	for _, r := range decided.Refusals {
+		p.report.Volumes = append(p.report.Volumes, status.Volume{Name: r.Volume.Name, Action: "refused", Devices: r.Devices, Error: r.Error()})
+		errs = append(errs, p.failed(r.Volume, r))
+	}
+	return hint.All(errs...)
+}
+
+// applied records the results and returns the failures that stop the boot.
+func (p *part) applied(results []unlock.Result) error {
+	var errs []error
+	for _, r := range results {
+		v := status.Volume{Name: r.Step.Name, Action: r.Step.Action(), KMSKey: r.KMSKey}
+		for _, m := range r.Step.Members {
+			v.Devices = append(v.Devices, m.Disk.Path)
+			v.UUIDs = append(v.UUIDs, m.UUID)
+		}
+		if r.Err == nil {
+			v.Mapping = r.Device.Path()
+			p.Log.Infof("volume %q: %s is ready", r.Step.Name, v.Mapping)
+		} else {
+			v.Action, v.Error = "failed", r.Err.Error()
+			errs = append(errs, p.failed(r.Step.Volume, r.Err))
+		}
+		p.report.Volumes = append(p.report.Volumes, v)
+	}
+	return hint.All(errs...)
+}
+
+// failed returns the error if the volume is required; otherwise it only reports it.
+func (p *part) failed(v *config.Volume, err error) error {
+	if !v.Required {
+		p.Log.Failure(err)
+		p.report.Result = status.ResultDone
+		return nil
+	}
+	p.policy.failed(v)
+	return err
+}

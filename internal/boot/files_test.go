@@ -1,0 +1,147 @@
+package boot_test
+
+import (
+	"errors"
+	"os"
+	"slices"
+	"testing"
+	"testing/synctest"
+	"time"
+
+	"unlock/internal/boot"
+	"unlock/internal/fsys"
+	"unlock/internal/status"
+	"unlock/test/pipecloud"
+)
+
+// TestFiles holds every way in which the part after the new root is there can end.
+func TestFiles(t *testing.T) {
+	disk := func(settings ...string) string {
+		return volume("data", "serial=A", append(settings, `filesystem = "ext4"`, `mount = "/mnt/data"`)...)
+	}
+	file := func(settings ...string) string {
+		return volume("file", "file:/disk.img", append(settings, `size = "17MiB"`, blank, `filesystem = "ext4"`, `mount = "/mnt/file"`)...)
+	}
+	// What the part before left of the volume data.
+	mapped := status.Volume{Name: "data", Action: "open", Mapping: "/dev/mapper/data"}
+	failed := status.Volume{Name: "data", Action: "failed"}
+	refuse := func(what string, err error) func(*machine) {
+		return func(m *machine) { m.refuses[what] = err }
+	}
+	for name, row := range map[string]struct {
+		volumes string
+		before  []status.Volume // none: there was nothing to do
+		change  func(*machine)
+		outcome boot.Outcome
+		result  string
+		mounts  []string // of the volumes in the status
+		want    []string
+		never   []string
+	}{
+		"mount": {volumes: disk(`mount_options = "noatime"`), before: []status.Volume{mapped}, result: status.ResultDone, mounts: []string{"/mnt/data"},
+			want: []string{"mount /dev/mapper/data on /mnt/data noatime"}, never: []string{"info: done in", "network", "confine", "cover"}},
+		"cannot be mounted": {volumes: disk(), before: []status.Volume{mapped}, outcome: boot.Locked, result: status.ResultFailed, mounts: []string{""},
+			change: refuse("mount /dev/mapper/data on /mnt/data ", errors.New("bad superblock")), want: []string{`error: volume "data": bad superblock`}, never: []string{"cover"}},
+		"cannot be mounted, optional": {volumes: disk(optional), before: []status.Volume{mapped}, result: status.ResultDone, mounts: []string{""},
+			change: refuse("mount /dev/mapper/data on /mnt/data ", errors.New("bad superblock")),
+			want:   []string{`error: volume "data": bad superblock`, "cover /mnt/data"}},
+		"cannot be mounted, reboot": {volumes: disk(reboots), before: []status.Volume{mapped}, outcome: boot.Locked, result: status.ResultFailed, mounts: []string{""},
+			change: refuse("mount /dev/mapper/data on /mnt/data ", errors.New("bad superblock")), want: []string{`error: volume "data": bad superblock`}},
+		"locked": {volumes: disk(optional), before: []status.Volume{failed}, result: status.ResultDone, mounts: []string{""},
+			want: []string{"cover /mnt/data"}, never: []string{"mount"}},
+		"cannot be covered": {volumes: disk(optional), before: []status.Volume{failed}, outcome: boot.Locked, result: status.ResultFailed, mounts: []string{""},
+			change: refuse("cover /mnt/data", errors.New("no such directory")), want: []string{`error: volume "data": no such directory`}},
+		"several": {volumes: disk() + volume("more", "serial=B", optional, `filesystem = "xfs"`, `mount = "/mnt/more"`), before: []status.Volume{mapped}, outcome: boot.Locked,
+			result: status.ResultFailed, mounts: []string{""},
+			change: func(m *machine) {
+				m.refuses["mount /dev/mapper/data on /mnt/data "] = errors.New("bad superblock")
+				m.refuses["cover /mnt/more"] = errors.New("no such directory")
+			},
+			want: []string{`error: volume "data": bad superblock`, `error: volume "more": no such directory`}},
+		"not mounted": {volumes: volume("data", "serial=A"), before: []status.Volume{mapped}, result: status.ResultDone, mounts: []string{""}, never: []string{"mount"}},
+		"no disk":     {volumes: disk(optional), result: status.ResultNothing, never: []string{"mount"}},
+		"skipped": {volumes: disk() + file(), result: status.ResultNothing, change: func(m *machine) { m.Cmdline = "rd.unlock=0" },
+			never: []string{"mount", "attach", "warning"}},
+
+		"file": {volumes: file(), result: status.ResultDone, mounts: []string{"/mnt/file"},
+			want: []string{"attach /disk.img", "network up", "map file", "mount /dev/mapper/file on /mnt/file", "network down", "info: done in 0.0"}},
+		"file and disk": {volumes: disk() + file(), before: []status.Volume{mapped}, result: status.ResultDone, mounts: []string{"/mnt/data", "/mnt/file"},
+			want: []string{"attach /disk.img", "map file", "mount /dev/mapper/data on /mnt/data", "mount /dev/mapper/file on /mnt/file"}, never: []string{"info: done in"}},
+		"no file": {volumes: file(), outcome: boot.Locked, result: status.ResultFailed, mounts: []string{""}, change: refuse("attach /disk.img", fsys.ErrNoFile),
+			want: []string{`error: volume "file": no such file`, "error: hint: the root file system must be writable"}, never: []string{"network", "mount"}},
+		"no file, optional": {volumes: file(optional), result: status.ResultDone, mounts: []string{""}, change: refuse("attach /disk.img", fsys.ErrNoFile),
+			want: []string{`error: volume "file": no such file`, "cover /mnt/file", "info: done in"}},
+		"no file, reboot": {volumes: file(reboots), outcome: boot.Reboot, result: status.ResultFailed, mounts: []string{""}, change: refuse("attach /disk.img", fsys.ErrNoFile),
+			want: []string{`error: volume "file": no such file`}},
+
+		"bad configuration": {volumes: disk(`colour = "red"`), before: []status.Volume{mapped}, outcome: boot.BadConfig, result: status.ResultFailed, mounts: []string{""},
+			want: []string{"error: ", "error: hint: "}, never: []string{"mount"}},
+	} {
+		t.Run(name, func(t *testing.T) {
+			t.Parallel()
+			m := newMachine(t, row.volumes)
+			m.disk(t, "disk.img", pipecloud.Passphrase)
+			before := &status.Boot{Version: "before", Started: time.Date(2000, 1, 1, 0, 0, 0, 0, time.UTC), Result: status.ResultNothing, Volumes: row.before, Steps: []status.Step{{Name: "disks"}}}
+			if len(row.before) > 0 {
+				before.Result = status.ResultDone
+			}
+			if err := status.Write(m.Status, before); err != nil {
+				t.Fatal(err)
+			}
+			if row.change != nil {
+				row.change(m)
+			}
+			synctest.Test(t, func(t *testing.T) {
+				if outcome := m.Files(t.Context(), m.dir); outcome != row.outcome {
+					t.Errorf("outcome %d, want %d", outcome, row.outcome)
+				}
+				m.cloud.Wait()
+			})
+			m.check(t, row.want, row.never)
+			b := m.status(t)
+			if b.Result != row.result || b.Version != "before" || b.Steps[0].Name != "disks" {
+				t.Errorf("status = %+v, want result %q and all that was in it before", b, row.result)
+			}
+			var mounts []string
+			for _, v := range b.Volumes {
+				mounts = append(mounts, v.Mount)
+			}
+			if !slices.Equal(mounts, row.mounts) {
+				t.Errorf("mounted on %q, want %q", mounts, row.mounts)
+			}
+		})
+	}
+}
+
+// TestFilesWithoutStatus must not go on where nobody knows what was done before.
+func TestFilesWithoutStatus(t *testing.T) {
+	t.Parallel()
+	for name, left := range map[string]string{"none": "", "not readable as JSON": "{"} {
+		t.Run(name, func(t *testing.T) {
+			t.Parallel()
+			m := newMachine(t, volume("data", "serial=A", `filesystem = "ext4"`, `mount = "/mnt/data"`))
+			m.Status = m.file("status.json")
+			if left != "" {
+				m.write(t, "status.json", []byte(left))
+			}
+			if outcome := m.Files(t.Context(), m.dir); outcome != boot.Locked {
+				t.Errorf("outcome %d, want %d", outcome, boot.Locked)
+			}
+			m.check(t, []string{"error: reading status"}, []string{"mount", "cover"})
+		})
+	}
+}
+
+// TestStatusCannotBeLeft is reported; the volumes are what they are.
+func TestStatusCannotBeLeft(t *testing.T) {
+	t.Parallel()
+	m := newMachine(t, volume("data", "serial=A", optional))
+	if err := os.WriteFile(m.file("run"), nil, 0o600); err != nil { // where its directory should be
+		t.Fatal(err)
+	}
+	m.start(nil)
+	if outcome := m.Disks(t.Context()); outcome != boot.Done {
+		t.Errorf("outcome %d, want %d", outcome, boot.Done)
+	}
+	m.check(t, []string{"info: no disk", "error: writing status"}, nil)
+}

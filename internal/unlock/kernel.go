@@ -1,0 +1,47 @@
+package unlock
+
+import (
+	"context"
+
+	"unlock/internal/dm"
+	"unlock/internal/fsys"
+)
+
+// Kernel is what a boot asks of the running kernel.
+type Kernel interface {
+	// Create, Lookup and Remove are those of package dm.
+	Create(name, uuid string, t dm.Target, o dm.Options) (dm.Device, error)
+	Lookup(name string) (d dm.Device, ok bool, err error)
+	Remove(name string) error
+	// MakeFS makes a file system on a mapping.
+	MakeFS(ctx context.Context, d dm.Device, fstype string) error
+	// Attach, Mount and Cover are those of package fsys.
+	Attach(root, file string, size int64, create bool) (fsys.Loop, error)
+	Mount(device, root, dir, fstype, options string) error
+	Cover(root, dir string) error
+}
+
+// Running is the kernel that runs.
+type Running struct{}
+
+func (Running) Create(name, uuid string, t dm.Target, o dm.Options) (dm.Device, error) {
+	return dm.Create(name, uuid, t, o)
+}
+
+func (Running) Lookup(name string) (dm.Device, bool, error) { return dm.Lookup(name) }
+
+func (Running) Remove(name string) error { return dm.Remove(name) }
+
+func (Running) MakeFS(ctx context.Context, d dm.Device, fstype string) error {
+	return d.WithNode(func(node string) error { return fsys.Make(ctx, node, fstype) })
+}
+
+func (Running) Attach(root, file string, size int64, create bool) (fsys.Loop, error) {
+	return fsys.Attach(root, file, size, create)
+}
+
+func (Running) Mount(device, root, dir, fstype, options string) error {
+	return fsys.Mount(device, root, dir, fstype, options)
+}
+
+func (Running) Cover(root, dir string) error { return fsys.Cover(root, dir) }
