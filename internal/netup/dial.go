@@ -48,12 +48,16 @@ func (n *Network) Dial(ctx context.Context, network, addr string) (net.Conn, err
 		}()
 	}
 	cards, more := n.through()
-	try(cards[0])
 	late := time.After(alone)
 	var first error
 	var help <-chan time.Time // until then, other cards may come to help
+	if len(cards) > 0 {
+		try(cards[0])
+	} else {
+		help = time.After(alone) // the card is just being raised again
+	}
 	for {
-		wide := false
+		wide, grown := false, false
 		select {
 		case r := <-results:
 			if r.err == nil {
@@ -70,6 +74,7 @@ func (n *Network) Dial(ctx context.Context, network, addr string) (net.Conn, err
 			help = nil
 		case <-more:
 			cards, more = n.through()
+			grown = true
 		case <-ctx.Done():
 			if first == nil {
 				first = context.Cause(ctx)
@@ -82,15 +87,16 @@ func (n *Network) Dial(ctx context.Context, network, addr string) (net.Conn, err
 				help = time.After(alone)
 			}
 		}
-		if late == nil {
-			for _, c := range cards {
-				if !tried[c] {
-					try(c)
-				}
+		for _, c := range cards {
+			if (grown || late == nil) && !tried[c] {
+				try(c)
 			}
-			if open == 0 && help == nil {
-				return nil, first
+		}
+		if open == 0 && help == nil {
+			if first == nil {
+				first = errNoWay
 			}
+			return nil, first
 		}
 	}
 }

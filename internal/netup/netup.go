@@ -47,6 +47,10 @@ type Options struct {
 	// nil says that it answers. It is called for several at a time; the first nil
 	// decides. Nil: a connection is opened.
 	Reach func(ctx context.Context, imds netip.Addr, dial DialFunc) error
+	// Early, if not nil, is called once the first card has addresses, while IMDS is being
+	// reached: connections may be opened ahead by the Network's Dial. They fail
+	// where that card turns out to be the wrong one.
+	Early func(*Network)
 }
 
 // Network is a network that is up. One that is made of name servers alone connects by
@@ -71,7 +75,7 @@ func Up(ctx context.Context, o Options) (*Network, error) {
 	if o.Reach == nil {
 		o.Reach = connects
 	}
-	n := &Network{o: o, grown: make(chan struct{})}
+	n := &Network{o: o, cards: []*card{}, grown: make(chan struct{})}
 	r, err := newRace(n)
 	if err != nil {
 		return nil, err
@@ -83,7 +87,6 @@ func Up(ctx context.Context, o Options) (*Network, error) {
 		return nil, errors.Join(r.failure(), err)
 	}
 	c := r.winner
-	n.cards = []*card{c}
 	n.DNS = c.servers()
 	c.mu.Lock()
 	defer c.mu.Unlock()
@@ -125,11 +128,27 @@ func (n *Network) join(c *card) {
 	n.grown = make(chan struct{})
 }
 
+// leave takes away a card that is taken down.
+func (n *Network) leave(c *card) {
+	n.mu.Lock()
+	defer n.mu.Unlock()
+	n.cards = slices.DeleteFunc(n.cards, func(d *card) bool { return c == d })
+}
+
+// settle makes a card the only one.
+func (n *Network) settle(c *card) {
+	n.mu.Lock()
+	defer n.mu.Unlock()
+	n.cards = []*card{c}
+	close(n.grown)
+	n.grown = make(chan struct{})
+}
+
 // prefer puts a card first, as it led to addr.
 func (n *Network) prefer(c *card, addr string) {
 	n.mu.Lock()
 	defer n.mu.Unlock()
-	if n.cards[0] != c {
+	if slices.Index(n.cards, c) > 0 {
 		n.log("%s: reached through %s", addr, c.called())
 		n.cards = append([]*card{c}, slices.DeleteFunc(n.cards, func(d *card) bool { return c == d })...)
 	}
@@ -138,7 +157,7 @@ func (n *Network) prefer(c *card, addr string) {
 // help has the other cards raised, once, because addr is not reached through the first
 // one. It reports whether some are.
 func (n *Network) help(addr string, err error) bool {
-	if n.race == nil || n.race.called.Swap(true) {
+	if n.race == nil || !n.race.decided() || n.race.called.Swap(true) {
 		return false
 	}
 	why := fmt.Sprintf("%s: no answer yet", addr)

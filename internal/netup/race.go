@@ -50,6 +50,7 @@ type race struct {
 	winner *card
 	side   family
 	won    chan struct{}
+	early  sync.Once
 }
 
 func newRace(n *Network) (*race, error) {
@@ -236,11 +237,13 @@ func (r *race) stop(c *card) {
 		c.cancel()
 		<-c.ended
 		c.ended = nil
+		r.n.leave(c)
 	}
 }
 
 // end takes down what lost.
 func (r *race) end() {
+	r.n.settle(r.winner)
 	for _, c := range r.cards {
 		if c == r.winner || c.ended == nil {
 			continue
@@ -274,10 +277,13 @@ func (r *race) widen(why string) bool {
 // ready is called once a card has addresses of a family: it tries to reach IMDS, or
 // is at hand if that has been done.
 func (r *race) ready(ctx context.Context, c *card, f family) {
+	r.n.join(c)
+	if r.n.o.Early != nil {
+		r.early.Do(func() { r.n.o.Early(r.n) })
+	}
 	said := ""
 	for pause := 100 * time.Millisecond; ctx.Err() == nil; pause = min(2*pause, reachAgain) {
 		if r.decided() {
-			r.n.join(c)
 			return
 		}
 		begun := time.Now()

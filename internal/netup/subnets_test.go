@@ -147,7 +147,7 @@ func TestSubnets(t *testing.T) {
 		"router of IPv6 is not a network": {
 			build: func(l *lab) {
 				l.vpc("eth0")
-				l.in("", "ip", "link", "set", "eth0", "up")
+				l.raise("eth0")
 				l.in("", "ip", "-6", "route", "add", "default", "via", "fe80::1", "dev", "eth0")
 			},
 			wants: []string{"up eth0 10.0.1.10/24", "found false", toKMS},
@@ -183,13 +183,23 @@ func TestSubnets(t *testing.T) {
 	}
 }
 
+// raise sets a card up, as the image does, and waits for what the kernel does by itself.
+func (l *lab) raise(card string) {
+	l.t.Helper()
+	l.in("", "ip", "link", "set", card, "up")
+	for {
+		addrs := l.in("", "ip", "addr", "show", "dev", card)
+		if strings.Contains(addrs, "fe80") && !strings.Contains(addrs, "tentative") {
+			return
+		}
+		time.Sleep(100 * time.Millisecond)
+	}
+}
+
 // own is what the image's own network configuration did.
 func (l *lab) own(card, addr, router string) {
 	l.t.Helper()
-	l.in("", "ip", "link", "set", card, "up")
-	for strings.Contains(l.in("", "ip", "addr", "show", "dev", card), "tentative") || !strings.Contains(l.in("", "ip", "addr", "show", "dev", card), "fe80") {
-		time.Sleep(100 * time.Millisecond) // for what the kernel does by itself
-	}
+	l.raise(card)
 	l.in("", "ip", "addr", "add", addr, "dev", card)
 	l.in("", "ip", "route", "add", "default", "via", router)
 }

@@ -4,6 +4,7 @@ import (
 	"bytes"
 	"net"
 	"net/netip"
+	"slices"
 	"time"
 
 	"github.com/insomniacslk/dhcp/dhcpv4"
@@ -18,8 +19,11 @@ const (
 	leaseTime = time.Hour // as EC2's
 )
 
-// secondDHCPAddr is the server of the fault dhcp-two.
-var secondDHCPAddr = netip.MustParseAddr("172.31.0.3")
+// secondDHCPAddr is the server of the fault dhcp-two, wrongRouterAddr the router of dhcp-routes.
+var (
+	secondDHCPAddr  = netip.MustParseAddr("172.31.0.3")
+	wrongRouterAddr = netip.MustParseAddr("172.31.0.66")
+)
 
 // dhcp answers ip if it is a DHCP message, and reports whether it was. The server
 // sits on the wire and not on the stack, because its clients have no address.
@@ -33,7 +37,7 @@ func (c *Cloud) dhcp(p *port, ip header.IPv4) bool {
 		return true
 	}
 	c.record(Request{Time: time.Now(), Service: "dhcp", Operation: req.MessageType().String(), Host: dst.Addr().String()})
-	if c.fault("dhcp-silent") {
+	if c.faultAt(p, "dhcp-silent") {
 		return true
 	}
 	servers := []netip.Addr{routerAddr}
@@ -43,7 +47,11 @@ func (c *Cloud) dhcp(p *port, ip header.IPv4) bool {
 	slow, _ := c.faultDuration("dhcp-slow")
 	for _, server := range servers {
 		if reply := c.dhcpReply(req, net.IP(server.AsSlice())); reply != nil {
-			c.transmit(p, dhcpFrame(server, req, reply), slow)
+			frame := dhcpFrame(server, req, reply)
+			if c.fault("dhcp-broadcast") {
+				copy(frame, header.EthernetBroadcastAddress)
+			}
+			c.transmit(p, frame, slow)
 		}
 	}
 	return true
@@ -73,7 +81,7 @@ func (c *Cloud) dhcpReply(req *dhcpv4.DHCPv4, server net.IP) *dhcpv4.DHCPv4 {
 	lease := append(base,
 		dhcpv4.WithYourIP(addr),
 		dhcpv4.WithServerIP(server),
-		dhcpv4.WithOption(dhcpv4.OptIPAddressLeaseTime(leaseTime)))
+		dhcpv4.WithOption(dhcpv4.OptIPAddressLeaseTime(c.leaseTime())))
 	var kind dhcpv4.MessageType
 	mods := lease
 	switch req.MessageType() {
@@ -110,6 +118,9 @@ func (c *Cloud) dhcpReply(req *dhcpv4.DHCPv4, server net.IP) *dhcpv4.DHCPv4 {
 // dhcpOptions is what a VPC with default DHCP options tells.
 func (c *Cloud) dhcpOptions(inst *instance) []dhcpv4.Modifier {
 	mask := net.CIDRMask(subnet.Bits(), 32)
+	if c.fault("dhcp-host") {
+		mask = net.CIDRMask(32, 32)
+	}
 	broadcast := net.IP(bytes.Clone(subnet.Addr().AsSlice()))
 	for i := range broadcast {
 		broadcast[i] |= ^mask[i]
@@ -121,13 +132,33 @@ func (c *Cloud) dhcpOptions(inst *instance) []dhcpv4.Modifier {
 		dhcpv4.WithOption(dhcpv4.OptDomainName(c.domain())),
 		dhcpv4.WithGeneric(dhcpv4.OptionInterfaceMTU, []byte{mtu >> 8, mtu & 0xff}),
 	}
-	if !c.fault("dhcp-no-router") {
-		mods = append(mods, dhcpv4.WithRouter(net.IP(routerAddr.AsSlice())))
+	router, routes := routerAddr, c.fault("dhcp-routes")
+	if routes {
+		router = wrongRouterAddr
+	}
+	only := c.fault("dhcp-routes-only")
+	if routes || only {
+		everywhere := &net.IPNet{IP: net.IPv4zero.To4(), Mask: net.CIDRMask(0, 32)}
+		mods = append(mods, dhcpv4.WithOption(dhcpv4.OptClasslessStaticRoute(&dhcpv4.Route{Dest: everywhere, Router: net.IP(routerAddr.AsSlice())})))
+	}
+	if !only && !c.fault("dhcp-no-router") {
+		mods = append(mods, dhcpv4.WithRouter(net.IP(router.AsSlice())))
 	}
 	if !c.fault("dhcp-no-dns") {
-		mods = append(mods, dhcpv4.WithDNS(net.IP(resolverAddr.AsSlice())))
+		var servers []net.IP
+		for _, a := range append(slices.Clone(silentAddrs[:min(c.faultNumber("dns-dead"), len(silentAddrs))]), resolverAddr) {
+			servers = append(servers, net.IP(a.AsSlice()))
+		}
+		mods = append(mods, dhcpv4.WithDNS(servers...))
 	}
 	return mods
+}
+
+func (c *Cloud) leaseTime() time.Duration {
+	if d, set := c.faultDuration("dhcp-time"); set {
+		return d
+	}
+	return leaseTime
 }
 
 // udpPayload returns the payload and the destination of a UDP datagram, nil if ip is

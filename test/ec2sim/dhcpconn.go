@@ -11,9 +11,10 @@ import (
 
 const errNoRoute = syscall.ENETUNREACH
 
-// dhcpConn is a Guest's raw UDP connection on port 68.
+// dhcpConn is a Guest's raw UDP connection on port 68, or over IPv6 on port 546.
 type dhcpConn struct {
 	guest    *Guest
+	six      bool
 	received chan []byte
 	closed   chan struct{}
 	once     sync.Once
@@ -64,6 +65,12 @@ func (d *dhcpConn) WriteTo(b []byte, addr net.Addr) (int, error) {
 	default:
 	}
 	to, ok := addr.(*net.UDPAddr)
+	if ok && d.six {
+		src := netip.AddrPortFrom(d.guest.linkLocal(), dhcp6ClientPort)
+		dst := netip.AddrPortFrom(to.AddrPort().Addr().WithZone(""), uint16(to.Port))
+		d.guest.cloud.receive(d.guest.port, udpFrame6(d.guest.mac, net.HardwareAddr{0x33, 0x33, 0, 1, 0, 2}, src, dst, b))
+		return len(b), nil
+	}
 	if !ok || to.IP.To4() == nil {
 		return 0, &net.AddrError{Err: "not an IPv4 UDP address", Addr: addr.String()}
 	}

@@ -9,7 +9,6 @@ import (
 
 	"github.com/miekg/dns"
 	"gvisor.dev/gvisor/pkg/tcpip/adapters/gonet"
-	"gvisor.dev/gvisor/pkg/tcpip/network/ipv4"
 )
 
 // Addresses of the faults dns-wrong and dns-aaaa (RFC 5737, RFC 3849): nobody has them.
@@ -22,7 +21,7 @@ var (
 func (c *Cloud) serveDNS(addr netip.Addr) error {
 	at := netip.AddrPortFrom(addr, 53)
 	local := fullAddress(at)
-	udpConn, err := gonet.DialUDP(c.stack, &local, nil, ipv4.ProtocolNumber)
+	udpConn, err := gonet.DialUDP(c.stack, &local, nil, protocolOf(addr))
 	if err != nil {
 		return fmt.Errorf("listening on %v: %w", at, err)
 	}
@@ -75,9 +74,15 @@ func (c *Cloud) dnsHandler(addr netip.Addr, udp bool) dns.HandlerFunc {
 func (c *Cloud) resolve(req *dns.Msg, q dns.Question, name string) *dns.Msg {
 	m := new(dns.Msg).SetReply(req)
 	m.RecursionAvailable = true
-	var addr netip.Addr
+	var addr, addr6 netip.Addr
 	if e, ok := parseHost(name); ok {
 		addr = serviceAddrs[e.service]
+		switch {
+		case e.dual:
+			addr6 = public6(addr)
+		case e.vpce && c.fault("vpc-endpoints"):
+			addr = private(addr)
+		}
 	} else if host, ok := strings.CutSuffix(name, "."+c.domain()); ok {
 		addr = c.addrOf(host)
 	}
@@ -90,12 +95,17 @@ func (c *Cloud) resolve(req *dns.Msg, q dns.Question, name string) *dns.Msg {
 		return m
 	}
 	if c.fault("dns-wrong") {
-		addr = wrongAddr
+		addr, addr6 = wrongAddr, wrongV6
+	}
+	if !addr6.IsValid() && addr.Is4() && c.fault("dns64") {
+		addr6 = nat64(addr)
 	}
 	hdr := dns.RR_Header{Name: q.Name, Rrtype: q.Qtype, Class: dns.ClassINET, Ttl: 60}
 	switch {
 	case q.Qtype == dns.TypeA:
 		m.Answer = append(m.Answer, &dns.A{Hdr: hdr, A: net.IP(addr.AsSlice())})
+	case q.Qtype == dns.TypeAAAA && addr6.IsValid():
+		m.Answer = append(m.Answer, &dns.AAAA{Hdr: hdr, AAAA: net.IP(addr6.AsSlice())})
 	case q.Qtype == dns.TypeAAAA && c.fault("dns-aaaa"):
 		m.Answer = append(m.Answer, &dns.AAAA{Hdr: hdr, AAAA: net.IP(wrongV6.AsSlice())})
 	}

@@ -19,6 +19,8 @@ import (
 	"sync"
 	"time"
 
+	"gvisor.dev/gvisor/pkg/tcpip"
+	"gvisor.dev/gvisor/pkg/tcpip/header"
 	"gvisor.dev/gvisor/pkg/tcpip/link/channel"
 	"gvisor.dev/gvisor/pkg/tcpip/stack"
 )
@@ -149,40 +151,51 @@ func New(cfg Config) (*Cloud, error) {
 
 // start brings up the network and the servers on it.
 func (c *Cloud) start() error {
-	addrs := []netip.Addr{routerAddr, resolverAddr, localDNSAddr, imdsAddr}
+	addrs := append([]netip.Addr{routerAddr, resolverAddr, localDNSAddr, imdsAddr, proxyAddr.Addr(),
+		routerAddr6, localDNSAddr6, imdsAddr6}, silentAddrs...)
 	for _, a := range serviceAddrs {
-		addrs = append(addrs, a)
+		addrs = append(addrs, a, private(a), public6(a), nat64(a))
 	}
 	var err error
 	if c.stack, c.link, err = newStack(routerMAC); err != nil {
 		return err
 	}
 	for _, a := range addrs {
-		if err := addAddress(c.stack, netip.PrefixFrom(a, 32)); err != nil {
+		if err := addAddress(c.stack, netip.PrefixFrom(a, a.BitLen())); err != nil {
 			return err
 		}
 	}
 	setRoutes(c.stack, subnet, netip.Addr{})
+	setRoutes(c.stack, subnet6, netip.Addr{})
+	c.stack.AddRoute(tcpip.Route{Destination: header.IPv6LinkLocalPrefix.Subnet(), NIC: nic})
 	c.wg.Go(c.switchFrames)
 
-	for _, a := range []netip.Addr{resolverAddr, localDNSAddr} {
+	for _, a := range []netip.Addr{resolverAddr, localDNSAddr, localDNSAddr6} {
 		if err := c.serveDNS(a); err != nil {
 			return err
 		}
 	}
-	l, err := listen(c.stack, netip.AddrPortFrom(imdsAddr, 80), imdsHopLimit)
-	if err != nil {
-		return err
-	}
-	c.serveHTTP(l, http.HandlerFunc(c.imds))
-	for service, a := range serviceAddrs {
-		l, err := listen(c.stack, netip.AddrPortFrom(a, 443), 0)
+	for _, a := range []netip.Addr{imdsAddr, imdsAddr6} {
+		l, err := listen(c.stack, netip.AddrPortFrom(a, 80), imdsHopLimit)
 		if err != nil {
 			return err
 		}
-		c.serveHTTP(c.tlsListener(l), c.api(service))
+		c.serveHTTP(l, http.HandlerFunc(c.imds))
 	}
-	return nil
+	relays := map[string]*relay{}
+	for service, public := range serviceAddrs {
+		h := c.api(service)
+		for _, a := range []netip.Addr{public, private(public), public6(public), nat64(public)} {
+			l, err := listen(c.stack, netip.AddrPortFrom(a, 443), 0)
+			if err != nil {
+				return err
+			}
+			c.serveHTTP(c.tlsListener(l), h)
+		}
+		relays[service] = &relay{conns: make(chan net.Conn), closed: make(chan struct{}), addr: net.TCPAddrFromAddrPort(proxyAddr)}
+		c.serveHTTP(c.tlsListener(relays[service]), h)
+	}
+	return c.serveProxy(relays)
 }
 
 // Close ends the simulation: servers, guests and their links, QEMU's connections.

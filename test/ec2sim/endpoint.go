@@ -29,6 +29,8 @@ type endpoint struct {
 	region  string
 	host    string // without the bucket
 	bucket  string // S3, virtual-hosted style
+	dual    bool   // it has IPv6, too
+	vpce    bool   // it is an interface endpoint of a VPC
 }
 
 // parseHost takes a host name apart. It is false for names that AWS does not have.
@@ -45,18 +47,20 @@ func parseHost(host string) (endpoint, bool) {
 		dual := region + "." + suffixes[partition][1]
 		for _, base := range []string{"s3." + suffix, "s3-fips." + suffix, "s3.dualstack." + suffix, "s3-fips.dualstack." + suffix} {
 			if host == base || strings.HasSuffix(host, "."+base) {
-				return withBucket("s3", region, base, host)
+				e, ok := withBucket("s3", region, base, host)
+				e.dual = strings.Contains(base, ".dualstack.")
+				return e, ok
 			}
 		}
 		for _, service := range []string{"kms", "ssm"} {
 			switch host {
 			case service + "." + suffix, service + "-fips." + suffix, service + "." + dual, service + "-fips." + dual:
-				return endpoint{service: service, region: region, host: host}, true
+				return endpoint{service: service, region: region, host: host, dual: strings.HasSuffix(host, dual)}, true
 			}
 			// An interface endpoint of a VPC: vpce-ID.SERVICE.REGION.vpce.SUFFIX.
 			vpce := "." + service + "." + region + ".vpce." + suffixes[partition][0]
 			if id, ok := strings.CutSuffix(host, vpce); ok && strings.HasPrefix(id, "vpce-") && !strings.Contains(id, ".") {
-				return endpoint{service: service, region: region, host: host}, true
+				return endpoint{service: service, region: region, host: host, vpce: true}, true
 			}
 		}
 	}

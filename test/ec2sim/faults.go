@@ -41,6 +41,25 @@ var faultTable = []Fault{
 	{Name: "dhcp-two", Help: "a second DHCP server offers a lease, before the first"},
 	{Name: "dhcp-no-router", Help: "the lease has no router"},
 	{Name: "dhcp-no-dns", Help: "the lease has no name server"},
+	{Name: "dhcp-routes", Help: "the lease has routes (option 121) and a router that leads nowhere"},
+	{Name: "dhcp-routes-only", Help: "the lease has routes (option 121) and no router"},
+	{Name: "dhcp-host", Help: "the lease is of one address, without a subnet: a netmask of 32 bits"},
+	{Name: "dhcp-time", arg: argDuration, Help: "leases are that long"},
+	{Name: "dhcp-broadcast", Help: "DHCP answers by broadcast only"},
+	{Name: "dns-dead", arg: argCount, Help: "so many name servers of the lease, the first, never answer (at most 3, and all at least 1)"},
+
+	{Name: "ipv6", Help: "the subnet has IPv6, too: a router, DHCPv6, IMDS, DNS, and the dual-stack endpoints"},
+	{Name: "no-ipv4", Help: "the subnet has no IPv4"},
+	{Name: "ipv4-broken", Help: "IPv4 leads nowhere: everything but DHCP is lost"},
+	{Name: "ra-silent", arg: argWindow, Help: "the router does not answer solicitations"},
+	{Name: "dhcp6-silent", arg: argWindow, Help: "DHCPv6 does not answer"},
+	{Name: "imds6-off", Help: "IMDS does not answer over IPv6, as by default"},
+	{Name: "dns64", Help: "names without an IPv6 address have one that NAT64 translates"},
+	{Name: "no-imds", Help: "the subnet does not lead to IMDS"},
+	{Name: "no-endpoints", Help: "the subnet does not lead to the public endpoints over IPv4"},
+	{Name: "vpc-endpoints", Help: "names of interface endpoints resolve to addresses in the subnet"},
+	{Name: "mtu-1500", Help: "packets of more than 1,500 bytes are lost, without a word"},
+	{Name: "proxy-refuses", arg: argCount, Help: "the proxy answers 403"},
 
 	{Name: "dns-late", arg: argWindow, Help: "DNS does not answer"},
 	{Name: "dns-slow", arg: argDuration, Help: "each DNS answer is late"},
@@ -119,25 +138,39 @@ type fault struct {
 }
 
 // SetFaults replaces the faults of a running Cloud: names of Faults, with an
-// argument after a colon. On an error nothing changes.
+// argument after a colon, or of Topologies. On an error nothing changes.
 func (c *Cloud) SetFaults(names ...string) error {
-	faults := map[string]*fault{}
-	for _, n := range names {
-		name, arg, given := strings.Cut(n, ":")
-		i := slices.IndexFunc(faultTable, func(f Fault) bool { return f.Name == name })
-		if i < 0 {
-			return fmt.Errorf("no fault is named %q", name)
-		}
-		f, err := parseFault(faultTable[i].arg, arg, given)
-		if err != nil {
-			return fmt.Errorf("fault %q: %w", n, err)
-		}
-		faults[name] = f
+	faults, err := parseFaults(names)
+	if err != nil {
+		return err
 	}
 	c.mu.Lock()
 	defer c.mu.Unlock()
 	c.faults, c.struck = faults, map[string]int{}
 	return nil
+}
+
+func parseFaults(names []string) (map[string]*fault, error) {
+	faults := map[string]*fault{}
+	for _, n := range names {
+		if i := slices.IndexFunc(topologies, func(t Topology) bool { return t.Name == n }); i >= 0 {
+			for _, name := range topologies[i].Faults {
+				faults[name] = &fault{always: true}
+			}
+			continue
+		}
+		name, arg, given := strings.Cut(n, ":")
+		i := slices.IndexFunc(faultTable, func(f Fault) bool { return f.Name == name })
+		if i < 0 {
+			return nil, fmt.Errorf("no fault is named %q", name)
+		}
+		f, err := parseFault(faultTable[i].arg, arg, given)
+		if err != nil {
+			return nil, fmt.Errorf("fault %q: %w", n, err)
+		}
+		faults[name] = f
+	}
+	return faults, nil
 }
 
 func parseFault(kind argument, arg string, given bool) (*fault, error) {
@@ -229,6 +262,18 @@ func (c *Cloud) faultPercent(name string) (float64, bool) {
 	}
 	c.struck[name]++
 	return f.percent, true
+}
+
+// faultNumber returns the number that a fault was set with, 0 if it is not set.
+func (c *Cloud) faultNumber(name string) int {
+	c.mu.Lock()
+	defer c.mu.Unlock()
+	f := c.faults[name]
+	if f == nil {
+		return 0
+	}
+	c.struck[name]++
+	return f.left
 }
 
 func (c *Cloud) faultText(name string) string {

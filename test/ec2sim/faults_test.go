@@ -2,18 +2,26 @@ package ec2sim_test
 
 import (
 	"context"
+	"encoding/binary"
 	"errors"
 	"fmt"
+	"io"
 	"net"
+	"net/http"
 	"net/http/httptrace"
+	"net/netip"
+	"net/url"
 	"os"
 	"slices"
 	"strings"
 	"testing"
 	"time"
 
+	"github.com/insomniacslk/dhcp/dhcpv4"
 	"github.com/insomniacslk/dhcp/dhcpv4/nclient4"
+	"github.com/insomniacslk/dhcp/dhcpv6"
 	"github.com/miekg/dns"
+	"gvisor.dev/gvisor/pkg/tcpip/header"
 
 	"unlock/test/ec2sim"
 )
@@ -88,7 +96,8 @@ func doDHCP(t *testing.T, m *machine) string {
 		return "error " + err.Error()
 	}
 	ack := lease.ACK
-	return fmt.Sprintf("%s router %s dns %s by %s", ack.YourIPAddr, ack.Router(), ack.DNS(), ack.ServerIdentifier())
+	return fmt.Sprintf("%s router %s dns %s by %s routes %v mask %v time %v", ack.YourIPAddr, ack.Router(), ack.DNS(), ack.ServerIdentifier(),
+		[]*dhcpv4.Route(ack.ClasslessStaticRoute()), ack.SubnetMask(), ack.IPAddressLeaseTime(0))
 }
 
 // doDNS asks once over UDP and waits 500 ms.
@@ -115,10 +124,14 @@ func doDNS(t *testing.T, m *machine) string {
 
 // doResolve resolves as Go's resolver does.
 func doResolve(t *testing.T, m *machine) string {
+	return resolve(t, m, "172.31.0.2:53", "kms.us-east-1.amazonaws.com.")
+}
+
+func resolve(t *testing.T, m *machine, server, name string) string {
 	r := &net.Resolver{PreferGo: true, Dial: func(ctx context.Context, network, _ string) (net.Conn, error) {
-		return m.DialContext(ctx, network, "172.31.0.2:53")
+		return m.DialContext(ctx, network, server)
 	}}
-	addrs, err := r.LookupHost(t.Context(), "kms.us-east-1.amazonaws.com.")
+	addrs, err := r.LookupHost(t.Context(), name)
 	if err != nil {
 		return "error " + err.Error()
 	}
@@ -128,14 +141,109 @@ func doResolve(t *testing.T, m *machine) string {
 
 // doDial connects to IMDS within a second.
 func doDial(t *testing.T, m *machine) string {
-	ctx, cancel := context.WithTimeout(t.Context(), time.Second)
-	defer cancel()
-	conn, err := m.DialContext(ctx, "tcp", "169.254.169.254:80")
+	return strings.TrimSuffix(dials("169.254.169.254:80")(t, m), " to 169.254.169.254:80")
+}
+
+// dials connects to an address within a second.
+func dials(addr string) func(t *testing.T, m *machine) string {
+	return func(t *testing.T, m *machine) string {
+		ctx, cancel := context.WithTimeout(t.Context(), time.Second)
+		defer cancel()
+		conn, err := m.DialContext(ctx, "tcp", addr)
+		if err != nil {
+			return "error " + err.Error()
+		}
+		defer conn.Close()
+		return "connected to " + conn.RemoteAddr().String()
+	}
+}
+
+// doProxy has the proxy connect to KMS, and KMS shake hands.
+func doProxy(t *testing.T, m *machine) string {
+	proxy, err := url.Parse(ec2sim.ProxyURL)
+	if err != nil {
+		t.Fatal(err)
+	}
+	transport := m.http.Transport.(*http.Transport).Clone()
+	transport.Proxy = http.ProxyURL(proxy)
+	defer transport.CloseIdleConnections()
+	m.http.Transport = transport
+	switch got := doKMS(t, m); got {
+	case "200 plaintext":
+		return "200 OK"
+	default:
+		return got
+	}
+}
+
+// doDHCP6 gets a lease of IPv6, asking once, and waiting 300 ms.
+func doDHCP6(t *testing.T, m *machine) string {
+	conn, mac, err := m.ListenDHCP6()
+	if err != nil {
+		t.Fatal(err)
+	}
+	defer conn.Close()
+	ask, err := dhcpv6.NewSolicit(mac)
+	if err != nil {
+		t.Fatal(err)
+	}
+	conn.SetReadDeadline(time.Now().Add(300 * time.Millisecond))
+	to := &net.UDPAddr{IP: dhcpv6.AllDHCPRelayAgentsAndServers, Port: 547}
+	exchange := func(m *dhcpv6.Message) (*dhcpv6.Message, error) {
+		if _, err := conn.WriteTo(m.ToBytes(), to); err != nil {
+			return nil, err
+		}
+		b := make([]byte, 1500)
+		n, _, err := conn.ReadFrom(b)
+		if err != nil {
+			return nil, err
+		}
+		return dhcpv6.MessageFromBytes(b[:n])
+	}
+	advertised, err := exchange(ask)
 	if err != nil {
 		return "error " + err.Error()
 	}
-	conn.Close()
-	return "connected"
+	request, err := dhcpv6.NewRequestFromAdvertise(advertised)
+	if err != nil {
+		t.Fatal(err)
+	}
+	reply, err := exchange(request)
+	if err != nil {
+		return "error " + err.Error()
+	}
+	return fmt.Sprintf("%v dns %v", reply.Options.OneIANA().Options.OneAddress().IPv6Addr, reply.Options.DNS())
+}
+
+// doSolicit asks for routers and waits 300 ms.
+func doSolicit(t *testing.T, m *machine) string {
+	n, _ := plug(t, m.cloud)
+	defer n.conn.Close()
+	n.conn.SetDeadline(time.Now().Add(300 * time.Millisecond))
+	self := header.LinkLocalAddr(n.mac)
+	ask := header.ICMPv6{byte(header.ICMPv6RouterSolicit), 0, 0, 0, 0, 0, 0, 0}
+	ask.SetChecksum(header.ICMPv6Checksum(header.ICMPv6ChecksumParams{Header: ask, Src: self, Dst: header.IPv6AllRoutersLinkLocalMulticastAddress}))
+	ip := header.IPv6(make([]byte, header.IPv6MinimumSize))
+	ip.Encode(&header.IPv6Fields{PayloadLength: uint16(len(ask)), TransportProtocol: header.ICMPv6ProtocolNumber, HopLimit: 255,
+		SrcAddr: self, DstAddr: header.IPv6AllRoutersLinkLocalMulticastAddress})
+	n.send(header.EthernetAddressFromMulticastIPv6Address(header.IPv6AllRoutersLinkLocalMulticastAddress), header.IPv6ProtocolNumber, append(ip, ask...))
+	for {
+		var size [4]byte
+		if _, err := io.ReadFull(n.conn, size[:]); err != nil {
+			return "nothing: " + err.Error()
+		}
+		frame := make(header.Ethernet, binary.BigEndian.Uint32(size[:]))
+		if _, err := io.ReadFull(n.conn, frame); err != nil {
+			return "nothing: " + err.Error()
+		}
+		packet := header.IPv6(frame[header.EthernetMinimumSize:])
+		if frame.Type() != header.IPv6ProtocolNumber || !packet.IsValid(len(packet)) || packet.TransportProtocol() != header.ICMPv6ProtocolNumber {
+			continue
+		}
+		if header.ICMPv6(packet.Payload()).Type() == header.ICMPv6RouterAdvert && packet.HopLimit() == 255 {
+			return "router advertisement of " + packet.SourceAddress().String()
+		}
+	}
 }
 
 func TestFaults(t *testing.T) {
@@ -175,6 +283,40 @@ func TestFaults(t *testing.T) {
 		{"dhcp-slow:80ms", doDHCP, []string{lease}, 160 * ms},
 		{"dhcp-no-router", doDHCP, []string{"172.31.5.10 router [] dns [172.31.0.2]"}, 0},
 		{"dhcp-no-dns", doDHCP, []string{"172.31.5.10 router [172.31.0.1] dns []"}, 0},
+
+		{"dhcp-routes", doDHCP, []string{"172.31.5.10 router [172.31.0.66] dns [172.31.0.2] by 172.31.0.1 routes [route to 0.0.0.0/0 via 172.31.0.1]"}, 0},
+		{"dhcp-routes-only", doDHCP, []string{"172.31.5.10 router [] dns [172.31.0.2] by 172.31.0.1 routes [route to 0.0.0.0/0 via 172.31.0.1]"}, 0},
+		{"dhcp-host", doDHCP, []string{lease + " by 172.31.0.1 routes [] mask ffffffff"}, 0},
+		{"dhcp-time:30s", doDHCP, []string{lease + " by 172.31.0.1 routes [] mask fffff000 time 30s"}, 0},
+		{"dhcp-broadcast", doDHCP, []string{lease}, 0},
+		{"dns-dead:2", doDHCP, []string{"172.31.5.10 router [172.31.0.1] dns [172.31.0.91 172.31.0.92 172.31.0.2]"}, 0},
+
+		{"no-ipv4", doDial, []string{"error"}, 1000 * ms},
+		{"ipv4-broken", doDial, []string{"error"}, 1000 * ms},
+		{"no-imds", doDial, []string{"error"}, 1000 * ms},
+		{"no-endpoints", dials("kms.us-east-1.amazonaws.com:443"), []string{"error"}, 1000 * ms},
+		{"no-endpoints vpc-endpoints", dials("vpce-1-a.kms.us-east-1.vpce.amazonaws.com:443"), []string{"connected to 172.31.1.20"}, 0},
+		{"private", dials("vpce-1-a.kms.us-east-1.vpce.amazonaws.com:443"), []string{"connected to 172.31.1.20"}, 0},
+		{"mtu-1500", func(t *testing.T, m *machine) string {
+			m.http.Timeout = time.Second
+			return doS3(t, m)
+		}, []string{"error"}, 1000 * ms},
+		{"private", doProxy, []string{"200 OK"}, 0},
+		{"proxy-refuses:1", doProxy, []string{"Forbidden", "200 OK"}, 0},
+
+		{"ipv6", dials("[fd00:ec2::254]:80"), []string{"connected"}, 0},
+		{"ipv6-only", dials("[fd00:ec2::254]:80"), []string{"connected"}, 0},
+		{"ipv6-only", func(t *testing.T, m *machine) string {
+			return resolve(t, m, "[fd00:ec2::253]:53", "kms.us-east-1.api.aws.") + " " + dials("[2001:db8:2::14]:443")(t, m)
+		}, []string{"192.0.2.20 2001:db8:2::14 connected to [2001:db8:2::14]"}, 0},
+		{"ipv6", doDHCP6, []string{"2001:db8:1::5:10 dns [fd00:ec2::253]"}, 0},
+		{"ipv6", doSolicit, []string{"router advertisement of fe80::8ff:acff:fe1f:1"}, 0},
+		{"ipv6 ra-silent", doSolicit, []string{"nothing"}, 0},
+		{"ipv6 dhcp6-silent", doDHCP6, []string{"error"}, 300 * ms},
+		{"ipv6 imds6-off", dials("[fd00:ec2::254]:80"), []string{"error"}, 1000 * ms},
+		{"ipv6 dns64", func(t *testing.T, m *machine) string {
+			return resolve(t, m, "[fd00:ec2::253]:53", "kms.us-east-1.amazonaws.com.")
+		}, []string{"192.0.2.20 64:ff9b::c000:214"}, 0},
 
 		{"dns-late", doDNS, []string{"error"}, 500 * ms},
 		{"dns-late:400ms", doDNS, []string{"error", kmsIP}, 500 * ms},
@@ -252,17 +394,31 @@ func TestFaults(t *testing.T) {
 	}
 	tested := map[string]bool{}
 	for _, tt := range tests {
-		name, _, _ := strings.Cut(tt.fault, ":")
-		tested[name] = true
+		var names []string
+		for _, f := range strings.Fields(tt.fault) {
+			name, _, _ := strings.Cut(f, ":")
+			names = append(names, name)
+			for _, topology := range ec2sim.Topologies() {
+				if topology.Name == name {
+					names = slices.Clone(topology.Faults)
+				}
+			}
+		}
+		for _, name := range names {
+			tested[name] = true
+		}
 		t.Run(tt.fault, func(t *testing.T) {
 			m := newMachine(t, ec2sim.Config{})
 			m.key = m.cloud.CreateKey()
 			m.cloud.PutObject("bucket", "key", make([]byte, 100))
 			m.cloud.PutParameter("p", "v")
 			if tt.fault != "" {
-				if err := m.cloud.SetFaults(tt.fault); err != nil {
+				if err := m.cloud.SetFaults(strings.Fields(tt.fault)...); err != nil {
 					t.Fatal(err)
 				}
+			}
+			if err := m.Configure(netip.MustParsePrefix("2001:db8:1::5:10/64"), m.cloud.Router6()); err != nil {
+				t.Fatal(err)
 			}
 			start := time.Now()
 			for i, want := range tt.want {
@@ -270,8 +426,8 @@ func TestFaults(t *testing.T) {
 					t.Errorf("time %d: got %s, want %s", i+1, got, want)
 				}
 			}
-			if name != "" && m.cloud.Struck(name) == 0 {
-				t.Errorf("Struck(%s) = 0", name)
+			if len(names) == 1 && m.cloud.Struck(names[0]) == 0 {
+				t.Errorf("Struck(%s) = 0", names[0])
 			}
 			if d := time.Since(start); d < tt.least || d > tt.least+20*time.Second {
 				t.Errorf("took %v, want %v and a bit", d, tt.least)
@@ -282,6 +438,57 @@ func TestFaults(t *testing.T) {
 		if !tested[f.Name] {
 			t.Errorf("fault %s has no test", f.Usage)
 		}
+	}
+}
+
+// TestSpared: what a subnet does without does not take other things along.
+func TestSpared(t *testing.T) {
+	t.Parallel()
+	for fault, row := range map[string]struct {
+		action func(*testing.T, *machine) string
+		want   string
+	}{
+		"ipv4-broken":  {doDHCP, "172.31.5.10 router"},
+		"no-imds":      {doKMS, "200 plaintext"},
+		"no-endpoints": {doDial, "connected"},
+		"mtu-1500":     {doDial, "connected"},
+		"ipv6":         {dials("kms.us-east-1.api.aws:443"), "connected"},
+	} {
+		t.Run(fault, func(t *testing.T) {
+			t.Parallel()
+			m := newMachine(t, ec2sim.Config{Faults: []string{fault}})
+			m.key = m.cloud.CreateKey()
+			if got := row.action(t, m); !strings.Contains(got, row.want) {
+				t.Errorf("got %s, want %s", got, row.want)
+			}
+		})
+	}
+}
+
+// TestCards: a card's subnet has faults of its own.
+func TestCards(t *testing.T) {
+	t.Parallel()
+	c := newCloud(t, ec2sim.Config{})
+	if _, err := c.Card("no-such-thing"); err == nil {
+		t.Error("Card takes a fault that does not exist")
+	}
+	serve, err := c.Card("no-ipv4")
+	if err != nil {
+		t.Fatal(err)
+	}
+	ours, theirs := net.Pipe()
+	go serve(theirs)
+	defer ours.Close()
+	good, _ := plug(t, c)
+	good.send(header.EthernetBroadcastAddress, header.ARPProtocolNumber, good.arp(header.ARPRequest, "172.31.5.10", "172.31.0.1", ""))
+	if got := good.receive().Type(); got != header.ARPProtocolNumber {
+		t.Errorf("the good card receives a frame of type %v, want an answer of ARP", got)
+	}
+	lone := &card{t: t, conn: ours, mac: "\x52\x54\x00\x12\x34\x57"}
+	lone.send(header.EthernetBroadcastAddress, header.ARPProtocolNumber, lone.arp(header.ARPRequest, "172.31.5.11", "172.31.0.1", ""))
+	ours.SetReadDeadline(time.Now().Add(200 * time.Millisecond))
+	if n, err := ours.Read(make([]byte, 1)); err == nil {
+		t.Errorf("the card without IPv4 receives %d bytes", n)
 	}
 }
 

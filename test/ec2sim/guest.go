@@ -9,10 +9,10 @@ import (
 	"sync"
 	"time"
 
+	"gvisor.dev/gvisor/pkg/tcpip"
 	"gvisor.dev/gvisor/pkg/tcpip/adapters/gonet"
 	"gvisor.dev/gvisor/pkg/tcpip/header"
 	"gvisor.dev/gvisor/pkg/tcpip/link/channel"
-	"gvisor.dev/gvisor/pkg/tcpip/network/ipv4"
 	"gvisor.dev/gvisor/pkg/tcpip/stack"
 )
 
@@ -25,7 +25,7 @@ type Guest struct {
 	link  *channel.Endpoint
 
 	mu   sync.Mutex
-	addr netip.Prefix
+	addr [2]netip.Prefix // of IPv4 and IPv6
 	dns  netip.Addr
 	dhcp map[*dhcpConn]bool
 }
@@ -56,7 +56,7 @@ func (c *Cloud) BareGuest() (*Guest, error) {
 	if g.stack, g.link, err = newStack(g.mac); err != nil {
 		return nil, err
 	}
-	if g.port, err = c.attach(g.receive, func() {}); err != nil {
+	if g.port, err = c.attach(g.receive, func() {}, nil); err != nil {
 		g.stack.Destroy()
 		return nil, err
 	}
@@ -81,40 +81,66 @@ func (g *Guest) MAC() net.HardwareAddr { return g.mac }
 
 // receive takes a frame from the wire.
 func (g *Guest) receive(frame []byte) error {
-	if header.Ethernet(frame).Type() == header.IPv4ProtocolNumber {
-		ip := header.IPv4(frame[header.EthernetMinimumSize:])
-		if ip.IsValid(len(ip)) {
-			if payload, dst := udpPayload(ip); payload != nil && dst.Port() == dhcpClientPort {
-				g.mu.Lock()
-				for conn := range g.dhcp {
-					conn.deliver(payload)
-				}
-				g.mu.Unlock()
-				return nil
+	packet := frame[header.EthernetMinimumSize:]
+	var payload []byte
+	six := false
+	switch header.Ethernet(frame).Type() {
+	case header.IPv4ProtocolNumber:
+		if ip := header.IPv4(packet); ip.IsValid(len(ip)) {
+			if p, dst := udpPayload(ip); p != nil && dst.Port() == dhcpClientPort {
+				payload = p
+			}
+		}
+	case header.IPv6ProtocolNumber:
+		if ip := header.IPv6(packet); ip.IsValid(len(ip)) && ip.TransportProtocol() == header.UDPProtocolNumber {
+			if u := header.UDP(ip.Payload()); len(u) >= header.UDPMinimumSize && u.DestinationPort() == dhcp6ClientPort {
+				payload, six = u[header.UDPMinimumSize:], true
 			}
 		}
 	}
-	inject(g.link, frame)
+	if payload == nil {
+		inject(g.link, frame)
+		return nil
+	}
+	g.mu.Lock()
+	defer g.mu.Unlock()
+	for conn := range g.dhcp {
+		if conn.six == six {
+			conn.deliver(payload)
+		}
+	}
 	return nil
 }
 
-// Configure gives the guest an address, in place of any it had, and, if router is
-// valid, a default route.
+// Configure gives the guest an address, in place of any it had of its family, and, if
+// router is valid, a default route. A subnet of IPv6 has one router: Router6.
 func (g *Guest) Configure(addr netip.Prefix, router netip.Addr) error {
 	g.mu.Lock()
 	defer g.mu.Unlock()
-	if g.addr.IsValid() {
-		if err := g.stack.RemoveAddress(nic, address(g.addr.Addr())); err != nil {
-			return fmt.Errorf("removing address %v: %v", g.addr, err)
+	has := &g.addr[0]
+	if addr.Addr().Is6() {
+		has = &g.addr[1]
+	}
+	if has.IsValid() {
+		if err := g.stack.RemoveAddress(nic, address(has.Addr())); err != nil {
+			return fmt.Errorf("removing address %v: %v", *has, err)
 		}
-		g.addr = netip.Prefix{}
+		*has = netip.Prefix{}
 	}
 	if err := addAddress(g.stack, addr); err != nil {
 		return err
 	}
-	g.addr = addr
+	*has = addr
 	setRoutes(g.stack, addr, router)
 	return nil
+}
+
+// Router6 is the router of a subnet with IPv6.
+func (c *Cloud) Router6() netip.Addr { return routerAddr6 }
+
+// linkLocal is the address that every card has on its link.
+func (g *Guest) linkLocal() netip.Addr {
+	return netip.AddrFrom16(header.LinkLocalAddr(tcpip.LinkAddress(g.mac)).As16())
 }
 
 // SetDNS changes the name server, which is that of the VPC at first.
@@ -160,15 +186,18 @@ func (g *Guest) DialContext(ctx context.Context, network, addr string) (net.Conn
 }
 
 func (g *Guest) dial(ctx context.Context, network string, to netip.AddrPort) (net.Conn, error) {
-	if !to.Addr().Is4() {
+	g.mu.Lock()
+	has := to.Addr().Is4() && g.addr[0].IsValid() || to.Addr().Is6() && g.addr[1].IsValid()
+	g.mu.Unlock()
+	if !has {
 		return nil, &net.OpError{Op: "dial", Net: network, Addr: net.TCPAddrFromAddrPort(to), Err: os.NewSyscallError("connect", errNoRoute)}
 	}
 	remote := fullAddress(to)
 	switch network {
-	case "tcp", "tcp4":
-		return gonet.DialContextTCP(ctx, g.stack, remote, ipv4.ProtocolNumber)
-	case "udp", "udp4":
-		return gonet.DialUDP(g.stack, nil, &remote, ipv4.ProtocolNumber)
+	case "tcp", "tcp4", "tcp6":
+		return gonet.DialContextTCP(ctx, g.stack, remote, protocolOf(to.Addr()))
+	case "udp", "udp4", "udp6":
+		return gonet.DialUDP(g.stack, nil, &remote, protocolOf(to.Addr()))
 	}
 	return nil, net.UnknownNetworkError(network)
 }
@@ -177,8 +206,19 @@ func (g *Guest) dial(ctx context.Context, network string, to netip.AddrPort) (ne
 // the card's MAC address: as nclient4.NewRawUDPConn does on Linux, it sends UDP from
 // port 68 of 0.0.0.0 to the broadcast MAC address and receives what is sent to port 68.
 func (g *Guest) ListenDHCP() (net.PacketConn, net.HardwareAddr, error) {
+	return g.listenDHCP(false), g.mac, nil
+}
+
+// ListenDHCP6 is the same for DHCPv6: from port 546 of the link-local address to all
+// servers on the link.
+func (g *Guest) ListenDHCP6() (net.PacketConn, net.HardwareAddr, error) {
+	return g.listenDHCP(true), g.mac, nil
+}
+
+func (g *Guest) listenDHCP(six bool) *dhcpConn {
 	conn := &dhcpConn{
 		guest:    g,
+		six:      six,
 		received: make(chan []byte, 16),
 		closed:   make(chan struct{}),
 		deadline: make(chan time.Time, 1),
@@ -186,5 +226,5 @@ func (g *Guest) ListenDHCP() (net.PacketConn, net.HardwareAddr, error) {
 	g.mu.Lock()
 	defer g.mu.Unlock()
 	g.dhcp[conn] = true
-	return conn, g.mac, nil
+	return conn
 }

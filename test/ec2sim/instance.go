@@ -11,23 +11,24 @@ import (
 // instance is a machine as EC2 knows it. It is made when its MAC address is first
 // seen, and stays: a machine that boots again is the same instance.
 type instance struct {
-	id   string
-	mac  net.HardwareAddr
-	addr netip.Addr
+	id    string
+	mac   net.HardwareAddr
+	addr  netip.Addr
+	addr6 netip.Addr
 }
 
 // instanceOf returns the instance with a MAC address.
 func (c *Cloud) instanceOf(mac net.HardwareAddr) *instance {
 	c.mu.Lock()
 	defer c.mu.Unlock()
-	addr, n := firstAddr, 0
+	addr, addr6, n := firstAddr, firstAddr6, 0
 	for _, i := range c.instances {
 		if bytes.Equal(i.mac, mac) {
 			return i
 		}
-		addr, n = i.addr.Next(), n+1
+		addr, addr6, n = i.addr.Next(), i.addr6.Next(), n+1
 	}
-	i := &instance{id: fmt.Sprintf("i-0123456789abcde%02x", n), mac: bytes.Clone(mac), addr: addr}
+	i := &instance{id: fmt.Sprintf("i-0123456789abcde%02x", n), mac: bytes.Clone(mac), addr: addr, addr6: addr6}
 	c.instances = append(c.instances, i)
 	return i
 }
@@ -37,7 +38,7 @@ func (c *Cloud) instanceAt(addr netip.Addr) *instance {
 	c.mu.Lock()
 	defer c.mu.Unlock()
 	for _, i := range c.instances {
-		if i.addr == addr {
+		if i.addr == addr || i.addr6 == addr {
 			return i
 		}
 	}

@@ -15,6 +15,7 @@ import (
 	"gvisor.dev/gvisor/pkg/tcpip/link/ethernet"
 	"gvisor.dev/gvisor/pkg/tcpip/network/arp"
 	"gvisor.dev/gvisor/pkg/tcpip/network/ipv4"
+	"gvisor.dev/gvisor/pkg/tcpip/network/ipv6"
 	"gvisor.dev/gvisor/pkg/tcpip/stack"
 	"gvisor.dev/gvisor/pkg/tcpip/transport/icmp"
 	"gvisor.dev/gvisor/pkg/tcpip/transport/tcp"
@@ -27,12 +28,12 @@ const mtu = 9001
 
 const nic tcpip.NICID = 1
 
-// newStack returns an IPv4 stack with one Ethernet card. What it sends is read
+// newStack returns a stack of IPv4 and IPv6 with one Ethernet card. What it sends is read
 // from the channel endpoint as whole frames.
 func newStack(mac net.HardwareAddr) (*stack.Stack, *channel.Endpoint, error) {
 	s := stack.New(stack.Options{
-		NetworkProtocols:   []stack.NetworkProtocolFactory{ipv4.NewProtocol, arp.NewProtocol},
-		TransportProtocols: []stack.TransportProtocolFactory{tcp.NewProtocol, udp.NewProtocol, icmp.NewProtocol4},
+		NetworkProtocols:   []stack.NetworkProtocolFactory{ipv4.NewProtocol, ipv6.NewProtocol, arp.NewProtocol},
+		TransportProtocols: []stack.TransportProtocolFactory{tcp.NewProtocol, udp.NewProtocol, icmp.NewProtocol4, icmp.NewProtocol6},
 	})
 	sack := tcpip.TCPSACKEnabled(true)
 	if err := s.SetTransportProtocolOption(tcp.ProtocolNumber, &sack); err != nil {
@@ -49,13 +50,21 @@ func newStack(mac net.HardwareAddr) (*stack.Stack, *channel.Endpoint, error) {
 
 func address(a netip.Addr) tcpip.Address { return tcpip.AddrFromSlice(a.AsSlice()) }
 
+// protocolOf is the network protocol of an address.
+func protocolOf(a netip.Addr) tcpip.NetworkProtocolNumber {
+	if a.Is4() {
+		return ipv4.ProtocolNumber
+	}
+	return ipv6.ProtocolNumber
+}
+
 func fullAddress(a netip.AddrPort) tcpip.FullAddress {
 	return tcpip.FullAddress{NIC: nic, Addr: address(a.Addr()), Port: a.Port()}
 }
 
 func addAddress(s *stack.Stack, p netip.Prefix) error {
 	err := s.AddProtocolAddress(nic, tcpip.ProtocolAddress{
-		Protocol:          ipv4.ProtocolNumber,
+		Protocol:          protocolOf(p.Addr()),
 		AddressWithPrefix: address(p.Addr()).WithPrefix(),
 	}, stack.AddressProperties{})
 	if err != nil {
@@ -64,17 +73,29 @@ func addAddress(s *stack.Stack, p netip.Prefix) error {
 	return nil
 }
 
-// setRoutes replaces the routes: local is on the link; router, if valid, has the rest.
+// setRoutes replaces the routes of a family: local is on the link; router, if valid,
+// has the rest.
 func setRoutes(s *stack.Stack, local netip.Prefix, router netip.Addr) {
 	local = local.Masked()
-	mask := net.CIDRMask(local.Bits(), 32)
+	family := local.Addr().BitLen()
+	mask := net.CIDRMask(local.Bits(), family)
 	onLink, err := tcpip.NewSubnet(address(local.Addr()), tcpip.MaskFromBytes(mask))
 	if err != nil {
-		panic(err) // a masked IPv4 prefix always is a subnet
+		panic(err) // a masked prefix always is a subnet
 	}
-	routes := []tcpip.Route{{Destination: onLink, NIC: nic}}
+	var routes []tcpip.Route
+	for _, r := range s.GetRouteTable() {
+		if r.Destination.ID().BitLen() != family {
+			routes = append(routes, r)
+		}
+	}
+	routes = append(routes, tcpip.Route{Destination: onLink, NIC: nic})
+	everywhere := header.IPv4EmptySubnet
+	if family != 32 {
+		everywhere = header.IPv6EmptySubnet
+	}
 	if router.IsValid() {
-		routes = append(routes, tcpip.Route{Destination: header.IPv4EmptySubnet, Gateway: address(router), NIC: nic})
+		routes = append(routes, tcpip.Route{Destination: everywhere, Gateway: address(router), NIC: nic})
 	}
 	s.SetRouteTable(routes)
 }
@@ -111,7 +132,7 @@ type listener struct {
 // open; 0: the default.
 func listen(s *stack.Stack, a netip.AddrPort, ttl int) (*listener, error) {
 	l := &listener{addr: net.TCPAddrFromAddrPort(a), ttl: ttl, closed: make(chan struct{})}
-	ep, terr := s.NewEndpoint(tcp.ProtocolNumber, ipv4.ProtocolNumber, &l.wq)
+	ep, terr := s.NewEndpoint(tcp.ProtocolNumber, protocolOf(a.Addr()), &l.wq)
 	if terr != nil {
 		return nil, fmt.Errorf("listening on %v: %v", a, terr)
 	}
@@ -146,6 +167,7 @@ func (l *listener) Accept() (net.Conn, error) {
 		}
 		if l.ttl != 0 {
 			ep.SetSockOptInt(tcpip.IPv4TTLOption, l.ttl)
+			ep.SetSockOptInt(tcpip.IPv6HopLimitOption, l.ttl)
 		}
 		return &tcpConn{TCPConn: gonet.NewTCPConn(wq, ep), ep: ep}, nil
 	}

@@ -22,8 +22,9 @@ var routerMAC = net.HardwareAddr{0x0a, 0xff, 0xac, 0x1f, 0x00, 0x01}
 // port is one machine's cable. Frames towards the machine wait in a queue until
 // they are due, so that latency does not limit throughput.
 type port struct {
-	send func(frame []byte) error
-	quit func() // closes what send writes to
+	send   func(frame []byte) error
+	quit   func()            // closes what send writes to
+	faults map[string]*fault // of the machine's subnet alone; guarded by Cloud.mu
 
 	mu    sync.Mutex
 	mac   string // of the last frame that the machine sent
@@ -60,8 +61,8 @@ func (q *frameQueue) Pop() any {
 }
 
 // attach adds a port; its frames go to send, from one goroutine.
-func (c *Cloud) attach(send func([]byte) error, quit func()) (*port, error) {
-	p := &port{send: send, quit: quit, wake: make(chan struct{}, 1), done: make(chan struct{})}
+func (c *Cloud) attach(send func([]byte) error, quit func(), faults map[string]*fault) (*port, error) {
+	p := &port{send: send, quit: quit, faults: faults, wake: make(chan struct{}, 1), done: make(chan struct{})}
 	c.mu.Lock()
 	defer c.mu.Unlock()
 	if c.ctx.Err() != nil {
@@ -134,13 +135,15 @@ func (p *port) deliver() {
 // Plug connects a machine's network card: conn carries QEMU's stream framing
 // (32-bit big-endian length, Ethernet frame). It returns when conn ends: nil if
 // the machine's side ended, killed or not, or the Cloud was closed.
-func (c *Cloud) Plug(conn net.Conn) error {
+func (c *Cloud) Plug(conn net.Conn) error { return c.plug(conn, nil) }
+
+func (c *Cloud) plug(conn net.Conn, faults map[string]*fault) error {
 	send := func(frame []byte) error {
 		b := binary.BigEndian.AppendUint32(make([]byte, 0, 4+len(frame)), uint32(len(frame)))
 		_, err := conn.Write(append(b, frame...))
 		return err
 	}
-	p, err := c.attach(send, func() { conn.Close() })
+	p, err := c.attach(send, func() { conn.Close() }, faults)
 	if err != nil {
 		return err
 	}
@@ -192,18 +195,41 @@ func (c *Cloud) receive(p *port, frame []byte) {
 	if fresh {
 		c.instanceOf(net.HardwareAddr(mac))
 	}
-	if eth.Type() == header.IPv4ProtocolNumber {
-		if ip := header.IPv4(frame[header.EthernetMinimumSize:]); ip.IsValid(len(ip)) {
+	c.sawDestination(frame)
+	if !c.carries(p, frame) {
+		return
+	}
+	switch payload := frame[header.EthernetMinimumSize:]; eth.Type() {
+	case header.IPv4ProtocolNumber:
+		if c.dhcp(p, header.IPv4(payload)) {
+			return
+		}
+	case header.IPv6ProtocolNumber:
+		if c.ipv6(p, net.HardwareAddr(mac), header.IPv6(payload)) {
+			return
+		}
+	}
+	inject(c.link, frame)
+}
+
+// sawDestination notes whom a packet is for.
+func (c *Cloud) sawDestination(frame []byte) {
+	payload := frame[header.EthernetMinimumSize:]
+	switch header.Ethernet(frame).Type() {
+	case header.IPv4ProtocolNumber:
+		if ip := header.IPv4(payload); ip.IsValid(len(ip)) {
 			dst := ip.DestinationAddress()
 			if dst != header.IPv4Broadcast && !header.IsV4MulticastAddress(dst) {
 				c.sawHost(netip.AddrFrom4(dst.As4()).String())
 			}
-			if c.dhcp(p, ip) {
-				return
+		}
+	case header.IPv6ProtocolNumber:
+		if ip := header.IPv6(payload); ip.IsValid(len(ip)) {
+			if dst := ip.DestinationAddress(); !header.IsV6MulticastAddress(dst) {
+				c.sawHost(netip.AddrFrom16(dst.As16()).String())
 			}
 		}
 	}
-	inject(c.link, frame)
 }
 
 // switchFrames passes what the stack sends to the machine that it is for.
@@ -218,30 +244,49 @@ func (c *Cloud) switchFrames() {
 		var to []*port
 		for p := range c.ports {
 			p.mu.Lock()
-			if p.mac == string(dst) || dst == header.EthernetBroadcastAddress {
+			if p.mac == string(dst) || dst == header.EthernetBroadcastAddress || header.IsMulticastEthernetAddress(dst) {
 				to = append(to, p)
 			}
 			p.mu.Unlock()
 		}
 		c.mu.Unlock()
 		for _, p := range to {
+			if !c.carries(p, frame) {
+				continue
+			}
 			c.transmit(p, bytes.Clone(frame), 0)
 		}
 	}
 }
 
-// transmit sends frame to a machine after the round-trip time and extra. ARP is not
-// delayed: on EC2 the hypervisor answers it, and it would be one more round
+// transmit sends frame to a machine after the round-trip time and extra. ARP and neighbour discovery
+// are not delayed: on EC2 the hypervisor answers it, and it would be one more round
 // trip, at times that depend on caches.
 func (c *Cloud) transmit(p *port, frame []byte, extra time.Duration) {
 	if c.lost() {
 		return
 	}
 	delay := c.cfg.RTT + extra
-	if header.Ethernet(frame).Type() == header.ARPProtocolNumber {
+	if isDiscovery(frame) {
 		delay = 0
 	}
 	p.enqueue(frame, delay)
+}
+
+// isDiscovery reports whether a frame is one of ARP or of its like in IPv6.
+func isDiscovery(frame []byte) bool {
+	switch header.Ethernet(frame).Type() {
+	case header.ARPProtocolNumber:
+		return true
+	case header.IPv6ProtocolNumber:
+		ip := header.IPv6(frame[header.EthernetMinimumSize:])
+		if !ip.IsValid(len(ip)) || ip.TransportProtocol() != header.ICMPv6ProtocolNumber || len(ip.Payload()) < header.ICMPv6MinimumSize {
+			return false
+		}
+		kind := header.ICMPv6(ip.Payload()).Type()
+		return kind == header.ICMPv6NeighborSolicit || kind == header.ICMPv6NeighborAdvert
+	}
+	return false
 }
 
 // lost decides whether a frame is lost.
