@@ -121,7 +121,7 @@ func (c *Cloud) api(service string) http.Handler {
 				e.service = "kms"
 			} else if strings.HasPrefix(target, "AmazonSSM.") {
 				e.service = "ssm"
-			} else if strings.HasPrefix(target, cloudtrailTarget) {
+			} else if strings.Contains(target, cloudtrailTarget) {
 				e.service = "cloudtrail"
 			} else if isIAM(r, body) {
 				e.service = "iam"
@@ -141,7 +141,8 @@ func (c *Cloud) api(service string) http.Handler {
 		case "ssm":
 			rep = c.json(r, e, "AmazonSSM.", body, c.ssm)
 		case "cloudtrail":
-			rep = c.json(r, e, cloudtrailTarget, body, c.cloudtrail)
+			before, _, _ := strings.Cut(target, cloudtrailTarget)
+			rep = c.json(r, e, before+cloudtrailTarget, body, c.cloudtrail)
 		case "iam":
 			rep = c.iam(r, body)
 		}

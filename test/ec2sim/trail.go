@@ -20,8 +20,9 @@ import (
 // administrator is the address from which calls through Loopback are said to come.
 const administrator = "198.51.100.4"
 
-// cloudtrailTarget begins X-Amz-Target in requests to CloudTrail.
-const cloudtrailTarget = "com.amazonaws.cloudtrail.v20131101.CloudTrail_20131101."
+// cloudtrailTarget begins X-Amz-Target in requests to CloudTrail; the AWS CLI puts
+// the name of a package before it.
+const cloudtrailTarget = "CloudTrail_20131101."
 
 // recorder is the simulated account's CloudTrail.
 type recorder struct {
