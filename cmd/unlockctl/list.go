@@ -103,7 +103,7 @@ func (c *listCmd) configured() ([]listed, error) {
 	var candidates []*plan.Candidate
 	for _, d := range disks {
 		if plan.Relevant(cfg, d) {
-			candidates = append(candidates, unlock.Inspect(finder, luks.Limits{}, d))
+			candidates = append(candidates, unlock.Inspect(luks.Limits{}, d))
 		}
 	}
 	var list []listed

@@ -77,7 +77,7 @@ func (c *recoverCmd) candidates() ([]*plan.Candidate, error) {
 		default:
 			return nil, usage(name+" is not a block device", "make it one: losetup --find --show "+name)
 		}
-		candidate := unlock.Inspect(finder, luks.Limits{}, d)
+		candidate := unlock.Inspect(luks.Limits{}, d)
 		if candidate.Err != nil {
 			return nil, fmt.Errorf("%s: %w", name, candidate.Err)
 		}

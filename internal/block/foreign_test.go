@@ -184,7 +184,7 @@ func TestForeign(t *testing.T) {
 			must(t, f.Truncate(size)) // tools that make images make short ones
 			must(t, os.Chtimes(img, time.Time{}, time.Unix(1e9, 0)))
 
-			got := (&Finder{}).Content(Disk{Path: img, Size: size})
+			got := content(t, img, size)
 			if got.Kind != test.want || !strings.HasPrefix(got.What, test.what) || got.Label != test.label {
 				t.Errorf("Content = %+v, want %v (%s…)", got, test.want, test.what)
 			}
@@ -226,7 +226,7 @@ pvcreate -q --config "devices { use_devicesfile=0 global_filter=[ \"a|^$loop\$|\
 	if out, err := shell(script, img).CombinedOutput(); err != nil {
 		t.Fatalf("%v\n%s", err, out)
 	}
-	got := (&Finder{}).Content(Disk{Path: img, Size: 64 * mib})
+	got := content(t, img, 64*mib)
 	if got.Kind != Foreign || got.What != "LVM physical volume" {
 		t.Errorf("Content = %+v, want an LVM physical volume", got)
 	}
@@ -262,6 +262,15 @@ func TestBlkidKnows(t *testing.T) {
 			t.Errorf("blkid knows %s, no signature begins with %q", name, want)
 		}
 	}
+}
+
+// content probes an image.
+func content(t *testing.T, img string, size int64) Content {
+	t.Helper()
+	f, err := os.Open(img)
+	must(t, err)
+	defer f.Close()
+	return Probe(f, size)
 }
 
 // shell runs a script with an image as $IMG. Administrators' tools are found

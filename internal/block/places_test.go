@@ -77,7 +77,7 @@ func TestZapped(t *testing.T) {
 				if out, err := shell(zap, img).CombinedOutput(); err != nil {
 					t.Fatalf("%v\n%s", err, out)
 				}
-				if got := (&Finder{}).Content(Disk{Path: img, Size: size}); got.Kind != Foreign {
+				if got := content(t, img, size); got.Kind != Foreign {
 					t.Errorf("Content = %v (%s), want foreign", got.Kind, got.What)
 				}
 			})

@@ -7,7 +7,6 @@ import (
 	"fmt"
 	"io"
 	"io/fs"
-	"os"
 	"slices"
 	"strings"
 
@@ -19,15 +18,9 @@ const (
 	chunkSize = 64 << 10 // bytes read at once; what is looked at never crosses one
 )
 
-// Content opens a disk for reading and probes it. Reading has no time limit but
-// the disk's own: the kernel waits for a device that does not answer.
-func (f *Finder) Content(d Disk) Content {
-	dev, err := os.Open(d.Path)
-	if err != nil {
-		return Content{What: fmt.Sprintf("opening it: %v", reason(err))}
-	}
-	defer dev.Close()
-	return Probe(dev, d.Size)
+// Unopened is the content of a disk that could not be opened.
+func Unopened(err error) Content {
+	return Content{What: fmt.Sprintf("opening it: %v", reason(err))}
 }
 
 // Probe reads what is on a device of size bytes: at most 3.5 MiB of it, in fewer than

@@ -24,6 +24,11 @@ const (
 	denied   = `{"__type":"AccessDeniedException","message":"no"}`
 )
 
+// tableOfA maps the payload of disk A, or so it says.
+func tableOfA(device string) dm.Table {
+	return dm.Table{Kind: "crypt", Sectors: (diskSize - 16<<20) / 512, Params: []string{"aes-xts-plain64", "", "0", device, "32768", "1", "no_read_workqueue"}}
+}
+
 // TestDisks holds every way in which the part before the new root can end, and what the
 // failure policy makes of it.
 func TestDisks(t *testing.T) {
@@ -55,8 +60,15 @@ func TestDisks(t *testing.T) {
 		"ephemeral, without AWS": {volumes: store(`format = "ephemeral"`, `key = { source = "ephemeral" }`), b: "-", result: status.ResultDone,
 			want: []string{"map store"}, never: []string{"network up", "rinse"}},
 		"open already": {volumes: data(), a: ours, result: status.ResultDone,
-			change: func(m *machine) { m.active["data"] = "CRYPT-LUKS2-0a1b2c3d00004000800000000000000f-data" },
-			want:   []string{`info: volume "data": already open A`, `info: volume "data": /dev/mapper/data is ready`}, never: []string{"map", "network up"}},
+			change: func(m *machine) {
+				m.active["data"], m.table = "CRYPT-LUKS2-0a1b2c3d00004000800000000000000f-data", tableOfA("0:0")
+			},
+			want: []string{`info: volume "data": already open A`, `info: volume "data": /dev/mapper/data is ready`}, never: []string{"map", "network up"}},
+		"open already, on another disk": {volumes: data(), a: ours, outcome: boot.Locked, result: status.ResultFailed,
+			change: func(m *machine) {
+				m.active["data"], m.table = "CRYPT-LUKS2-0a1b2c3d00004000800000000000000f-data", tableOfA("259:7")
+			},
+			want: []string{`error: volume "data": /dev/mapper/data: the mapping of that name is not what this volume would be`, "error: hint: close it"}, never: []string{"is ready", "map"}},
 		"several disks": {volumes: data() + more(), a: ours, b: ours, result: status.ResultDone, want: []string{"confine to [A B]", "network up", "info: done"}},
 		"late disk": {volumes: data(), a: ours, result: status.ResultDone, takes: 20 * time.Second,
 			change: func(m *machine) {

@@ -46,6 +46,7 @@ type machine struct {
 	attach  []event // what comes when
 	refuses map[string]error
 	active  map[string]string // name → UUID of mappings that are there before
+	table   dm.Table          // theirs
 	answers []string          // of the operator; none: nobody is there
 	spoil   string            // a file that holds nothing of use
 
@@ -213,7 +214,7 @@ func (k kernel) Create(name, _ string, _ dm.Target, _ dm.Options) (dm.Device, er
 
 func (k kernel) Lookup(name string) (dm.Device, bool, error) {
 	id, ok := k.m.active[name]
-	return dm.Device{Name: name, UUID: id}, ok, nil
+	return dm.Device{Name: name, UUID: id, Table: k.m.table}, ok, nil
 }
 
 func (k kernel) Remove(name string) error { return k.m.ask("unmap %s", name) }

@@ -176,7 +176,11 @@ func (c *control) load(name string, flags uint32, t Target) error {
 	kind, sectors, params := t.spec()
 	r := request{name: name, flags: flags | flagSecureData, kind: kind, sectors: sectors, params: params}
 	if err := c.call(cmdTableLoad, &r); err != nil {
-		return fmt.Errorf("loading %s table of mapping %s (%s): %w", kind, name, params, err)
+		err = fmt.Errorf("loading %s table of mapping %s (%s): %w", kind, name, params, err)
+		if errors.Is(err, unix.EBUSY) {
+			err = hint.With(err, "something else has mounted or mapped the disk; lsblk shows what")
+		}
+		return err
 	}
 	return nil
 }

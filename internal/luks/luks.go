@@ -239,3 +239,15 @@ func (h *Header) Unchanged(r io.ReaderAt) error {
 	}
 	return h.v2.Unchanged(r)
 }
+
+// Damaged reports whether a copy of the header is damaged or out of date, which Repair
+// mends.
+func (h *Header) Damaged() bool { return h.v2 != nil && h.v2.Damaged() }
+
+// Payload returns what Open does, without the key.
+func (h *Header) Payload() *Payload {
+	if h.v1 != nil {
+		return h.v1.payload()
+	}
+	return h.v2.Payload()
+}

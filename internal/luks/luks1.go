@@ -185,10 +185,14 @@ func (h *header1) open(ctx context.Context, d *Deriver) (*Payload, error) {
 	if err != nil {
 		return nil, err
 	}
-	return &Payload{
-		UUID: h.uuid, Type: "LUKS1", Cipher: h.keys.Cipher, Key: key,
-		Offset: h.offset, Size: h.size, SectorSize: sector1,
-	}, nil
+	p := h.payload()
+	p.Key = key
+	return p, nil
+}
+
+// payload is without the key.
+func (h *header1) payload() *Payload {
+	return &Payload{UUID: h.uuid, Type: "LUKS1", Cipher: h.keys.Cipher, Offset: h.offset, Size: h.size, SectorSize: sector1}
 }
 
 var errNoSlot1 = hint.New("no LUKS1 keyslot to try", "the header has no keyslot, or only such as would take this machine hours; cryptsetup luksDump shows them")

@@ -6,7 +6,6 @@ import (
 	"context"
 	"errors"
 	"fmt"
-	"os"
 	"sync"
 
 	"unlock/internal/block"
@@ -30,6 +29,8 @@ type Apply struct {
 	// prompt, having told why; the caller wipes it. It may wait for ever.
 	Ask    func(volume string, why error) (*secret.Bytes, error)
 	Kernel Kernel
+	// Open opens a disk, exclusively where nobody else may have it; nil: the device.
+	Open func(d block.Disk, write, exclusive bool) (Disk, error)
 }
 
 // tries is how often a passphrase is asked for.
@@ -40,9 +41,7 @@ type Result struct {
 	Step   *plan.Step
 	Device dm.Device // zero if Err is not nil
 	KMSKey string    // ARN that AWS says it used
-	// Requests are the ids of the requests by which the key was had, whoever made them.
-	Requests []string
-	Err      error
+	Err    error
 }
 
 // Run carries out all steps side by side and returns their results in the order
@@ -62,7 +61,10 @@ func (a *Apply) Run(ctx context.Context, p *plan.Plan) []Result {
 
 func (a *Apply) step(ctx context.Context, s *plan.Step, ring *keyring) Result {
 	if s.Active {
-		d, _, err := a.Kernel.Lookup(s.Name)
+		d, err := a.mapped(s)
+		if err != nil {
+			err = fmt.Errorf("volume %q: %w", s.Name, err)
+		}
 		return Result{Step: s, Device: d, Err: err}
 	}
 	var d dm.Device
@@ -78,7 +80,7 @@ func (a *Apply) step(ctx context.Context, s *plan.Step, ring *keyring) Result {
 	if err != nil {
 		err = fmt.Errorf("volume %q: %w", s.Name, err)
 	}
-	return Result{Step: s, Device: d, KMSKey: key.kmsKey, Requests: key.requests, Err: err}
+	return Result{Step: s, Device: d, KMSKey: key.kmsKey, Err: err}
 }
 
 // prompt opens with a passphrase that the operator types. The deadline of the boot
@@ -108,14 +110,13 @@ var errTyped = hint.New("the passphrase that was typed does not open it",
 // unlock formats if need be, opens, maps, makes the file system and marks the
 // set as ready.
 func (a *Apply) unlock(ctx context.Context, s *plan.Step, key *key) (_ dm.Device, err error) {
-	headers := make([]*luks.Header, len(s.Members))
-	for i, m := range s.Members {
-		if m.LUKS != nil {
-			headers[i] = m.LUKS.Header
-		}
+	members, release, err := a.hold(s)
+	if err != nil {
+		return dm.Device{}, err
 	}
+	defer release()
 	if s.Format {
-		if err := a.format(s, key, headers); err != nil {
+		if err := a.format(s, key, members); err != nil {
 			return dm.Device{}, err
 		}
 	}
@@ -125,7 +126,7 @@ func (a *Apply) unlock(ctx context.Context, s *plan.Step, key *key) (_ dm.Device
 			err = errors.Join(err, a.Kernel.Remove(mapped[i]))
 		}
 	}()
-	devices, sectors, err := a.open(ctx, s, key, headers)
+	devices, sectors, err := a.open(ctx, s, key, members)
 	for _, d := range devices {
 		if d.Name != "" {
 			mapped = append(mapped, d.Name)
@@ -148,7 +149,7 @@ func (a *Apply) unlock(ctx context.Context, s *plan.Step, key *key) (_ dm.Device
 		}
 	}
 	if s.Mark {
-		if err := a.mark(s, headers, luks.StateReady); err != nil {
+		if err := a.mark(s, members, luks.StateReady); err != nil {
 			return dm.Device{}, err
 		}
 	}
@@ -157,34 +158,37 @@ func (a *Apply) unlock(ctx context.Context, s *plan.Step, key *key) (_ dm.Device
 
 // format writes the headers of all members; only when all are durable is any of
 // them marked as formed.
-func (a *Apply) format(s *plan.Step, key *key, headers []*luks.Header) error {
+func (a *Apply) format(s *plan.Step, key *key, members []*held) error {
 	first := luks.StateForming
 	if !s.Striped() {
 		first = luks.StateFormed
 	}
-	err := parallel(len(s.Members), func(i int) error {
-		m := &s.Members[i]
-		return a.Rec.Step("format", m.Disk.Name, func() error {
-			h, err := a.formatMember(s, m, key, first)
-			headers[i] = h
+	err := parallel(len(members), func(i int) error {
+		m := members[i]
+		return a.Rec.Step("format", m.Disk.Name, func() (err error) {
+			m.header, err = a.formatMember(s, m.Member, key, first)
 			return err
 		})
 	})
 	if err != nil || !s.Striped() {
 		return err
 	}
-	return a.mark(s, headers, luks.StateFormed)
+	return a.mark(s, members, luks.StateFormed)
 }
 
 func (a *Apply) formatMember(s *plan.Step, m *plan.Member, key *key, state luks.State) (*luks.Header, error) {
-	// O_EXCL: the kernel refuses a device that is mounted or mapped.
-	f, err := os.OpenFile(m.Disk.Path, os.O_RDWR|os.O_EXCL, 0)
+	// Not through the descriptor that is held: while one is exclusive, nothing can map
+	// the disk.
+	f, err := a.openMember(m, true, true)
 	if err != nil {
 		return nil, fmt.Errorf("formatting: %w", err)
 	}
 	defer f.Close()
+	if m.LUKS != nil && (m.LUKS.Set == nil || !m.LUKS.Set.Ephemeral && m.LUKS.Set.State != luks.StateForming) {
+		return nil, fmt.Errorf("formatting %s: it holds a volume", m.Disk.Path)
+	}
 	if err := a.unchanged(f, m); err != nil {
-		return nil, fmt.Errorf("formatting %s: %w", m.Disk.Path, err)
+		return nil, fmt.Errorf("formatting: %w", err)
 	}
 	o := luks.FormatOptions{
 		UUID: m.UUID, Label: s.Volume.Name, SectorSize: sectorSize(m.Disk),
@@ -206,25 +210,6 @@ func (a *Apply) formatMember(s *plan.Step, m *plan.Member, key *key, state luks.
 	return h, nil
 }
 
-// unchanged looks at the disk once more, now that nobody else can have it.
-func (a *Apply) unchanged(f *os.File, m *plan.Member) error {
-	now := block.Probe(f, m.Disk.Size)
-	if now != m.Content {
-		return fmt.Errorf("%w: it was %s, now it is %s", errOther, m.Content.What, now.What)
-	}
-	if m.LUKS == nil {
-		return nil
-	}
-	if t := m.LUKS.Set; t == nil || !t.Ephemeral && t.State != luks.StateForming {
-		return errOther
-	}
-	return m.LUKS.Header.Unchanged(f)
-}
-
-// errOther: between planning and doing somebody has written to the disk.
-var errOther = hint.New("what is on it has changed since it was looked at",
-	"something else writes to this disk; nothing was formatted")
-
 // sectorSize is 4096 bytes, eight times fewer initialisation vectors than with
 // 512, where the disk's size allows.
 func sectorSize(d block.Disk) int {
@@ -245,15 +230,10 @@ func token(s *plan.Step, m *plan.Member, state luks.State) luks.SetToken {
 }
 
 // mark writes a state into the tokens of all members.
-func (a *Apply) mark(s *plan.Step, headers []*luks.Header, state luks.State) error {
-	return parallel(len(s.Members), func(i int) error {
-		m := &s.Members[i]
-		f, err := os.OpenFile(m.Disk.Path, os.O_RDWR, 0)
-		if err != nil {
-			return fmt.Errorf("marking %s as %s: %w", m.Disk.Path, state, err)
-		}
-		defer f.Close()
-		if err := headers[i].PutSet(f, token(s, m, state)); err != nil {
+func (a *Apply) mark(s *plan.Step, members []*held, state luks.State) error {
+	return parallel(len(members), func(i int) error {
+		m := members[i]
+		if err := m.header.PutSet(m.dev, token(s, m.Member, state)); err != nil {
 			return fmt.Errorf("marking %s as %s: %w", m.Disk.Path, state, err)
 		}
 		return nil
@@ -262,20 +242,20 @@ func (a *Apply) mark(s *plan.Step, headers []*luks.Header, state luks.State) err
 
 // open unlocks and maps all members; sectors is the size of the smallest. On
 // failure devices holds those that were mapped.
-func (a *Apply) open(ctx context.Context, s *plan.Step, key *key, headers []*luks.Header) (devices []dm.Device, sectors uint64, err error) {
-	devices = make([]dm.Device, len(s.Members))
-	sizes := make([]uint64, len(s.Members))
-	err = parallel(len(s.Members), func(i int) error {
-		m := &s.Members[i]
+func (a *Apply) open(ctx context.Context, s *plan.Step, key *key, members []*held) (devices []dm.Device, sectors uint64, err error) {
+	devices = make([]dm.Device, len(members))
+	sizes := make([]uint64, len(members))
+	err = parallel(len(members), func(i int) error {
+		m := members[i]
 		return a.Rec.Step("open", m.Disk.Name, func() error {
-			p, err := headers[i].OpenWith(ctx, key.deriver)
+			p, err := m.header.OpenWith(ctx, key.deriver)
 			if err != nil {
 				return fmt.Errorf("opening %s: %w", m.Disk.Path, err)
 			}
 			defer p.Wipe()
-			a.repair(m, headers[i])
+			a.repair(m)
 			sizes[i] = uint64(p.Size) >> dm.SectorShift
-			devices[i], err = a.mapPayload(s, m, p)
+			devices[i], err = a.mapPayload(s, m.Member, p)
 			return err
 		})
 	})
@@ -288,30 +268,18 @@ func (a *Apply) open(ctx context.Context, s *plan.Step, key *key, headers []*luk
 
 // repair mends a damaged copy of a header whose key has just verified. The volume
 // is usable either way.
-func (a *Apply) repair(m *plan.Member, h *luks.Header) {
-	if len(h.Notes()) == 0 {
-		return
-	}
-	for _, n := range h.Notes() {
+func (a *Apply) repair(m *held) {
+	for _, n := range m.header.Notes() {
 		a.Log("%s: %s", m.Disk.Path, n)
 	}
-	f, err := os.OpenFile(m.Disk.Path, os.O_RDWR, 0)
-	if err == nil {
-		defer f.Close()
-		err = h.Repair(f)
-	}
-	if err != nil {
+	if err := m.header.Repair(m.dev); err != nil {
 		a.Log("%s: repairing the header: %v", m.Disk.Path, err)
 	}
 }
 
 func (a *Apply) mapPayload(s *plan.Step, m *plan.Member, p *luks.Payload) (dm.Device, error) {
-	d, err := a.Kernel.Create(m.Mapping, plan.CryptUUID(p.Type, p.UUID, m.Mapping), dm.Crypt{
-		Device: fmt.Sprintf("%d:%d", m.Disk.Major, m.Disk.Minor),
-		Offset: uint64(p.Offset) >> dm.SectorShift, Sectors: uint64(p.Size) >> dm.SectorShift,
-		IVOffset: p.IVOffset, Cipher: p.Cipher, SectorSize: p.SectorSize, Key: p.Key,
-		KeyName: fmt.Sprintf("cryptsetup:%s-d%d", p.UUID, p.Digest), Flags: p.Flags,
-	}, dm.Options{ReadOnly: m.Disk.ReadOnly, Internal: s.Striped()})
+	d, err := a.Kernel.Create(m.Mapping, plan.CryptUUID(p.Type, p.UUID, m.Mapping), crypt(m, p),
+		dm.Options{ReadOnly: m.Disk.ReadOnly, Internal: s.Striped()})
 	for _, f := range d.Left {
 		a.Log("%s: this kernel does not know flag %s, which is left out", m.Disk.Path, f)
 	}

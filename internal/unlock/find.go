@@ -92,7 +92,7 @@ func (s *Search) inspect(d block.Disk) *plan.Candidate {
 	key := fmt.Sprintf("%s %d:%d %d", d.Name, d.Major, d.Minor, d.Size)
 	c, ok := s.seen[key]
 	if !ok {
-		c = Inspect(&block.Finder{}, s.Limits, d)
+		c = Inspect(s.Limits, d)
 		s.seen[key] = c
 	}
 	c.Disk = d // InUse may have changed
@@ -116,7 +116,7 @@ func Files(c *config.Config, k Kernel, lim luks.Limits, newroot string) *plan.Pl
 			continue
 		}
 		d := block.Disk{Name: v.Device.Value, Path: l.Path, Major: l.Major, Minor: l.Minor, Size: l.Size, SectorSize: 512}
-		candidate := Inspect(&block.Finder{}, lim, d)
+		candidate := Inspect(lim, d)
 		candidate.File = v.Device.Value
 		s.Candidates = append(s.Candidates, candidate)
 	}
@@ -125,24 +125,27 @@ func Files(c *config.Config, k Kernel, lim luks.Limits, newroot string) *plan.Pl
 	return p
 }
 
-// Inspect reads what is on a disk.
-func Inspect(f *block.Finder, lim luks.Limits, d block.Disk) *plan.Candidate {
-	c := &plan.Candidate{Disk: d, Content: f.Content(d)}
-	if c.Content.Kind != block.LUKS {
-		return c
-	}
+// Inspect reads what is on a disk. There is no time limit but the disk's own: the kernel
+// waits for a device that does not answer.
+func Inspect(lim luks.Limits, d block.Disk) *plan.Candidate {
 	dev, err := os.Open(d.Path)
 	if err != nil {
-		c.Err = fmt.Errorf("reading LUKS header: %w", err)
-		return c
+		return &plan.Candidate{Disk: d, Content: block.Unopened(err)}
 	}
 	defer dev.Close()
-	c.LUKS, c.Err = ReadLUKS(dev, d.Size, lim)
+	return Look(dev, lim, d)
+}
+
+// Look reads what is on a disk that is open.
+func Look(r io.ReaderAt, lim luks.Limits, d block.Disk) *plan.Candidate {
+	c := &plan.Candidate{Disk: d, Content: block.Probe(r, d.Size)}
+	if c.Content.Kind == block.LUKS {
+		c.LUKS, c.Err = readLUKS(r, d.Size, lim)
+	}
 	return c
 }
 
-// ReadLUKS reads the header of a device of size bytes.
-func ReadLUKS(r io.ReaderAt, size int64, lim luks.Limits) (*plan.LUKS, error) {
+func readLUKS(r io.ReaderAt, size int64, lim luks.Limits) (*plan.LUKS, error) {
 	h, err := luks.Read(r, size, lim)
 	if err != nil {
 		return nil, fmt.Errorf("reading LUKS header: %w", err)

@@ -99,10 +99,11 @@ func interrupted(r io.ReaderAt, size int64) error {
 
 // zero reports whether the bytes from start to end can be read and are zero.
 func zero(r io.ReaderAt, start, end int64) bool {
-	b := make([]byte, 1<<20)
+	b := make([]byte, 256<<10)
 	for ; start < end; start += int64(len(b)) {
 		b = b[:min(int64(len(b)), end-start)]
-		if readFull(r, b, start) != nil || len(bytes.TrimLeft(b, "\x00")) > 0 {
+		// Compared with themselves, one on, which is quicker than byte by byte.
+		if readFull(r, b, start) != nil || b[0] != 0 || !bytes.Equal(b[1:], b[:len(b)-1]) {
 			return false
 		}
 	}

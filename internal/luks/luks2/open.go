@@ -30,12 +30,19 @@ func (h *Header) OpenWith(ctx context.Context, d *Deriver) (*Payload, error) {
 	if err != nil {
 		return nil, err
 	}
+	p := h.Payload()
+	p.Key = key
+	return p, nil
+}
+
+// Payload returns what Open does, without the key.
+func (h *Header) Payload() *Payload {
 	return &Payload{
-		UUID: h.uuid, Type: "LUKS2", Cipher: h.meta.segment.cipher.name, Key: key, Digest: h.meta.digest.id,
+		UUID: h.uuid, Type: "LUKS2", Cipher: h.meta.segment.cipher.name, Digest: h.meta.digest.id,
 		Offset: h.meta.segment.offset, Size: h.meta.segment.size,
 		SectorSize: h.meta.segment.sectorSize, IVOffset: h.meta.segment.ivOffset,
 		Flags: slices.Clone(h.meta.flags),
-	}, nil
+	}
 }
 
 const unusable = "give the volume a keyslot of the kinds that unlock opens: cryptsetup luksAddKey --pbkdf pbkdf2; cryptsetup luksDump shows those that it has"

@@ -7,7 +7,6 @@ import (
 	"path/filepath"
 	"strings"
 
-	"unlock/internal/block"
 	"unlock/internal/config"
 	"unlock/internal/fsys"
 	"unlock/internal/keys"
@@ -95,10 +94,9 @@ func (d *Doctor) disks(r *report, c *config.Config) []*plan.Step {
 		return nil
 	}
 	s := plan.Situation{Config: c, Active: map[string]string{}, NewUUID: func() string { return "a new UUID" }}
-	finder := &block.Finder{}
 	for _, disk := range all {
 		if plan.Relevant(c, disk) {
-			s.Candidates = append(s.Candidates, unlock.Inspect(finder, luks.Limits{}, disk))
+			s.Candidates = append(s.Candidates, unlock.Inspect(luks.Limits{}, disk))
 		}
 	}
 	for _, v := range c.Volumes {
