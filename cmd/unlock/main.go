@@ -32,6 +32,10 @@ import (
 // version is set by the linker.
 var version = "devel"
 
+const help = `unlock opens LUKS volumes in the initramfs of an EC2 instance: see unlock(8).
+Usage: unlock | unlock mount NEWROOT | unlock needs | unlock guard
+The administrator's tool is unlockctl. Version: `
+
 func main() {
 	log.SetOutput(io.Discard) // net/http reports odd answers there, quoting them
 	os.Exit(int(run(os.Args[1:])))
@@ -43,6 +47,9 @@ func run(args []string) boot.Outcome {
 		return bootMachine()
 	case len(args) > 0 && args[0] == workerMark:
 		return handOver(work(context.Background(), args[1:]))
+	case len(args) == 1 && (args[0] == "help" || args[0] == "--help" || args[0] == "-h" || args[0] == "--version" || args[0] == "-v"):
+		os.Stdout.WriteString(help + version + "\n")
+		return boot.Done
 	case len(args) == 1 && args[0] == "needs":
 		return printNeeds(os.Stdout, config.DefaultFile)
 	case len(args) == 1 && args[0] == "guard":

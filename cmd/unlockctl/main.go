@@ -7,9 +7,9 @@ import (
 	"fmt"
 	"io"
 	"os"
+	"strings"
 
 	"github.com/alecthomas/kong"
-	"golang.org/x/sys/unix"
 
 	"unlock/cmd/unlockctl/internal/account"
 	"unlock/internal/config"
@@ -23,17 +23,12 @@ import (
 var version = "devel"
 
 type commands struct {
-	Seal       sealCmd       `cmd:"" help:"Encrypt a passphrase under a KMS key and put it where boots find it."`
-	Enroll     enrollCmd     `cmd:"" help:"Add a key to a LUKS2 volume, or remove one."`
-	Rotate     rotateCmd     `cmd:"" help:"Replace the KMS key of a ciphertext, or the passphrase of a volume."`
-	Recover    recoverCmd    `cmd:"" help:"Open a volume by hand."`
-	List       listCmd       `cmd:"" help:"Show which keys open volumes."`
+	Seal       sealCmd   `cmd:"" help:"Encrypt a passphrase under a KMS key and put it where boots find it."`
+	Rotate     rotateCmd `cmd:"" help:"Replace the KMS key of a ciphertext, or the passphrase of a volume."`
+	machine    `embed:""`
 	Policy     policyCmd     `cmd:"" help:"Print the AWS policies that a configuration needs."`
-	Doctor     doctorCmd     `cmd:"" help:"Look for what would make the next boot fail."`
 	Audit      auditCmd      `cmd:"" help:"Tell from CloudTrail's records who had the keys, and what an auditor should look at."`
-	Status     statusCmd     `cmd:"" help:"Tell what the last boot did, and what is open now."`
 	Plot       plotCmd       `cmd:"" help:"Draw the last boot's steps."`
-	Initramfs  initramfsCmd  `cmd:"" help:"Build the standalone initramfs."`
 	Completion completionCmd `cmd:"" help:"Print a completion script for a shell."`
 	Man        manCmd        `cmd:"" help:"Print a manual page."`
 	Version    versionCmd    `cmd:"" help:"Print the version."`
@@ -68,8 +63,7 @@ func terminal(w io.Writer) bool {
 	if !ok {
 		return false
 	}
-	_, err := unix.IoctlGetTermios(int(f.Fd()), unix.TCGETS)
-	return err == nil
+	return isTerminal(f)
 }
 
 type versionCmd struct{}
@@ -98,19 +92,42 @@ func main() {
 // newParser returns the parser of the command line, which is also the model of its
 // manual page and of the completion scripts.
 func newParser(ctx context.Context, con console) *kong.Kong {
-	return kong.Must(&commands{}, kong.Name("unlockctl"), kong.Description("Administer volumes that unlock opens at boot."),
-		kong.Writers(con.out, con.err), kong.UsageOnError(),
+	return kong.Must(&commands{}, kong.Name("unlockctl"), kong.Description("Administer volumes that unlock opens at boot. Print the version with --version."),
+		kong.Writers(con.out, con.err), kong.Exit(func(status int) { panic(ended(status)) }), kong.ConfigureHelp(kong.HelpOptions{Compact: true}),
 		kong.Vars{"config": config.DefaultFile, "status": status.DefaultFile},
 		kong.BindTo(ctx, (*context.Context)(nil)), kong.Bind(con))
 }
 
+// ended is what the parser panics with where it would end the program: it has printed
+// help.
+type ended int
+
 // run returns the exit status: 0, 1 for a failure, 2 for a mistake in the
 // configuration or on the command line.
-func run(ctx context.Context, args []string, con console) int {
+func run(ctx context.Context, args []string, con console) (exit int) {
 	con = con.plain()
+	defer func() {
+		switch p := recover().(type) {
+		case nil:
+		case ended:
+			exit += int(p)
+		default:
+			panic(p)
+		}
+	}()
+	switch {
+	case len(args) == 0: // a mistake, but one of who wants help
+		con.out, exit = con.err, exitUsage
+		args = []string{"--help"}
+	case args[0] == "help":
+		args = append(args[1:], "--help")
+	case args[0] == "--version", args[0] == "-v":
+		args = []string{"version"}
+	}
 	parsed, err := newParser(ctx, con).Parse(args)
 	if err != nil {
-		fmt.Fprintln(con.err, "unlockctl:", err)
+		fmt.Fprintln(con.err, "unlockctl:", strings.Replace(err.Error(), `one of "",`, "one of ", 1))
+		fmt.Fprintln(con.err, "hint: unlockctl help COMMAND shows what it takes")
 		return exitUsage
 	}
 	if err := parsed.Run(); err != nil {

@@ -10,7 +10,7 @@ import (
 )
 
 type manCmd struct {
-	Page string `arg:"" enum:"unlock.8,unlockctl.8,unlock.toml.5" help:"unlock.8, unlockctl.8 or unlock.toml.5."`
+	Page string `arg:"" enum:"unlock.8,unlockctl.8,unlock.toml.5,unlock,unlockctl,unlock.toml" help:"unlock.8, unlockctl.8 or unlock.toml.5; the section may be left out."`
 }
 
 // Run prints a page for man -l.

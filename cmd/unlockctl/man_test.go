@@ -74,6 +74,7 @@ func TestBashCompletion(t *testing.T) {
 		"completion z":             "zsh",
 		"initramfs --compress n":   "none",
 		"enroll --recovery-key --": "",
+		"man unlock.t":             "unlock.toml.5 unlock.toml",
 	} {
 		words := append([]string{"unlockctl"}, strings.Split(typed, " ")...)
 		cmd := exec.Command("bash", "-c", script.String()+`
@@ -84,6 +85,27 @@ echo "${COMPREPLY[*]}"`, "bash")
 		out, err := cmd.CombinedOutput()
 		if got := strings.TrimSpace(string(out)); err != nil || want != "" && got != want || got == "" {
 			t.Errorf("%q completes to %q, %v, want %q", typed, got, err, want)
+		}
+	}
+}
+
+// TestBashCompletesFiles: bash has no answer of ours where a file is wanted, and then
+// completes names of files; where something else is, it offers neither.
+func TestBashCompletesFiles(t *testing.T) {
+	t.Parallel()
+	var script, stderr bytes.Buffer
+	if got := run(t.Context(), []string{"completion", "bash"}, console{nil, &script, &stderr}); got != 0 {
+		t.Fatal(&stderr)
+	}
+	for _, typed := range []string{"doctor --config ", "recover --key-file ", "recover ", "recover --test d", "policy --role ", "seal "} {
+		cmd := exec.Command("bash", "-c", script.String()+`
+COMP_WORDS=("$@") COMP_CWORD=$(($# - 1))
+_unlockctl
+echo "${COMPREPLY[*]}"`, "bash")
+		cmd.Args = append(cmd.Args, append([]string{"unlockctl"}, strings.Split(typed, " ")...)...)
+		out, err := cmd.CombinedOutput()
+		if got := strings.TrimSpace(string(out)); err != nil || got != "" {
+			t.Errorf("%q completes to %q, %v, want names of files only", typed, got, err)
 		}
 	}
 }

@@ -100,7 +100,7 @@ func TestRecoveryKeyOnTerminal(t *testing.T) {
 	if err != nil || key == "" || strings.Contains(shown, secret) || strings.Count(shown, "\x1b[30;107m") < 15 {
 		t.Fatalf("enroll: %v, terminal:\n%s", err, shown)
 	}
-	const question = "recovery key:"
+	const question = "Passphrase or recovery key:"
 	shown, err = onTerminal(t, exec.CommandContext(ctx, "unlockctl", "recover", "--test", "--ask", disk),
 		[2]string{question, "a" + key[1:]}, [2]string{question, strings.ToUpper(strings.ReplaceAll(key, "-", ""))})
 	if err != nil || !strings.Contains(shown, "mistyped recovery key: character 1 is none of") || !strings.Contains(shown, "the key opens it") || strings.Contains(shown, key[2:20]) {

@@ -6,10 +6,7 @@ import (
 	"io"
 	"net/http"
 	"net/url"
-	"syscall"
 	"time"
-
-	"golang.org/x/sys/unix"
 )
 
 const (
@@ -17,10 +14,6 @@ const (
 	headerTimeout  = 5 * time.Second
 	maxBody        = 64 << 10 // bytes; credentials have about 1.5 KB
 )
-
-// mark lets a socket pass the prohibiting route that systemd-imds' locked mode
-// sets up (85-imds-early.network).
-const mark = 0x7FFF0815
 
 // newTransport returns a transport without proxies that asks each endpoint one
 // thing at a time.
@@ -31,12 +24,6 @@ func newTransport(s *spares) *http.Transport {
 		ResponseHeaderTimeout: headerTimeout,
 		DisableCompression:    true,
 	}
-}
-
-// setMark marks a socket where we may (CAP_NET_ADMIN). Without the right, or the
-// locked mode, nothing is lost.
-func setMark(_, _ string, c syscall.RawConn) error {
-	return c.Control(func(fd uintptr) { _ = unix.SetsockoptInt(int(fd), unix.SOL_SOCKET, unix.SO_MARK, mark) })
 }
 
 // doer sends the SDK's requests: it bounds what is read, and notes IMDS' clock,

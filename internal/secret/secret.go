@@ -16,8 +16,6 @@ package secret
 import (
 	"errors"
 	"fmt"
-
-	"golang.org/x/sys/unix"
 )
 
 // Bytes is key material. The zero value and nil are empty. Whoever receives a
@@ -35,14 +33,10 @@ func New(n int) *Bytes {
 	if n <= 0 {
 		return &Bytes{}
 	}
-	size := (n + unix.Getpagesize() - 1) &^ (unix.Getpagesize() - 1)
-	page, err := unix.Mmap(-1, 0, size, unix.PROT_READ|unix.PROT_WRITE, unix.MAP_PRIVATE|unix.MAP_ANONYMOUS)
+	page, err := newPage(n)
 	if err != nil {
-		panic(fmt.Sprintf("secret: mapping %d bytes: %v", size, err))
+		panic(fmt.Sprintf("secret: mapping %d bytes: %v", n, err))
 	}
-	_ = unix.Mlock(page)
-	_ = unix.Madvise(page, unix.MADV_DONTDUMP)
-	_ = unix.Madvise(page, unix.MADV_DONTFORK)
 	return &Bytes{page: page, n: n}
 }
 
@@ -93,7 +87,7 @@ func (s *Bytes) Wipe() {
 		return
 	}
 	clear(s.page)
-	_ = unix.Munmap(s.page)
+	freePage(s.page)
 	s.page, s.n = nil, 0
 }
 

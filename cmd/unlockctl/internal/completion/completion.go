@@ -1,6 +1,6 @@
 // Package completion writes completion scripts for bash, zsh and fish from the model
-// of a command line: commands, flags and the values that flags may have. Everything
-// else completes to files.
+// of a command line: commands, flags, the values that flags may have, and names of
+// files where files are wanted.
 package completion
 
 import (
@@ -50,6 +50,22 @@ func words(c *kong.Node) []string {
 	return list
 }
 
+// file reports whether a value is the name of a file or a device, or may be one.
+func file(v *kong.Value) bool {
+	name := strings.Trim(v.Tag.PlaceHolder, ",…")
+	return name == "FILE" || name == "DIR" || name == "DEVICE" || name == "PLACE" || v.Tag.Type == "existingfile" || v.Tag.Type == "existingdir"
+}
+
+// files reports whether a command takes names of files.
+func files(c *kong.Node) bool {
+	for _, p := range c.Positional {
+		if len(values(p)) == 0 {
+			return true
+		}
+	}
+	return false
+}
+
 func names(app *kong.Application) []string {
 	var list []string
 	for _, c := range app.Children {
@@ -64,14 +80,24 @@ func bash(app *kong.Application) string {
 	fmt.Fprintf(&b, "%s() {\n\tlocal cur=${COMP_WORDS[COMP_CWORD]} prev=${COMP_WORDS[COMP_CWORD-1]} words=\n", fn)
 	fmt.Fprintf(&b, "\tCOMPREPLY=()\n\tif [ \"$COMP_CWORD\" -eq 1 ]; then\n\t\tmapfile -t COMPREPLY < <(compgen -W %q -- \"$cur\")\n\t\treturn\n\tfi\n", strings.Join(names(app), " "))
 	b.WriteString("\tcase ${COMP_WORDS[1]}:$prev in\n")
+	// Without an answer the shell completes names of files, as asked below.
 	for _, c := range app.Children {
 		for _, f := range c.Flags {
-			if v := values(f.Value); len(v) > 0 {
+			switch v := values(f.Value); {
+			case len(v) > 0:
 				fmt.Fprintf(&b, "\t%s:--%s) words=%q ;;\n", c.Name, f.Name, strings.Join(v, " "))
+			case f.Target.Kind() != reflect.Bool && file(f.Value):
+				fmt.Fprintf(&b, "\t%s:--%s) return ;;\n", c.Name, f.Name)
+			case f.Target.Kind() != reflect.Bool:
+				fmt.Fprintf(&b, "\t%s:--%s) compopt +o default 2>/dev/null; return ;;\n", c.Name, f.Name)
 			}
 		}
 	}
 	for _, c := range app.Children {
+		if files(c) {
+			fmt.Fprintf(&b, "\t%s:*) case $cur in -*) words=%q ;; *) return ;; esac ;;\n", c.Name, strings.Join(words(c), " "))
+			continue
+		}
 		fmt.Fprintf(&b, "\t%s:*) words=%q ;;\n", c.Name, strings.Join(words(c), " "))
 	}
 	b.WriteString("\tesac\n\tmapfile -t COMPREPLY < <(compgen -W \"$words\" -- \"$cur\")\n}\n")
@@ -96,8 +122,10 @@ func zsh(app *kong.Application) string {
 				spec += "[" + text + "]"
 			case len(v) > 0:
 				spec += "=[" + text + "]:value:(" + strings.Join(v, " ") + ")"
+			case file(f.Value):
+				spec += "=[" + text + "]:file:_files"
 			default:
-				spec += "=[" + text + "]:value:_files"
+				spec += "=[" + text + "]:value: "
 			}
 			fmt.Fprintf(&b, " \\\n\t\t\t%s", single(spec))
 		}
@@ -130,8 +158,10 @@ func fish(app *kong.Application) string {
 			}
 			if v := values(f.Value); len(v) > 0 {
 				fmt.Fprintf(&b, " -x -a %s", single(strings.Join(v, " ")))
+			} else if f.Target.Kind() != reflect.Bool && file(f.Value) {
+				b.WriteString(" -r -F")
 			} else if f.Target.Kind() != reflect.Bool {
-				b.WriteString(" -r")
+				b.WriteString(" -x")
 			}
 			fmt.Fprintf(&b, " -d %s\n", single(f.Help))
 		}

@@ -14,11 +14,11 @@ func Names() []string { return []string{"unlock.8", "unlockctl.8", "unlock.toml.
 // Page returns a page by its name; app is the model of unlockctl's command line.
 func Page(name string, app *kong.Application) (string, bool) {
 	switch name {
-	case "unlock.8":
+	case "unlock.8", "unlock":
 		return unlockPage(), true
-	case "unlockctl.8":
+	case "unlockctl.8", "unlockctl":
 		return unlockctlPage(app), true
-	case "unlock.toml.5":
+	case "unlock.toml.5", "unlock.toml":
 		return settingsPage(), true
 	}
 	return "", false
@@ -86,6 +86,8 @@ func unlockctlPage(app *kong.Application) string {
 	p := newPage("unlockctl", 8, "administer volumes that unlock opens at boot")
 	p.section("Synopsis")
 	p.para("*unlockctl* COMMAND [FLAG ...]")
+	p.para("*unlockctl help* [COMMAND]")
+	p.para("*unlockctl* --version")
 	p.section("Description")
 	p.para("unlockctl makes keys and policies, changes which keys open a volume, and looks for what would make a boot fail. It uses the AWS configuration of whoever runs it: environment, profiles, SSO, roles. Passphrases come from files, standard input or the terminal, never from arguments, and are not printed; the one exception is a new recovery key.")
 	p.section("Commands")
