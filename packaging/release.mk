@@ -1,6 +1,6 @@
 # Included by Makefile, after install.mk.
 #
-#	make release        deb and rpm for amd64 and arm64, SBOMs, SHA256SUMS, in bin/release
+#	make release        deb and rpm for amd64 and arm64, unlockctl for other systems, SBOMs, SHA256SUMS, in bin/release
 #	make deb-test       installs, upgrades, removes the deb in systems of Debian
 #	make deploy-test    what can be checked of deploy/ without an account
 #	make image          a raw disk image of Debian 13 with unlock, as EC2 imports it (as root)
@@ -61,9 +61,16 @@ release-%: release-common $(RELEASE)/%/unlock $(RELEASE)/%/unlockctl $(NFPM)
 		ARCH=$* VERSION='$(RELEASE_VERSION)' TREE=$(RELEASE)/$* $(NFPM) package -f packaging/nfpm.yaml -p $$packager -t $(RELEASE) || exit 1; \
 	done
 
-release: $(addprefix release-,$(RELEASE_ARCHS))
+# unlockctl alone, for administrators' machines. They come after the packages, whose
+# making begins with an empty directory.
+OTHER_SYSTEMS = darwin_amd64 darwin_arm64 windows_amd64.exe
+$(addprefix tool-,$(OTHER_SYSTEMS)): tool-%: $(addprefix release-,$(RELEASE_ARCHS))
+	GOOS=$(word 1,$(subst _, ,$*)) GOARCH=$(word 2,$(subst _, ,$(basename $*))) CGO_ENABLED=0 go build -trimpath -buildvcs=false \
+		-ldflags "-s -w -X main.version=$(RELEASE_VERSION)" -o $(RELEASE)/unlockctl_$(RELEASE_VERSION)_$* ./cmd/unlockctl
+
+release: $(addprefix release-,$(RELEASE_ARCHS)) $(addprefix tool-,$(OTHER_SYSTEMS))
 	rm -rf $(RELEASE)/common $(addprefix $(RELEASE)/,$(RELEASE_ARCHS)) $(RELEASE)/changelog.yaml
-	cd $(RELEASE) && sha256sum *.deb *.rpm *.json >SHA256SUMS && cat SHA256SUMS
+	cd $(RELEASE) && sha256sum *.deb *.rpm *.json unlockctl_* >SHA256SUMS && cat SHA256SUMS
 
 # Of the commit, in clones as others have them.
 release-test: release-packages
