@@ -88,6 +88,7 @@ $(EMULATORS)/govulncheck:
 # They fail when a budget is exceeded.
 benchmarks:
 	go test -run '^$$' -bench . -benchtime 20x ./internal/luks/luks2 ./internal/block
+	go test -run '^$$' -bench Audit -benchtime 1x ./cmd/unlockctl
 
 size: bin/unlock
 	@raw=$$(stat -c %s bin/unlock) && zst=$$(zstd -19 -c -q bin/unlock | wc -c) && \
@@ -98,6 +99,7 @@ size: bin/unlock
 FUZZ_TIME = 10s
 fuzz:
 	go test -run '^$$' -fuzz FuzzParse -fuzztime $(FUZZ_TIME) ./internal/config
+	go test -run '^$$' -fuzz FuzzScan -fuzztime $(FUZZ_TIME) ./cmd/unlockctl/internal/trail
 	go test -run '^$$' -fuzz FuzzProbe -fuzztime $(FUZZ_TIME) ./internal/block
 	go test -run '^$$' -fuzz FuzzRead -fuzztime 60s -fuzzminimizetime 1x ./internal/luks/luks2
 

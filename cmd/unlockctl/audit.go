@@ -75,9 +75,9 @@ func (c *auditCmd) Run(ctx context.Context, con console) error {
 	case c.JSON:
 		err = con.json(r)
 	case c.CSV:
-		err = audit.CSV(con.out, r)
+		err = audit.CSV(raw(con.out), r)
 	default:
-		err = audit.Text(con.out, r)
+		err = audit.Text(raw(con.out), r) // which is plain
 	}
 	if err == nil && len(r.Findings) > 0 {
 		err = errFound

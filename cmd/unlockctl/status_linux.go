@@ -3,6 +3,7 @@ package main
 import (
 	"fmt"
 	"os"
+	"slices"
 	"strings"
 	"time"
 
@@ -65,6 +66,9 @@ const devicesWidth = 56
 func (c console) status(s statusNow) error {
 	fmt.Fprintf(raw(c.out), "boot of %s: %s in %.3f s, unlock %s, %.1f MB of memory\n", s.Started.Format(time.RFC3339), c.colour(plain.Text(s.Result)),
 		time.Duration(s.Duration).Seconds(), plain.Text(s.Version), float64(s.PeakRSS)/1e6)
+	if i := s.Instance; i != nil {
+		fmt.Fprintf(c.out, "instance %s of account %s in %s, image %s\n", i.ID, i.Account, i.Region, i.Image)
+	}
 	if s.Error != "" {
 		fmt.Fprintf(c.out, "%s\nhint: %s\n", plain.Text(s.Error), plain.Text(s.Hint))
 	}
@@ -92,9 +96,35 @@ func (c console) status(s statusNow) error {
 		}
 	}
 	for _, call := range s.Calls {
-		fmt.Fprintf(c.out, "%s %s: request %s %s\n", call.Service, call.Operation, call.RequestID, call.KeyARN)
+		tries := ""
+		if call.Attempts > 1 {
+			tries = fmt.Sprintf(", %d attempts in %.3f s", call.Attempts, time.Duration(call.Duration).Seconds())
+		}
+		fmt.Fprintf(c.out, "%s %s: request %s%s%s%s\n", call.Service, call.Operation, call.RequestID, with(call.KeyARN), tries, s.served(call.RequestID))
 	}
 	return nil
+}
+
+// served names the volumes whose keys a request brought.
+func (s *statusNow) served(request string) string {
+	var names []string
+	for _, v := range s.Volumes {
+		if slices.Contains(v.Calls, request) {
+			names = append(names, v.Name)
+		}
+	}
+	if len(names) == 0 {
+		return ""
+	}
+	return ", for " + strings.Join(names, ", ")
+}
+
+// with puts a space before what there is.
+func with(s string) string {
+	if s == "" {
+		return ""
+	}
+	return " " + s
 }
 
 func dash(s string) string {

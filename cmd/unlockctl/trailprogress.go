@@ -17,6 +17,7 @@ func (c console) progress(p *trail.Progress, files []trail.File) (done func()) {
 	if !terminal(c.err) {
 		return func() {}
 	}
+	w := raw(c.err)
 	var total int64
 	for _, f := range files {
 		total += f.Size
@@ -30,11 +31,11 @@ func (c console) progress(p *trail.Progress, files []trail.File) (done func()) {
 		for {
 			select {
 			case <-stop:
-				fmt.Fprint(c.err, clearLine)
+				fmt.Fprint(w, clearLine)
 				return
 			case <-ticker.C:
 				records := p.Records.Load()
-				fmt.Fprintf(c.err, "%s%s%d records, %.0f a second", clearLine, bar(p.Bytes.Load(), total), records, float64(records)/time.Since(start).Seconds())
+				fmt.Fprintf(w, "%s%s%d records, %.0f a second", clearLine, bar(p.Bytes.Load(), total), records, float64(records)/time.Since(start).Seconds())
 			}
 		}
 	})

@@ -108,6 +108,9 @@ func (p *part) run(ctx context.Context, do func(context.Context) error) Outcome 
 		p.cloud = &cloud{Machine: p.Machine, cfg: p.cfg, rec: p.rec}
 		err = do(ctx)
 		p.cloud.close()
+		if p.cloud.instance != nil {
+			p.report.Instance = p.cloud.instance
+		}
 		cancel()
 	}
 	p.end(err)
@@ -244,7 +247,7 @@ func (p *part) refused(decided *plan.Plan) error {
 func (p *part) applied(results []unlock.Result) error {
 	var errs []error
 	for _, r := range results {
-		v := status.Volume{Name: r.Step.Name, Action: r.Step.Action(), KMSKey: r.KMSKey}
+		v := status.Volume{Name: r.Step.Name, Action: r.Step.Action(), KMSKey: r.KMSKey, Calls: r.Requests}
 		for _, m := range r.Step.Members {
 			v.Devices = append(v.Devices, m.Disk.Path)
 			v.UUIDs = append(v.UUIDs, m.UUID)

@@ -4,6 +4,7 @@ import (
 	"context"
 	"fmt"
 	"sync"
+	"time"
 
 	"unlock/internal/aws"
 	"unlock/internal/config"
@@ -26,7 +27,16 @@ type cloud struct {
 	client  *keys.Client
 	err     error
 	warm    sync.WaitGroup
+
+	ask      sync.Once // who the instance is
+	asking   sync.WaitGroup
+	stop     context.CancelFunc // ends the asking
+	instance *status.Instance   // nil: not known
 }
+
+// tardy is how long IMDS may still take to say who the instance is, once all else is
+// done.
+const tardy = 100 * time.Millisecond
 
 // start begins if nobody has yet.
 func (c *cloud) start(ctx context.Context) {
@@ -74,6 +84,9 @@ func (c *cloud) up(ctx context.Context) error {
 				role, err = c.imds.Role(ctx)
 				return err
 			})
+			if err == nil {
+				c.identify()
+			}
 			return role, err
 		},
 		Region: c.imds.Region,
@@ -97,6 +110,31 @@ func (c *cloud) up(ctx context.Context) error {
 	return nil
 }
 
+// identify asks IMDS who the instance is, for the record, while S3 and KMS are asked: it
+// costs no time.
+func (c *cloud) identify() {
+	c.ask.Do(func() {
+		var ctx context.Context
+		ctx, c.stop = context.WithCancel(context.Background())
+		c.asking.Go(func() {
+			if i, err := c.imds.Instance(ctx); err == nil { // else the record does without
+				c.instance = &status.Instance{ID: i.ID, Account: i.Account, Region: i.Region, Image: i.Image}
+			}
+		})
+	})
+}
+
+// identified ends the asking.
+func (c *cloud) identified() {
+	if c.stop == nil {
+		return
+	}
+	late := time.AfterFunc(tardy, c.stop)
+	c.asking.Wait()
+	late.Stop()
+	c.stop()
+}
+
 // close wipes the client's keys and takes the network down again.
 func (c *cloud) close() {
 	if c.ready == nil {
@@ -104,6 +142,7 @@ func (c *cloud) close() {
 	}
 	<-c.ready
 	c.warm.Wait()
+	c.identified()
 	if c.client != nil {
 		c.client.Close()
 	}

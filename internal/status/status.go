@@ -135,6 +135,9 @@ func (r *Recorder) Called(c Call) {
 	r.calls = append(r.calls, c)
 }
 
+// Since returns how long after the beginning of the boot t is.
+func (r *Recorder) Since(t time.Time) Millis { return Millis(t.Sub(r.start)) }
+
 // Fill puts what was recorded so far into b.
 func (r *Recorder) Fill(b *Boot) {
 	r.mu.Lock()

@@ -41,7 +41,9 @@ type Result struct {
 	Step   *plan.Step
 	Device dm.Device // zero if Err is not nil
 	KMSKey string    // ARN that AWS says it used
-	Err    error
+	// Requests are the ids of the requests by which the key was had, whoever made them.
+	Requests []string
+	Err      error
 }
 
 // Run carries out all steps side by side and returns their results in the order
@@ -80,7 +82,7 @@ func (a *Apply) step(ctx context.Context, s *plan.Step, ring *keyring) Result {
 	if err != nil {
 		err = fmt.Errorf("volume %q: %w", s.Name, err)
 	}
-	return Result{Step: s, Device: d, KMSKey: key.kmsKey, Err: err}
+	return Result{Step: s, Device: d, KMSKey: key.kmsKey, Requests: key.requests, Err: err}
 }
 
 // prompt opens with a passphrase that the operator types. The deadline of the boot

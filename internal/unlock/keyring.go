@@ -25,6 +25,7 @@ type key struct {
 	deriver    *luks.Deriver // from it; nil if err is not
 	blob       *keys.Blob    // of a new data key
 	kmsKey     string
+	requests   []string // ids of those that AWS answered
 	err        error
 }
 
@@ -93,7 +94,9 @@ func (r *keyring) fetch(ctx context.Context, k *key) {
 	})
 	k.passphrase, k.blob = got.Passphrase, got.Blob
 	for _, c := range got.Calls {
-		r.rec.Called(status.Call{Service: c.Service, Operation: c.Operation, KeyARN: c.KeyARN, RequestID: c.RequestID, Attempts: c.Attempts})
+		r.rec.Called(status.Call{Service: c.Service, Operation: c.Operation, KeyARN: c.KeyARN, RequestID: c.RequestID, Attempts: c.Attempts,
+			Start: r.rec.Since(c.Start), Duration: status.Millis(c.Duration)})
+		k.requests = append(k.requests, c.RequestID)
 		if c.KeyARN != "" {
 			k.kmsKey = c.KeyARN
 			r.log("key %s: KMS %s under %s, request %s", w.Key.Source, c.Operation, c.KeyARN, c.RequestID)

@@ -96,6 +96,7 @@ type Cloud struct {
 	buckets    map[string]*bucket
 	parameters map[string]*parameter
 	roles      map[string]*role // made through IAM
+	recorder   recorder
 }
 
 // New starts a Cloud; Close ends it.

@@ -102,7 +102,7 @@ func TestS3(t *testing.T) {
 		"PUT, wrong checksum": {"PUT", hosted + "put", "data", []string{"x-amz-checksum-crc32", "rfPz2g=="}, 400, "<Code>BadDigest</Code>"},
 		"PUT with SSE-KMS":    {"PUT", hosted + "put", "data", []string{"x-amz-server-side-encryption", "aws:kms"}, 501, "<Code>NotImplemented</Code>"},
 		"DELETE":              {"DELETE", hosted + "key", "", nil, 405, "<Code>MethodNotAllowed</Code>"},
-		"list":                {"GET", hosted + "?list-type=2", "", nil, 501, "<Code>NotImplemented</Code>"},
+		"policy":              {"GET", hosted + "?policy=", "", nil, 501, "<Code>NotImplemented</Code>"},
 		"wrong region":        {"GET", "https://europe.s3.us-east-1.amazonaws.com/key", "", nil, 301, "<Endpoint>europe.s3.eu-west-1.amazonaws.com</Endpoint>"},
 		"signed for another":  {"GET", "https://europe.s3.eu-west-1.amazonaws.com/key", "", nil, 400, "expecting 'eu-west-1'</Message><Region>eu-west-1</Region>"},
 	} {

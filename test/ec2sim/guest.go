@@ -40,6 +40,9 @@ func (c *Cloud) Guest() (*Guest, error) {
 	return g, g.Configure(netip.PrefixFrom(c.instanceOf(g.mac).addr, subnet.Bits()), routerAddr)
 }
 
+// Instance is the id of the guest's instance.
+func (g *Guest) Instance() string { return g.cloud.instanceOf(g.mac).id }
+
 // BareGuest is an in-process host without an address: only ListenDHCP works until Configure.
 func (c *Cloud) BareGuest() (*Guest, error) {
 	c.mu.Lock()

@@ -121,6 +121,8 @@ func (c *Cloud) api(service string) http.Handler {
 				e.service = "kms"
 			} else if strings.HasPrefix(target, "AmazonSSM.") {
 				e.service = "ssm"
+			} else if strings.Contains(target, cloudtrailTarget) {
+				e.service = "cloudtrail"
 			} else if isIAM(r, body) {
 				e.service = "iam"
 			}
@@ -138,6 +140,9 @@ func (c *Cloud) api(service string) http.Handler {
 			rep.reset = c.fault("kms-reset")
 		case "ssm":
 			rep = c.json(r, e, "AmazonSSM.", body, c.ssm)
+		case "cloudtrail":
+			before, _, _ := strings.Cut(target, cloudtrailTarget)
+			rep = c.json(r, e, before+cloudtrailTarget, body, c.cloudtrail)
 		case "iam":
 			rep = c.iam(r, body)
 		}

@@ -19,6 +19,7 @@ type instance struct {
 
 // instanceOf returns the instance with a MAC address.
 func (c *Cloud) instanceOf(mac net.HardwareAddr) *instance {
+	now := c.now()
 	c.mu.Lock()
 	defer c.mu.Unlock()
 	addr, addr6, n := firstAddr, firstAddr6, 0
@@ -30,6 +31,7 @@ func (c *Cloud) instanceOf(mac net.HardwareAddr) *instance {
 	}
 	i := &instance{id: fmt.Sprintf("i-0123456789abcde%02x", n), mac: bytes.Clone(mac), addr: addr, addr6: addr6}
 	c.instances = append(c.instances, i)
+	c.launched(i, now)
 	return i
 }
 

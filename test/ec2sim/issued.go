@@ -2,6 +2,7 @@ package ec2sim
 
 // Credentials are secret, or good for something, until they expire.
 type Credentials struct {
+	AccessKey string
 	SecretKey string // of the role
 	Token     string // its session token
 }
@@ -13,7 +14,7 @@ func (c *Cloud) Issued() (roles []Credentials, sessions []string) {
 	defer c.mu.Unlock()
 	for _, i := range c.identities {
 		if i.token != "" {
-			roles = append(roles, Credentials{i.secretKey, i.token})
+			roles = append(roles, Credentials{i.accessKey, i.secretKey, i.token})
 		}
 	}
 	for t := range c.tokens {

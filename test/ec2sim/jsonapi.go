@@ -29,7 +29,9 @@ type call struct {
 	region    string
 	operation string
 	body      []byte
-	resource  string // for the record; set by the operation
+	resource  string         // for the record; set by the operation
+	sources   []string       // of CloudTrail's record: further resources, which come first
+	response  map[string]any // likewise: responseElements
 }
 
 // read decodes the parameters.
@@ -62,7 +64,8 @@ func (c *Cloud) json(r *http.Request, e endpoint, prefix string, body []byte, op
 		}
 		return operation(rq)
 	}()
-	if refused := (*apiError)(nil); errors.As(err, &refused) {
+	refused := (*apiError)(nil)
+	if errors.As(err, &refused) {
 		rep.status, rep.errorType = refused.status, refused.kind
 		m := map[string]string{"__type": refused.kind}
 		if refused.message != "" {
@@ -71,6 +74,7 @@ func (c *Cloud) json(r *http.Request, e endpoint, prefix string, body []byte, op
 		answer = m
 	}
 	rep.resource = rq.resource
+	c.logJSON(r, e.service, rq, rep.requestID, refused)
 	rep.body, _ = json.Marshal(answer)
 	rep.header = map[string]string{
 		"Content-Type":     "application/x-amz-json-1.1",

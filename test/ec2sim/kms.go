@@ -38,6 +38,8 @@ func (c *Cloud) kms(rq *call) (any, error) {
 		return c.kmsCreateKey(rq)
 	case "CreateAlias":
 		return c.kmsCreateAlias(rq)
+	case "CreateGrant", "PutKeyPolicy", "DisableKey", "EnableKey", "ScheduleKeyDeletion", "EnableKeyRotation", "DisableKeyRotation":
+		return c.kmsAdminister(rq)
 	}
 	return nil, refuse("UnknownOperationException", "")
 }
@@ -151,6 +153,7 @@ func (c *Cloud) kmsReEncrypt(rq *call) (any, error) {
 	if err != nil {
 		return nil, err
 	}
+	rq.sources = []string{source}
 	k, arn, err := c.keyFor(rq, "ReEncryptTo", in.DestinationKeyId)
 	if err != nil {
 		return nil, err

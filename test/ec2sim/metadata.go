@@ -36,6 +36,9 @@ func lookup(tree map[string]string, path string) (string, bool) {
 	return strings.Join(names, "\n"), len(names) > 0
 }
 
+// imageID is the image of all instances.
+const imageID = "ami-0123456789abcdef0"
+
 // metadata is the tree of an instance below its version.
 func (c *Cloud) metadata(inst *instance, hasRole bool) map[string]string {
 	partition := partitions[c.cfg.Region]
@@ -43,7 +46,7 @@ func (c *Cloud) metadata(inst *instance, hasRole bool) map[string]string {
 	private := inst.hostName() + "." + c.domain()
 	eni := "network/interfaces/macs/" + mac + "/"
 	tree := map[string]string{
-		"ami-id":                       "ami-0123456789abcdef0",
+		"ami-id":                       imageID,
 		"ami-launch-index":             "0",
 		"ami-manifest-path":            "(unknown)",
 		"block-device-mapping/ami":     "/dev/xvda",
@@ -119,6 +122,7 @@ func (c *Cloud) credentials(inst *instance) string {
 			accessKey: "ASIA" + strings.ToUpper(randomHex(8)),
 			secretKey: base64.StdEncoding.EncodeToString(secret[:30]),
 			token:     "IQoJb3JpZ2luX2Vj" + base64.StdEncoding.EncodeToString(secret[30:]),
+			created:   now,
 			expires:   now.Add(lifetime),
 			arn:       arn,
 		}
@@ -157,7 +161,7 @@ func (c *Cloud) identityDocument(inst *instance) string {
 		Version                 string    `json:"version"`
 	}{
 		AccountID: c.cfg.Account, Architecture: "x86_64", AvailabilityZone: c.cfg.Region + "a",
-		ImageID: "ami-0123456789abcdef0", InstanceID: inst.id, InstanceType: "i4i.large",
+		ImageID: imageID, InstanceID: inst.id, InstanceType: "i4i.large",
 		PendingTime: "2026-01-01T00:00:00Z", PrivateIP: inst.addr.String(),
 		Region: c.cfg.Region, Version: "2017-09-30",
 	})

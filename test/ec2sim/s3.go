@@ -24,7 +24,9 @@ type object struct {
 	version  string
 	data     []byte
 	etag     string
-	kind     string // Content-Type
+	kind     string            // Content-Type
+	encoding string            // Content-Encoding, or ""
+	metadata map[string]string // user-defined
 	modified time.Time
 }
 
@@ -105,10 +107,11 @@ func (c *Cloud) s3(r *http.Request, e endpoint, body []byte) reply {
 		header:    map[string]string{},
 	}
 	var refused *s3Error
+	var who *identity
 	if err != nil || qerr != nil {
 		refused = &s3Error{status: http.StatusBadRequest, code: "InvalidURI", message: "Couldn't parse the specified URI."}
 	} else {
-		refused = c.s3Do(r, e, bucket, key, params, body, &rep)
+		who, refused = c.s3Do(r, e, bucket, key, params, body, &rep)
 	}
 	if refused != nil {
 		rep.status, rep.errorType = refused.status, refused.code
@@ -120,6 +123,7 @@ func (c *Cloud) s3(r *http.Request, e endpoint, body []byte) reply {
 	rep.header["Server"] = "AmazonS3"
 	rep.header["x-amz-request-id"] = rep.requestID
 	rep.header["x-amz-id-2"] = base64.StdEncoding.EncodeToString([]byte(randomHex(28)))
+	c.logS3(r, who, bucket, key, body, &rep, refused)
 	return rep
 }
 
@@ -131,8 +135,8 @@ func s3Operation(method, key string) string {
 	return method[:1] + strings.ToLower(method[1:]) + kind
 }
 
-// s3Do does what is asked, or returns why not.
-func (c *Cloud) s3Do(r *http.Request, e endpoint, name, key string, params url.Values, body []byte, rep *reply) *s3Error {
+// s3Do does what is asked, or returns why not, and who asked.
+func (c *Cloud) s3Do(r *http.Request, e endpoint, name, key string, params url.Values, body []byte, rep *reply) (*identity, *s3Error) {
 	c.mu.Lock()
 	b := c.buckets[name]
 	c.mu.Unlock()
@@ -144,7 +148,7 @@ func (c *Cloud) s3Do(r *http.Request, e endpoint, name, key string, params url.V
 		region = to
 	}
 	if e.region != "" && region != e.region { // before the signature is looked at
-		return &s3Error{
+		return nil, &s3Error{
 			status:  http.StatusMovedPermanently,
 			code:    "PermanentRedirect",
 			message: "The bucket you are attempting to access must be addressed using the specified endpoint. Please send all future requests to this endpoint.",
@@ -154,34 +158,41 @@ func (c *Cloud) s3Do(r *http.Request, e endpoint, name, key string, params url.V
 	}
 	who, aerr := c.verify(r, body, "s3", e.region)
 	if aerr != nil {
-		return c.s3AuthError(aerr)
+		return nil, c.s3AuthError(aerr)
 	}
 	action := map[string]string{http.MethodGet: "s3:GetObject", http.MethodHead: "s3:GetObject", http.MethodPut: "s3:PutObject"}[r.Method]
 	switch {
 	case c.fault("s3-slowdown"):
-		return &s3Error{status: http.StatusServiceUnavailable, code: "SlowDown", message: "Please reduce your request rate."}
+		return who, &s3Error{status: http.StatusServiceUnavailable, code: "SlowDown", message: "Please reduce your request rate."}
 	case c.fault("s3-500"):
-		return &s3Error{status: http.StatusInternalServerError, code: "InternalError", message: "We encountered an internal error. Please try again."}
+		return who, &s3Error{status: http.StatusInternalServerError, code: "InternalError", message: "We encountered an internal error. Please try again."}
 	case action == "":
-		return &s3Error{status: http.StatusMethodNotAllowed, code: "MethodNotAllowed", message: "The specified method is not allowed against this resource.", detail: []string{"Method", r.Method}}
+		return who, &s3Error{status: http.StatusMethodNotAllowed, code: "MethodNotAllowed", message: "The specified method is not allowed against this resource.", detail: []string{"Method", r.Method}}
 	case c.fault("s3-403"):
-		return &s3Error{status: http.StatusForbidden, code: "AccessDenied", message: fmt.Sprintf(
+		return who, &s3Error{status: http.StatusForbidden, code: "AccessDenied", message: fmt.Sprintf(
 			"User: %s is not authorized to perform: %s on resource: \"arn:%s:s3:::%s/%s\" because no identity-based policy allows the %s action",
 			who.arn, action, partitions[c.cfg.Region], name, key, action)}
 	case key == "" && r.Method == http.MethodPut:
-		return c.s3Bucket(e, name, params, body, rep)
+		return who, c.s3Bucket(e, name, params, body, rep)
 	case b == nil:
-		return &s3Error{status: http.StatusNotFound, code: "NoSuchBucket", message: "The specified bucket does not exist", detail: []string{"BucketName", name}}
+		return who, &s3Error{status: http.StatusNotFound, code: "NoSuchBucket", message: "The specified bucket does not exist", detail: []string{"BucketName", name}}
 	case key == "" && r.Method == http.MethodHead:
 		rep.status = http.StatusOK
 		rep.header["x-amz-bucket-region"] = region
-		return nil
+		return who, nil
+	case key == "" && params.Has("location"):
+		rep.status, rep.body = http.StatusOK, locationXML(region)
+		return who, nil
+	case key == "" && len(params) == 0, key == "" && (params.Has("list-type") || params.Has("prefix") || params.Has("marker") || params.Has("encoding-type")):
+		c.deliver(name)
+		rep.status, rep.body = http.StatusOK, c.listXML(name, params)
+		return who, nil
 	case key == "":
-		return &s3Error{status: http.StatusNotImplemented, code: "NotImplemented", message: "The simulation has no operations on buckets."}
+		return who, &s3Error{status: http.StatusNotImplemented, code: "NotImplemented", message: "The simulation has no operations on buckets."}
 	case r.Method == http.MethodPut:
-		return c.s3Put(r, name, key, body, rep)
+		return who, c.s3Put(r, name, key, body, rep)
 	}
-	return c.s3Get(b, key, params.Get("versionId"), rep)
+	return who, c.s3Get(b, key, params.Get("versionId"), rep)
 }
 
 func (c *Cloud) s3Put(r *http.Request, bucket, key string, body []byte, rep *reply) *s3Error {
@@ -240,6 +251,12 @@ func (c *Cloud) s3Get(b *bucket, key, version string, rep *reply) *s3Error {
 	}
 	rep.status = http.StatusOK
 	rep.body = o.data
+	if o.encoding != "" {
+		rep.header["Content-Encoding"] = o.encoding
+	}
+	for k, v := range o.metadata {
+		rep.header["x-amz-meta-"+k] = v
+	}
 	for k, v := range map[string]string{
 		"Content-Type": o.kind, "ETag": o.etag, "Accept-Ranges": "bytes",
 		"Last-Modified":                o.modified.UTC().Format(http.TimeFormat),

@@ -30,6 +30,7 @@ type identity struct {
 	accessKey string
 	secretKey string
 	token     string    // session token, "" for a user's static key
+	created   time.Time // zero: not a session
 	expires   time.Time // zero: never
 	arn       string    // "arn:aws:sts::111122223333:assumed-role/ROLE/i-…"
 }

@@ -161,6 +161,8 @@ func (c *Cloud) answer(service string, r *http.Request, body []byte) (status int
 	case strings.HasSuffix(r.URL.Path, "/security-credentials/demo"):
 		text = fmt.Sprintf(`{"Code":"Success","Type":"AWS-HMAC","AccessKeyId":"ASIAEXAMPLE","SecretAccessKey":"secret","Token":"token","Expiration":%q}`,
 			time.Now().Add(time.Hour).UTC().Format(time.RFC3339))
+	case r.URL.Path == "/latest/dynamic/instance-identity/document":
+		text = `{"accountId":"111122223333","imageId":"ami-0123456789abcdef0","instanceId":"i-0123456789abcdef0","region":"us-east-1"}`
 	case strings.HasSuffix(r.URL.Path, "/placement/region"):
 		text = "us-east-1"
 	default:

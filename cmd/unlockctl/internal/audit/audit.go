@@ -18,6 +18,7 @@ import (
 	"time"
 
 	"unlock/cmd/unlockctl/internal/trail"
+	"unlock/internal/config"
 )
 
 // Question says what an audit is about. Only Keys is needed.
@@ -196,7 +197,7 @@ func (k *Key) fits(context map[string]string) bool {
 	if !k.Bound {
 		return maps.Equal(k.Context, context) || len(k.Context)+len(context) == 0
 	}
-	if context[contextSet] == "" || len(context) != len(k.Context)+1 {
+	if context[config.ContextSet] == "" || len(context) != len(k.Context)+1 {
 		return false
 	}
 	for name, value := range k.Context {
@@ -206,9 +207,6 @@ func (k *Key) fits(context map[string]string) bool {
 	}
 	return true
 }
-
-// contextSet is the name in the encryption context that binds a data key to its set.
-const contextSet = "unlock:set"
 
 // contextText is a context in one line, sorted by name.
 func contextText(context map[string]string) string {

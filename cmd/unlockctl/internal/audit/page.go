@@ -8,6 +8,9 @@ import (
 	"slices"
 	"strings"
 	"time"
+
+	"unlock/internal/config"
+	"unlock/internal/plain"
 )
 
 // Rows of the page's tables, beyond which it would be too long to read.
@@ -59,7 +62,7 @@ func Page(q Question, r *Result, command string, now time.Time) ([]byte, error) 
 			p.Who = f.Call.who()
 		}
 		last = f.Call
-		p.Who, p.Why = plain(p.Who), plain(p.Why)
+		p.Who, p.Why = plain.Text(p.Who), plain.Text(p.Why)
 		v.Findings = append(v.Findings, p)
 	}
 	for _, rl := range Rules {
@@ -85,7 +88,7 @@ func Page(q Question, r *Result, command string, now time.Time) ([]byte, error) 
 			p.Title = "Volume " + k.Volumes[0]
 		}
 		if k.Bound {
-			p.Context = strings.TrimPrefix(p.Context+", "+contextSet+"=the set of disks", ", ")
+			p.Context = strings.TrimPrefix(p.Context+", "+config.ContextSet+"=the set of disks", ", ")
 		}
 		if k.Bucket != "" {
 			p.Ciphertext = "s3://" + k.Bucket + "/" + k.Object
@@ -151,7 +154,7 @@ func (p *pageKey) fill(calls []*Call, s span) {
 		if c.Attested != "" {
 			with += ", attested by " + c.Attested
 		}
-		p.Calls = append(p.Calls, pageCall{c.Time.Format(time.RFC3339), c.Service + ":" + c.Operation, c.Outcome, plain(c.who()), plain(place(c)),
-			strings.Join(c.Volumes, " "), plain(with), c.RequestID, strings.Join(c.Findings, " ")})
+		p.Calls = append(p.Calls, pageCall{c.Time.Format(time.RFC3339), c.Service + ":" + c.Operation, c.Outcome, plain.Text(c.who()), plain.Text(place(c)),
+			strings.Join(c.Volumes, " "), plain.Text(with), c.RequestID, strings.Join(c.Findings, " ")})
 	}
 }

@@ -9,6 +9,7 @@ import (
 	"time"
 
 	"unlock/cmd/unlockctl/internal/trail"
+	"unlock/internal/config"
 )
 
 // record is as much of a CloudTrail record as is looked at (AWS CloudTrail User Guide,
@@ -217,7 +218,7 @@ func (c *Call) setContext(a *Audit, context map[string]string) {
 	for name, value := range context {
 		c.Context[a.intern(name)] = a.intern(value)
 	}
-	c.Set = c.Context[contextSet]
+	c.Set = c.Context[config.ContextSet]
 	for _, k := range a.configured(c.Key) {
 		if k.fits(c.Context) {
 			c.Volumes = k.Volumes

@@ -70,7 +70,7 @@ func (a *Audit) Judge(read []trail.Read, v *trail.Validation) *Result {
 		i.settle()
 	}
 	slices.SortFunc(a.calls, func(x, y *Call) int {
-		return cmp.Or(x.Time.Compare(y.Time), cmp.Compare(x.EventID, y.EventID))
+		return cmp.Or(x.Time.Compare(y.Time), cmp.Compare(x.stage(), y.stage()), cmp.Compare(x.EventID, y.EventID))
 	})
 	j := a.newJudge()
 	seen := map[string]bool{} // request ids of the calls
@@ -114,6 +114,18 @@ func (a *Audit) newJudge() *judge {
 		}
 	}
 	return j
+}
+
+// stage orders calls of the same second, which is all that CloudTrail says: a
+// ciphertext is read, or a data key made, before it is decrypted.
+func (c *Call) stage() int {
+	switch {
+	case c.Service != "kms":
+		return 0
+	case c.making():
+		return 1
+	}
+	return 2
 }
 
 // unseen finds calls of status files that the trail has not, of the time that it

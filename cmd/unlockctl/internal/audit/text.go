@@ -8,7 +8,8 @@ import (
 	"strings"
 	"text/tabwriter"
 	"time"
-	"unicode"
+
+	"unlock/internal/plain"
 )
 
 // Text writes a result for people: the calls, what is found, and what was read.
@@ -16,7 +17,7 @@ func Text(w io.Writer, r *Result) error {
 	t := tabwriter.NewWriter(w, 0, 0, 2, ' ', 0)
 	row := func(cells ...string) {
 		for i, c := range cells {
-			cells[i] = plain(or(c, "-"))
+			cells[i] = plain.Text(or(c, "-"))
 		}
 		fmt.Fprintln(t, strings.Join(cells, "\t"))
 	}
@@ -33,10 +34,10 @@ func Text(w io.Writer, r *Result) error {
 		fmt.Fprintln(w)
 	}
 	for _, f := range r.Findings {
-		fmt.Fprintf(t, "%s\t%s\n", f.Name, plain(f.line()))
+		fmt.Fprintf(t, "%s\t%s\n", f.Name, plain.Text(f.line()))
 	}
 	for _, n := range r.Notes {
-		fmt.Fprintf(t, "note\t%s\n", plain(n.File+": "+n.Text))
+		fmt.Fprintf(t, "note\t%s\n", plain.Text(n.File+": "+n.Text))
 	}
 	if err := t.Flush(); err != nil {
 		return err
@@ -61,10 +62,10 @@ func (r *Result) Summary() []string {
 			count(int(c.Read), "record"), count(len(r.Files), "file"), c.Ours, c.Other, c.Outside, c.Duplicate, c.Skipped),
 	}
 	for _, d := range r.Chains {
-		line := fmt.Sprintf("digests of %s, %s to %s: %d of %d signed by CloudTrail, %d of %s as delivered", plain(d.Trail),
+		line := fmt.Sprintf("digests of %s, %s to %s: %d of %d signed by CloudTrail, %d of %s as delivered", plain.Text(d.Trail),
 			d.From.Format(time.RFC3339), d.To.Format(time.RFC3339), d.Signed, d.Digests, d.Valid, count(d.Files, "file"))
 		if d.Unsigned != "" {
-			line += "; others not verified: " + plain(d.Unsigned)
+			line += "; others not verified: " + plain.Text(d.Unsigned)
 		}
 		lines = append(lines, line)
 	}
@@ -113,14 +114,6 @@ func (f *Finding) line() string {
 		parts = append(parts, f.Call.who())
 	}
 	return strings.Join(append(parts, f.Why), "  ")
-}
-
-// plain makes what others wrote fit for a terminal and for one line.
-func plain(s string) string {
-	if strings.IndexFunc(s, func(r rune) bool { return !unicode.IsPrint(r) }) < 0 {
-		return s
-	}
-	return strings.Trim(strconv.Quote(s), `"`)
 }
 
 // CSV writes the calls (RFC 4180), one a line below the names of the columns.

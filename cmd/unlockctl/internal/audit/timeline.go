@@ -7,6 +7,8 @@ import (
 	"slices"
 	"strings"
 	"time"
+
+	"unlock/internal/plain"
 )
 
 // Sizes in pixels of a time line.
@@ -95,10 +97,10 @@ func timeline(calls []*Call, s span) string {
 				title += fmt.Sprintf(" and %d more", m.n-1)
 			}
 			if len(m.flagged) > 0 {
-				fmt.Fprintf(&b, `<path class="flagged" d="M%d %dl7 13h-14z"><title>%s</title></path>`+"\n", m.x, y-8, html.EscapeString(plain(title)+": "+strings.Join(m.flagged, ", ")))
+				fmt.Fprintf(&b, `<path class="flagged" d="M%d %dl7 13h-14z"><title>%s</title></path>`+"\n", m.x, y-8, html.EscapeString(plain.Text(title)+": "+strings.Join(m.flagged, ", ")))
 				continue
 			}
-			fmt.Fprintf(&b, `<circle class="ok" cx="%d" cy="%d" r="%d"><title>%s</title></circle>`+"\n", m.x, y, min(3+m.n/10, 7), html.EscapeString(plain(title)))
+			fmt.Fprintf(&b, `<circle class="ok" cx="%d" cy="%d" r="%d"><title>%s</title></circle>`+"\n", m.x, y, min(3+m.n/10, 7), html.EscapeString(plain.Text(title)))
 		}
 	}
 	b.WriteString("</svg></div>")
