@@ -2,11 +2,13 @@ package luks2_test
 
 import (
 	"bytes"
+	"context"
 	"crypto/sha256"
 	"encoding/binary"
 	"encoding/json"
 	"errors"
 	"fmt"
+	"io"
 	"runtime"
 	"strings"
 	"testing"
@@ -461,9 +463,15 @@ func argon2(time, memory, cpus int) m {
 	return m{"type": "argon2id", "time": time, "memory": memory, "cpus": cpus, "salt": b64(32)}
 }
 
-// TestHostileSizes: a JSON area of 4 MiB, full of whatever is laborious to parse,
-// takes neither long nor much memory.
-func TestHostileSizes(t *testing.T) {
+// oversized is a disk with a JSON area of 4 MiB, full of whatever is laborious to parse.
+type oversized struct {
+	name string
+	make func() *disk
+	want string // error; "": it opens
+}
+
+func hostileSizes(t testing.TB) []oversized {
+	t.Helper()
 	fill := func(piece func(i int) string) string {
 		var b strings.Builder
 		for i := 0; b.Len() < 4<<20-8<<10; i++ {
@@ -499,8 +507,9 @@ func TestHostileSizes(t *testing.T) {
 		{"many keyslots of a digest", strings.Replace(text, `"keyslots":["0"`, `"keyslots":[`+fill(func(int) string { return `"1"` })+`,"0"`, 1), "longer than"},
 		{"a long string", strings.Replace(text, `"tokens":{`, `"tokens":{"9":{"type":"x","keyslots":[],"y":"`+strings.Repeat("y", 4<<20-8<<10)+`"},`, 1), "longer than"},
 	}
+	var all []oversized
 	for _, tt := range tests {
-		t.Run(tt.name, func(t *testing.T) {
+		all = append(all, oversized{tt.name, func() *disk {
 			d := base.d.clone()
 			for i := range 2 {
 				b := make([]byte, 4<<20)
@@ -518,33 +527,107 @@ func TestHostileSizes(t *testing.T) {
 			material := make([]byte, 2*258048)
 			base.d.ReadAt(material, 32<<10)
 			d.WriteAt(material, 8<<20)
-			opensWithin(t, d, testSize, tt.want)
-		})
+			return d
+		}, tt.want})
+	}
+	return all
+}
+
+// TestHostileSizes: they take neither much work nor much memory.
+func TestHostileSizes(t *testing.T) {
+	for _, tt := range hostileSizes(t) {
+		t.Run(tt.name, func(t *testing.T) { opensWithin(t, tt.make(), testSize, tt.want) })
 	}
 }
 
-// opensWithin opens d with "first" or fails with the error want, within a second
-// and 256 MiB.
+// BenchmarkHostile opens each hostile header, and fails where one takes a second.
+func BenchmarkHostile(b *testing.B) {
+	first, base := pass(b, "first"), newVolume(b)
+	try := func(name string, d *disk, size int64) {
+		took := stopwatch(b)
+		if h, err := luks2.Read(d, size, luks2.Limits{Memory: 128 << 20}); err == nil {
+			if p, err := h.Open(b.Context(), first); err == nil {
+				p.Wipe()
+			}
+		}
+		if d := took(); d > time.Second {
+			b.Errorf("%s takes %v", name, d)
+		}
+	}
+	for b.Loop() {
+		for _, tt := range hostileSizes(b) {
+			try(tt.name, tt.make(), testSize)
+		}
+		for _, tt := range hostileHeaders() {
+			v := base.clone()
+			tt.edit(v)
+			v.store()
+			try(tt.name, v.d, v.size)
+		}
+	}
+}
+
+// opensWithin opens d with "first" or fails with the error want, within the budget.
 func opensWithin(t *testing.T, d *disk, size int64, want string) {
 	t.Helper()
-	var before, after runtime.MemStats
-	runtime.ReadMemStats(&before)
-	took := stopwatch(t)
-	h, err := luks2.Read(d, size, luks2.Limits{Memory: 128 << 20})
+	spent := spend(t)
+	h, err := luks2.Read(spent.reading(d), size, luks2.Limits{Memory: 128 << 20})
 	if err == nil {
 		var p *luks2.Payload
-		if p, err = h.Open(t.Context(), pass(t, "first")); err == nil {
+		if p, err = h.Open(spent, pass(t, "first")); err == nil {
 			p.Wipe()
 		}
 	}
 	if want == "" && err != nil || want != "" && (err == nil || !strings.Contains(err.Error(), want)) {
 		t.Errorf("error %v, want %q", err, want)
 	}
+	spent.judge()
+}
+
+// spending is a context that counts work on a hostile header. The time that it takes
+// is judged by BenchmarkHostile, on a machine that does nothing else.
+type spending struct {
+	context.Context
+	t         testing.TB
+	before    runtime.MemStats
+	asked     int   // whether the context has ended, once in 4,096 iterations of PBKDF2
+	bytesRead int64 // of the device
+}
+
+func spend(t testing.TB) *spending {
+	s := &spending{Context: t.Context(), t: t}
+	runtime.ReadMemStats(&s.before)
+	return s
+}
+
+func (s *spending) Err() error {
+	s.asked++
+	return s.Context.Err()
+}
+
+// reading counts what is read from d.
+func (s *spending) reading(d *disk) io.ReaderAt { return countedReads{d, &s.bytesRead} }
+
+type countedReads struct {
+	d *disk
+	n *int64
+}
+
+func (c countedReads) ReadAt(b []byte, off int64) (int, error) {
+	n, err := c.d.ReadAt(b, off)
+	*c.n += int64(n)
+	return n, err
+}
+
+// judge fails beyond 256 MiB of memory, 128 MiB read, and about 200,000 iterations of PBKDF2.
+func (s *spending) judge() {
+	s.t.Helper()
+	var after runtime.MemStats
 	runtime.ReadMemStats(&after)
-	n, spent := after.TotalAlloc-before.TotalAlloc, took()
-	t.Logf("%v, %d MiB", spent, n>>20)
-	if n > 256<<20 || spent > time.Second {
-		t.Errorf("took %v, allocated %d bytes", spent, n)
+	n := after.TotalAlloc - s.before.TotalAlloc
+	s.t.Logf("%d MiB allocated, %d MiB read, %d iterations", n>>20, s.bytesRead>>20, s.asked*4096)
+	if n > 256<<20 || s.bytesRead > 128<<20 || s.asked*4096 > 200_000 {
+		s.t.Errorf("allocated %d bytes, read %d, derived for about %d iterations", n, s.bytesRead, s.asked*4096)
 	}
 }
 
@@ -561,20 +644,18 @@ func TestHostileHeaders(t *testing.T) {
 			v := base.clone()
 			tt.edit(v)
 			v.store()
-			var before, after runtime.MemStats
-			runtime.ReadMemStats(&before)
-			took := stopwatch(t)
+			spent := spend(t)
 
-			h, err := luks2.Read(v.d, v.size, limits)
+			h, err := luks2.Read(spent.reading(v.d), v.size, limits)
 			if err == nil {
 				var p *luks2.Payload
-				if p, err = h.Open(t.Context(), first); err == nil {
+				if p, err = h.Open(spent, first); err == nil {
 					if p.Cipher != "aes-xts-plain64" || p.Key.Len() != 64 || p.Offset < 512<<10 || p.Size <= 0 || p.Offset+p.Size > v.size {
 						t.Errorf("payload %+v", p)
 					}
 					p.Wipe()
 				}
-				if p, err := h.Open(t.Context(), wrong); err == nil {
+				if p, err := h.Open(spent, wrong); err == nil {
 					p.Wipe()
 					t.Error("opens with a wrong passphrase")
 				}
@@ -591,20 +672,14 @@ func TestHostileHeaders(t *testing.T) {
 				t.Errorf("%v is not ErrPassphrase", err)
 			}
 			if strings.HasPrefix(tt.name, "keyslot 0") {
-				p, err := h.Open(t.Context(), second)
+				p, err := h.Open(spent, second)
 				if err != nil {
 					t.Errorf("keyslot 1 does not open: %v", err)
 				}
 				p.Wipe()
 			}
 
-			runtime.ReadMemStats(&after)
-			if n := after.TotalAlloc - before.TotalAlloc; n > 256<<20 {
-				t.Errorf("allocated %d bytes", n)
-			}
-			if d := took(); d > time.Second {
-				t.Errorf("took %v", d)
-			}
+			spent.judge()
 		})
 	}
 }
