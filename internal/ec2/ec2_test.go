@@ -1,6 +1,7 @@
 package ec2_test
 
 import (
+	"cmp"
 	"context"
 	"errors"
 	"fmt"
@@ -29,6 +30,7 @@ type imds struct {
 	*httptest.Server
 	answers map[string]string // by path below /latest/meta-data/; what is missing is 404
 	now     func() time.Time  // its clock
+	asked   func(path string) // before each answer; may be nil
 
 	mu     sync.Mutex
 	seen   []string // requests
@@ -69,6 +71,9 @@ func (s *imds) ServeHTTP(w http.ResponseWriter, r *http.Request) {
 	s.mu.Lock()
 	defer s.mu.Unlock()
 	s.seen = append(s.seen, r.Method+" "+r.URL.Path)
+	if s.asked != nil {
+		s.asked(r.URL.Path)
+	}
 	w.Header().Set("Date", s.now().UTC().Format(http.TimeFormat))
 	if r.Method == "PUT" {
 		if ttl := r.Header.Get("X-Aws-Ec2-Metadata-Token-Ttl-Seconds"); r.URL.Path != "/latest/api/token" || ttl != "300" {
@@ -90,6 +95,35 @@ func (s *imds) ServeHTTP(w http.ResponseWriter, r *http.Request) {
 		return
 	}
 	io.WriteString(w, answer)
+}
+
+// patience is a context whose deadline passes when it has been tried as often as it
+// says.
+type patience struct {
+	context.Context
+	tries int
+	done  chan struct{}
+}
+
+func patient(t *testing.T, tries int) *patience {
+	return &patience{t.Context(), tries, make(chan struct{})}
+}
+
+func (p *patience) tried() {
+	if p.tries--; p.tries == 0 {
+		close(p.done)
+	}
+}
+
+func (p *patience) Done() <-chan struct{} { return p.done }
+
+func (p *patience) Err() error {
+	select {
+	case <-p.done:
+		return context.DeadlineExceeded
+	default:
+		return nil
+	}
 }
 
 // TestRole counts what the role's credentials cost: one connection, three requests.
@@ -242,9 +276,13 @@ func TestAnsweredOnce(t *testing.T) {
 		}
 		return (&net.Dialer{}).DialContext(ctx, network, s.Listener.Addr().String())
 	}})
-	ctx, cancel := context.WithTimeout(t.Context(), 700*time.Millisecond)
-	defer cancel()
-	_, err := c.Role(ctx)
+	p := patient(t, 3)
+	s.asked = func(path string) {
+		if strings.HasSuffix(path, "/demo") {
+			p.tried()
+		}
+	}
+	_, err := c.Role(p)
 	var failed *aws.Error
 	if !errors.As(err, &failed) || !strings.Contains(failed.Hint, "detach and attach the instance profile") {
 		t.Errorf("Role = %v, want a hint about the profile", err)
@@ -258,9 +296,13 @@ func TestQuiet(t *testing.T) {
 	delete(s.answers, "iam/security-credentials/")
 	lines := 0
 	c := ec2.New(ec2.Options{Endpoint: s.URL, Log: func(string, ...any) { lines++ }})
-	ctx, cancel := context.WithTimeout(t.Context(), 700*time.Millisecond)
-	defer cancel()
-	_, err := c.Role(ctx)
+	p := patient(t, 4)
+	s.asked = func(path string) {
+		if strings.HasSuffix(path, "/security-credentials/") {
+			p.tried()
+		}
+	}
+	_, err := c.Role(p)
 	if !errors.Is(err, context.DeadlineExceeded) || !strings.Contains(err.Error(), "404 Not Found") {
 		t.Errorf("Role: %v, want 404 until the deadline", err)
 	}
@@ -303,20 +345,19 @@ func TestNoFallback(t *testing.T) {
 	t.Parallel()
 	for _, status := range []int{403, 404, 405, 500} {
 		var mu sync.Mutex
-		gets := 0
+		gets, p := 0, patient(t, 3)
 		s := httptest.NewServer(http.HandlerFunc(func(w http.ResponseWriter, r *http.Request) {
+			mu.Lock()
+			defer mu.Unlock()
 			if r.Method == "PUT" {
+				p.tried()
 				w.WriteHeader(status)
 				return
 			}
-			mu.Lock()
 			gets++
-			mu.Unlock()
 			io.WriteString(w, "us-east-1")
 		}))
-		ctx, cancel := context.WithTimeout(t.Context(), 300*time.Millisecond)
-		region, err := ec2.New(ec2.Options{Endpoint: s.URL}).Region(ctx)
-		cancel()
+		region, err := ec2.New(ec2.Options{Endpoint: s.URL}).Region(p)
 		s.Close()
 		if err == nil || gets != 0 {
 			t.Errorf("tokens are %d: Region = %q, %v after %d requests without a token, want an error and none", status, region, err, gets)
@@ -361,13 +402,15 @@ func TestReach(t *testing.T) {
 		endpoint string // "": an IMDS
 		change   func(*imds)
 		want     string // of the error of Reach; "": none
-		role     string // of the error of Role
+		role     string // of the error of Role, after three tries
+		dial     func(context.Context, string, string) (net.Conn, error)
+		patience time.Duration // 0: a minute
 	}{
 		"healthy":  {change: func(*imds) {}},
 		"no role":  {change: func(s *imds) { delete(s.answers, "iam/security-credentials/") }, role: "404 Not Found"},
 		"refused":  {endpoint: "http://127.0.0.1:1", want: "PUT /latest/api/token: dial tcp 127.0.0.1:1: connect: connection refused"},
-		"silent":   {endpoint: "http://" + silent.Addr().String(), want: "context deadline exceeded"},
-		"no route": {endpoint: "http://[100::1]", want: "PUT /latest/api/token: "},
+		"silent":   {endpoint: "http://" + silent.Addr().String(), want: "context deadline exceeded", patience: 100 * time.Millisecond},
+		"no route": {endpoint: "http://[100::1]", want: "PUT /latest/api/token: ", dial: func(context.Context, string, string) (net.Conn, error) { return nil, syscall.ENETUNREACH }},
 	} {
 		t.Run(name, func(t *testing.T) {
 			t.Parallel()
@@ -376,11 +419,17 @@ func TestReach(t *testing.T) {
 				row.change(s)
 				row.endpoint = s.URL
 			}
-			c := ec2.New(ec2.Options{Endpoint: row.endpoint})
+			c := ec2.New(ec2.Options{Endpoint: row.endpoint, Dial: row.dial})
 			defer c.Close()
-			ctx, cancel := context.WithTimeout(t.Context(), 3*time.Second)
-			defer cancel()
-			patience, cancel := context.WithTimeout(ctx, 2*time.Second)
+			ctx := patient(t, 3)
+			if row.role != "" {
+				s.asked = func(path string) {
+					if strings.HasSuffix(path, "/security-credentials/") {
+						ctx.tried()
+					}
+				}
+			}
+			patience, cancel := context.WithTimeout(t.Context(), cmp.Or(row.patience, time.Minute))
 			defer cancel()
 			err := c.Reach(ctx, patience)
 			if got := fmt.Sprint(err); row.want == "" && err != nil || !strings.Contains(got, row.want) {

@@ -83,14 +83,14 @@ func (i *instance) config(t *testing.T, scheme string) config.Key {
 
 // TestRoundTrips counts from the link being up and DHCP done: IMDS 4, S3 or SSM
 // 1, KMS 1. Names, TCP and TLS of S3 and KMS are beside IMDS. They are counted by
-// the clock, to which a busy machine can only add: the best of several boots counts.
+// the clock. Where the machine is too busy for that, which can only add to the count,
+// the round trip takes twice as long the next time.
 func TestRoundTrips(t *testing.T) {
-	const rtt = 200 * time.Millisecond
 	for scheme, want := range map[string]int{"s3": 6, "ssm": 6, "file": 5, "header": 5} {
 		t.Run(scheme, func(t *testing.T) {
 			t.Parallel()
 			trips := 1000
-			for boot := 1; boot <= 5 && trips > want; boot++ {
+			for rtt := 200 * time.Millisecond; rtt <= 4*time.Second && trips > want; rtt *= 2 {
 				i := newInstance(t, ec2sim.Config{RTT: rtt})
 				took := fetch(t, i, i.config(t, scheme))
 				trips = min(trips, int(took/rtt))
@@ -163,7 +163,7 @@ func TestCloud(t *testing.T) {
 			t.Parallel()
 			i := newInstance(t, ec2sim.Config{Faults: row.faults})
 			k := i.config(t, row.scheme)
-			ctx, cancel := context.WithTimeout(t.Context(), 30*time.Second)
+			ctx, cancel := context.WithTimeout(t.Context(), 5*time.Minute)
 			defer cancel()
 			i.keys.Warm(ctx, k)
 			s, calls, err := i.keys.Open(ctx, k)

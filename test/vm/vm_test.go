@@ -50,7 +50,7 @@ func TestConsole(t *testing.T) {
 
 func TestMachineThatNeverEnds(t *testing.T) {
 	fakeQEMU(t, "echo here; exec sleep 100")
-	m := Machine{Timeout: 300 * time.Millisecond}
+	m := Machine{Timeout: 3 * time.Second}
 	c, err := m.Run(t.Context())
 	if !errors.Is(err, context.DeadlineExceeded) || !c.Contains("here") {
 		t.Errorf("Run = %v, %v; want the console and a deadline", c, err)
@@ -149,7 +149,7 @@ func TestCachedIsWholeOrNotThere(t *testing.T) {
 // question ends no line.
 func TestTyping(t *testing.T) {
 	fakeQEMU(t, `for i in 1 2; do printf 'Passphrase: '; read answer; echo "($i)"; echo "got $answer"; done`)
-	m := Machine{Type: []Typed{{When: "Passphrase:", Text: "correct\n"}, {When: "Passphrase:", Text: "horse\n", After: time.Millisecond}}, Timeout: 30 * time.Second}
+	m := Machine{Type: []Typed{{When: "Passphrase:", Text: "correct\n"}, {When: "Passphrase:", Text: "horse\n", After: time.Millisecond}}, Timeout: 5 * time.Minute}
 	if c, err := m.Run(t.Context()); err != nil || !c.Contains("got correct") || !c.Contains("got horse") {
 		t.Errorf("Run = %v, %v; want both answers", c, err)
 	}
@@ -158,7 +158,7 @@ func TestTyping(t *testing.T) {
 func TestPowerCutByTheDisk(t *testing.T) {
 	fakeQEMU(t, "echo here; exec sleep 100")
 	asked := 0
-	m := Machine{CutWhen: func() bool { asked++; return asked == 5 }, Timeout: 30 * time.Second}
+	m := Machine{CutWhen: func() bool { asked++; return asked == 5 }, Timeout: 5 * time.Minute}
 	if _, err := m.Run(t.Context()); err != nil || asked != 5 {
 		t.Errorf("Run = %v after %d questions, want a cut after 5", err, asked)
 	}

@@ -324,14 +324,17 @@ func TestPreferred(t *testing.T) {
 	v.set("keyslots.0.kdf.iterations", 9_000_000)
 	v.set("keyslots.1.priority", 2)
 	v.store()
-	ctx, cancel := context.WithTimeout(t.Context(), time.Second)
-	defer cancel()
-	p, err := read(t, v.d).Open(ctx, pass(t, "second"))
+	work := spend(t)
+	p, err := read(t, v.d).Open(work, pass(t, "second"))
 	if err != nil {
 		t.Fatal(err)
 	}
 	p.Wipe()
-	if _, err := read(t, v.d).Open(ctx, pass(t, "wrong")); !errors.Is(err, context.DeadlineExceeded) {
+	work.judge()
+	ctx, cancel := context.WithCancelCause(t.Context())
+	defer cancel(nil)
+	work = &spending{Context: ctx, t: t, limit: 20, end: func() { cancel(context.DeadlineExceeded) }}
+	if _, err := read(t, v.d).Open(work, pass(t, "wrong")); !errors.Is(err, context.DeadlineExceeded) {
 		t.Errorf("Open = %v, want that time is up", err)
 	}
 }
