@@ -80,13 +80,13 @@ func line(a answer, good func(answer) string) string {
 	return fmt.Sprintf("%d %s", a.status, a.body)
 }
 
-// doDHCP gets a lease with a client that waits 100 ms, 200 ms, 400 ms, then gives up.
+// doDHCP gets a lease with a client that waits 400 ms, 800 ms, 1.6 s, then gives up.
 func doDHCP(t *testing.T, m *machine) string {
 	conn, mac, err := m.ListenDHCP()
 	if err != nil {
 		t.Fatal(err)
 	}
-	client, err := nclient4.NewWithConn(conn, mac, nclient4.WithTimeout(100*time.Millisecond), nclient4.WithRetry(3))
+	client, err := nclient4.NewWithConn(conn, mac, nclient4.WithTimeout(400*time.Millisecond), nclient4.WithRetry(3))
 	if err != nil {
 		t.Fatal(err)
 	}
@@ -100,7 +100,7 @@ func doDHCP(t *testing.T, m *machine) string {
 		[]*dhcpv4.Route(ack.ClasslessStaticRoute()), ack.SubnetMask(), ack.IPAddressLeaseTime(0))
 }
 
-// doDNS asks once over UDP and waits 500 ms.
+// doDNS asks once over UDP and waits 2 s.
 func doDNS(t *testing.T, m *machine) string {
 	conn, err := m.DialContext(t.Context(), "udp", "172.31.0.2:53")
 	if err != nil {
@@ -108,7 +108,7 @@ func doDNS(t *testing.T, m *machine) string {
 	}
 	defer conn.Close()
 	c := &dns.Conn{Conn: conn}
-	c.SetDeadline(time.Now().Add(500 * time.Millisecond))
+	c.SetDeadline(time.Now().Add(2 * time.Second))
 	if err := c.WriteMsg(new(dns.Msg).SetQuestion("kms.us-east-1.amazonaws.com.", dns.TypeA)); err != nil {
 		t.Fatal(err)
 	}
@@ -139,15 +139,15 @@ func resolve(t *testing.T, m *machine, server, name string) string {
 	return strings.Join(addrs, " ")
 }
 
-// doDial connects to IMDS within a second.
+// doDial connects to IMDS within 2 s.
 func doDial(t *testing.T, m *machine) string {
 	return strings.TrimSuffix(dials("169.254.169.254:80")(t, m), " to 169.254.169.254:80")
 }
 
-// dials connects to an address within a second.
+// dials connects to an address within 2 s.
 func dials(addr string) func(t *testing.T, m *machine) string {
 	return func(t *testing.T, m *machine) string {
-		ctx, cancel := context.WithTimeout(t.Context(), time.Second)
+		ctx, cancel := context.WithTimeout(t.Context(), 2*time.Second)
 		defer cancel()
 		conn, err := m.DialContext(ctx, "tcp", addr)
 		if err != nil {
@@ -270,12 +270,12 @@ func TestFaults(t *testing.T) {
 		{"", doSSM, []string{"200 parameter"}, 0},
 		{"", doDial, []string{"connected"}, 0},
 
-		{"link-down", doDial, []string{"error"}, 1000 * ms},
+		{"link-down", doDial, []string{"error"}, 2000 * ms},
 		{"link-down:100ms", doDHCP, []string{lease}, 100 * ms},
-		{"loss:100", doDial, []string{"error"}, 1000 * ms},
+		{"loss:100", doDial, []string{"error"}, 2000 * ms},
 		{"loss:0", doDial, []string{"connected"}, 0},
 
-		{"dhcp-silent", doDHCP, []string{"error"}, 700 * ms},
+		{"dhcp-silent", doDHCP, []string{"error"}, 2800 * ms},
 		{"dhcp-silent:150ms", doDHCP, []string{lease}, 150 * ms},
 		{"dhcp-nak", doDHCP, []string{"error", "error"}, 0},
 		{"dhcp-nak:1", doDHCP, []string{"error", lease}, 0},
@@ -346,11 +346,11 @@ func TestFaults(t *testing.T) {
 		{"imds-401-once", doIMDS, []string{"401", role}, 0},
 		{"imds-truncated:1", doIMDS, []string{"error unexpected EOF", role}, 0},
 		{"no-role", doIMDS, []string{"404"}, 0},
-		{"role-late:150ms", func(t *testing.T, m *machine) string {
+		{"role-late:1500ms", func(t *testing.T, m *machine) string {
 			got := doIMDS(t, m)
-			time.Sleep(160 * ms)
+			time.Sleep(1510 * ms)
 			return got
-		}, []string{"404", role}, 150 * ms},
+		}, []string{"404", role}, 1500 * ms},
 		{"role-changed:1", func(t *testing.T, m *machine) string {
 			return line(m.metadata(t, "meta-data/iam/security-credentials/unlock-demo"), func(a answer) string { return a.body })
 		}, []string{"404", "200 {"}, 0},
@@ -429,8 +429,8 @@ func TestFaults(t *testing.T) {
 			if len(names) == 1 && m.cloud.Struck(names[0]) == 0 {
 				t.Errorf("Struck(%s) = 0", names[0])
 			}
-			if d := time.Since(start); d < tt.least || d > tt.least+20*time.Second {
-				t.Errorf("took %v, want %v and a bit", d, tt.least)
+			if d := time.Since(start); d < tt.least {
+				t.Errorf("took %v, want at least %v", d, tt.least)
 			}
 		})
 	}
