@@ -318,8 +318,8 @@ func TestFaults(t *testing.T) {
 			return resolve(t, m, "[fd00:ec2::253]:53", "kms.us-east-1.amazonaws.com.")
 		}, []string{"192.0.2.20 64:ff9b::c000:214"}, 0},
 
-		{"dns-late", doDNS, []string{"error"}, 500 * ms},
-		{"dns-late:400ms", doDNS, []string{"error", kmsIP}, 500 * ms},
+		{"dns-late", doDNS, []string{"error"}, 2000 * ms},
+		{"dns-late:1500ms", doDNS, []string{"error", kmsIP}, 2000 * ms},
 		{"dns-slow:150ms", doDNS, []string{kmsIP}, 150 * ms},
 		{"dns-nxdomain:1", doDNS, []string{"NXDOMAIN", kmsIP}, 0},
 		{"dns-servfail:1", doDNS, []string{"SERVFAIL", kmsIP}, 0},
