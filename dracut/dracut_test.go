@@ -22,11 +22,11 @@ systemctl() { echo systemctl "$@"; }
 require_binaries() { for b; do case $b in /*) [ -x "$b" ] || return 1 ;; esac; done; }
 dfatal() { echo "$@" >&2; }
 dracut_module_included() { [[ " $modules " == *" $1 "* ]]; }
-initdir=/build systemdsystemunitdir=/units moddir=/module
+systemdsystemunitdir=/units moddir=/module
 `
 
 const needs = `[ "$*" = needs ] || exit 1
-echo "file /etc/unlock.toml"; echo "program /usr/sbin/mke2fs"; echo "module dm-crypt"; echo "driver ena"
+echo "file /etc/unlock.toml"; echo "program /usr/sbin/mke2fs"; echo "directory $(dirname "$0")/mnt/secretfs"; echo "shadow /etc/unlock/shadow"; echo "module dm-crypt"; echo "driver ena"
 `
 
 // module is a copy of the module, with its configuration, whose unlock runs the lines
@@ -38,9 +38,10 @@ func module(t *testing.T, script string) string {
 	if err != nil {
 		t.Fatal(err)
 	}
-	replaced := strings.NewReplacer("/usr/lib/unlock/unlock", dir+"/unlock", "/etc/unlock.toml", dir+"/unlock.toml").Replace(string(text))
+	replaced := strings.NewReplacer("/usr/lib/unlock/unlock", dir+"/unlock", "/etc/unlock.toml", dir+"/unlock.toml", "/etc/shadow", dir+"/etc/shadow").Replace(string(text))
 	write(t, dir+"/module-setup.sh", replaced, 0o644)
 	write(t, dir+"/unlock.toml", "", 0o644)
+	write(t, dir+"/etc/shadow", "daemon:*:1::::::\nroot:$y$hash:1::::::\n", 0o600)
 	write(t, dir+"/unlock", "#!/bin/sh\n"+script, 0o755)
 	return dir
 }
@@ -60,11 +61,11 @@ func write(t *testing.T, file, text string, mode os.FileMode) {
 func call(t *testing.T, dir, set, function string) (stdout string, err error) {
 	t.Helper()
 	var out bytes.Buffer
-	cmd := exec.Command("bash", "-c", fmt.Sprintf("%s\n%s\n. '%s/module-setup.sh'; %s", helpers, set, dir, function))
+	cmd := exec.Command("bash", "-c", fmt.Sprintf("%s\n%s\ninitdir='%[3]s/build'; . '%[3]s/module-setup.sh'; %[4]s", helpers, set, dir, function))
 	cmd.Env = []string{"PATH=" + os.Getenv("PATH")}
 	cmd.Stdout = &out
 	err = cmd.Run()
-	return strings.ReplaceAll(strings.TrimSpace(out.String()), dir+"/unlock", "UNLOCK"), err
+	return strings.NewReplacer(dir+"/unlock", "UNLOCK", dir+"/build", "/build").Replace(strings.TrimSpace(out.String())), err
 }
 
 func TestCheck(t *testing.T) {
@@ -116,10 +117,14 @@ func TestDepends(t *testing.T) {
 
 func TestInstall(t *testing.T) {
 	t.Parallel()
-	common := []string{"inst_multiple modprobe UNLOCK", "inst_multiple UNLOCK.toml", "inst_multiple /usr/sbin/mke2fs"}
+	common := []string{"inst_multiple modprobe sleep UNLOCK", "inst_multiple UNLOCK.toml", "inst_multiple /usr/sbin/mke2fs"}
 	units := []string{
-		"inst_multiple udevadm /units/unlock.service /units/unlock-mount.service", "inst_multiple -o /units/cryptsetup-pre.target",
+		"inst_multiple udevadm", "inst_simple /usr/lib/systemd/system/unlock.service /units/unlock.service",
+		"inst_simple /usr/lib/systemd/system/unlock-mount.service /units/unlock-mount.service", "inst_multiple -o /units/cryptsetup-pre.target",
 		"systemctl -q --root /build enable unlock.service unlock-mount.service",
+		"inst_simple /usr/lib/unlock/emergency.conf /etc/systemd/system/emergency.service.d/unlock.conf",
+		"inst_simple /usr/lib/unlock/emergency.conf /etc/systemd/system/rescue.service.d/unlock.conf",
+		"inst_simple /usr/lib/unlock/emergency.conf /etc/systemd/system/dracut-emergency.service.d/unlock.conf",
 	}
 	for _, row := range []struct {
 		name, unlock, set string
@@ -131,10 +136,10 @@ func TestInstall(t *testing.T) {
 		{name: "with systemd", unlock: needs, set: "modules=systemd SYSTEMCTL=systemctl", want: append(append([]string(nil), common...), units...)},
 		{name: "before 050, which does not set SYSTEMCTL", unlock: needs, set: "modules=systemd", want: append(append([]string(nil), common...), units...)},
 		{name: "network-legacy", unlock: needs, set: "modules='systemd network-legacy'", want: append(append(append([]string(nil), common...), units...),
-			"inst_multiple sleep", "inst_script /module/unlock-network.sh /usr/lib/unlock/network",
+			"inst_script /module/unlock-network.sh /usr/lib/unlock/network",
 			"inst_simple /module/unlock-network.conf /etc/systemd/system/unlock.service.d/network.conf")},
 		{name: "bad configuration", unlock: "exit 2", failed: true},
-		{name: "a file is missing", unlock: "echo file broken", want: []string{"inst_multiple modprobe UNLOCK", "inst_multiple broken"}, failed: true},
+		{name: "a file is missing", unlock: "echo file broken", want: []string{"inst_multiple modprobe sleep UNLOCK", "inst_multiple broken"}, failed: true},
 	} {
 		t.Run(row.name, func(t *testing.T) {
 			t.Parallel()
@@ -146,6 +151,18 @@ func TestInstall(t *testing.T) {
 			if want := strings.Join(row.want, "\n"); got != want {
 				t.Errorf("install calls\n%s\nwant\n%s", got, want)
 			}
+			if row.failed {
+				return
+			}
+			if _, err := os.Stat(dir + "/mnt/secretfs"); err != nil {
+				t.Errorf("the mount point was not made: %v", err)
+			}
+			shadow := dir + "/build/etc/unlock/shadow"
+			text, err1 := os.ReadFile(shadow)
+			info, err2 := os.Stat(shadow)
+			if err1 != nil || err2 != nil || info.Mode().Perm() != 0o600 || string(text) != "root:$y$hash:1::::::\n" {
+				t.Errorf("the image has %q of shadow, %v, %v; want root's line, for root alone", text, err1, err2)
+			}
 		})
 	}
 }
@@ -155,6 +172,12 @@ func TestInstallKernel(t *testing.T) {
 	got, err := call(t, module(t, needs), "hostonly=hostonly", "installkernel")
 	if want := "instmods -c dm-crypt\ninstmods ena"; err != nil || got != want {
 		t.Errorf("installkernel calls %q, %v; want %q", got, err, want)
+	}
+	modules := t.TempDir()
+	write(t, modules+"/modules.builtin", "kernel/crypto/xts.ko\n", 0o644)
+	got, err = call(t, module(t, "echo module xts; echo module dm-crypt"), "srcmods="+modules, "installkernel")
+	if want := "instmods -c dm-crypt"; err != nil || got != want {
+		t.Errorf("where xts is built in, installkernel calls %q, %v; want %q", got, err, want)
 	}
 	if _, err := call(t, module(t, "echo module broken"), "", "installkernel"); err == nil {
 		t.Error("a kernel without a module that must be there does not end dracut")

@@ -3,7 +3,6 @@ package main
 import (
 	"os"
 	"strings"
-	"time"
 
 	"unlock/internal/boot"
 	"unlock/internal/config"
@@ -12,33 +11,30 @@ import (
 	"unlock/internal/status"
 )
 
-// repeatEvery is how often a boot that is held up says so again.
-const repeatEvery = 5 * time.Minute
-
 // guardSystem returns when the system may go on: this boot's initramfs opened what
 // /etc/unlock.toml requires, and what is missing besides is covered.
 func guardSystem() boot.Outcome {
 	if unedited, err := config.Unedited(config.DefaultFile); err == nil && unedited {
 		return boot.Done
 	}
+	s := supervisor()
 	cmdline, err := kernelCommandLine()
 	if err != nil {
-		kernelLog.Failure(err)
-		return boot.Locked
+		s.Stop(err)
 	}
-	left, err := status.Read(status.DefaultFile)
+	before, err := status.Read(status.DefaultFile)
 	if err != nil {
-		left = nil
+		before = nil
 	}
 	cfg, err := config.Load(config.DefaultFile, cmdline)
 	if err != nil {
-		if left != nil && left.BootID == bootID() && left.Result != status.ResultFailed {
+		if before != nil && before.BootID == bootID() && before.Result != status.ResultFailed {
 			kernelLog.Failure(err) // the initramfs had one that was in order
 			return boot.Done
 		}
-		hold(err)
+		s.Stop(err)
 	}
-	verdict := guard.Judge(guard.System{Config: cfg, Boot: left, BootID: bootID(),
+	verdict := guard.Judge(guard.System{Config: cfg, Boot: before, BootID: bootID(),
 		Mounted: func(dir string) bool { return fsys.Mounted("/", dir) }})
 	for _, note := range verdict.Notes {
 		kernelLog.Warnf("%s", note)
@@ -48,26 +44,15 @@ func guardSystem() boot.Outcome {
 			kernelLog.Failure(err)
 		}
 	}
-	if verdict.Missing == nil {
+	switch {
+	case verdict.Missing == nil:
 		return boot.Done
-	}
-	if verdict.Reboot() {
+	case verdict.Reboot():
 		kernelLog.Failure(verdict.Missing)
-		supervisor().Reboot()
+		s.Reboot()
 	}
-	hold(verdict.Missing)
+	s.Stop(verdict.Missing)
 	return boot.Locked
-}
-
-// hold says why the boot does not go on, again and again. It does not return: whatever
-// waits for this process waits for ever. The machine stays up: powered off, it would
-// lose its instance store.
-func hold(why error) {
-	for {
-		kernelLog.Failure(why)
-		kernelLog.Errorf("the boot stops here; reboot the instance to try again (stopping it would lose its instance store)")
-		<-time.After(repeatEvery)
-	}
 }
 
 // bootID is the kernel's name for this boot (random(4)).

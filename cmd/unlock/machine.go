@@ -2,6 +2,7 @@ package main
 
 import (
 	"context"
+	"errors"
 	"os"
 
 	"golang.org/x/sys/unix"
@@ -11,6 +12,7 @@ import (
 	"unlock/internal/config"
 	"unlock/internal/confine"
 	"unlock/internal/dm"
+	"unlock/internal/hint"
 	"unlock/internal/netup"
 	"unlock/internal/status"
 	"unlock/internal/unlock"
@@ -30,14 +32,36 @@ func machine() (*boot.Machine, error) {
 	}, nil
 }
 
-// supervisor has parts of the boot done by workers.
+// supervisor has parts of the boot done by workers, and holds up a boot that fails, as
+// the configuration says.
 func supervisor() *boot.Supervisor {
-	return &boot.Supervisor{Log: kernelLog, Work: runWorker, Restart: restart}
+	s := &boot.Supervisor{Log: kernelLog, Work: runWorker, Restart: restart, Hold: true, Every: config.DefaultRetry, Why: why}
+	if cfg, err := config.Load(config.DefaultFile, ""); err == nil {
+		s.Every = cfg.Retry
+		if cfg.Shell {
+			s.Shell = emergencyShell
+		}
+	}
+	return s
 }
 
+// why says again what the last try failed in.
+func why() {
+	if b, err := status.Read(status.DefaultFile); err == nil && b.Error != "" {
+		kernelLog.Failure(hint.With(errors.New(b.Error), b.Hint))
+	}
+}
+
+// kernelCommandLine returns the kernel's, with unlock skipped where the kernel was
+// started to write a crash dump: nothing must come before that.
 func kernelCommandLine() (string, error) {
 	data, err := os.ReadFile("/proc/cmdline")
-	return string(data), err
+	cmdline := string(data)
+	if _, serr := os.Stat("/proc/vmcore"); serr == nil {
+		kernelLog.Warnf("a crash dump is to be written: nothing is opened")
+		cmdline += " rd.unlock=0"
+	}
+	return cmdline, err
 }
 
 // network brings the network up and says how.

@@ -7,6 +7,8 @@
 //	unlock needs           lists what an initramfs must contain, for its builders
 //	unlock guard           in the real system: holds up a boot whose initramfs did not open
 //	                       what is required (guard.go)
+//	unlock hold            in an initramfs with systemd: has what ends a failed boot there
+//	                       wait until the volumes are open (hold.go)
 //
 // As process 1 of the standalone image it does both, and init's part around them.
 //
@@ -54,10 +56,12 @@ func run(args []string) boot.Outcome {
 		return printNeeds(os.Stdout, config.DefaultFile)
 	case len(args) == 1 && args[0] == "guard":
 		return guardSystem()
+	case len(args) == 1 && args[0] == "hold":
+		return hold()
 	case len(args) == 0, len(args) == 2 && args[0] == "mount":
 		return supervisor().Run(args...)
 	}
-	kernelLog.Failure(&config.Error{File: "unlock", Msg: "unknown arguments", Hint: "unlock takes no arguments, or: mount NEWROOT, or: needs, or: guard"})
+	kernelLog.Failure(&config.Error{File: "unlock", Msg: "unknown arguments", Hint: "unlock takes no arguments, or: mount NEWROOT, or: needs, or: guard, or: hold"})
 	return boot.BadConfig
 }
 
@@ -84,6 +88,8 @@ func bootMachine() boot.Outcome {
 		kernelLog.Failure(err)
 	}
 	s := supervisor()
+	_, panics := config.Setting(cmdline, "panic")
+	s.Hold = !panics // initd.Halt obeys it
 	outcome := s.Run()
 	if outcome == boot.Done {
 		if err := initd.MountRoot(context.Background(), &block.Finder{}, cmdline); err != nil {

@@ -54,6 +54,18 @@ func listNeeds(file string) ([]byte, error) {
 			fmt.Fprintf(&b, "file %s\n", mke2fsConf)
 		}
 	}
+	for i := range cfg.Volumes {
+		if dir := cfg.Volumes[i].Mount; dir != "" {
+			fmt.Fprintf(&b, "directory %s\n", dir)
+		}
+	}
+	if cfg.Shell {
+		lines, err := shadowNeeds(file)
+		if err != nil {
+			return nil, err
+		}
+		b.WriteString(lines)
+	}
 	for _, m := range list.Modules {
 		fmt.Fprintf(&b, "module %s\n", m)
 	}

@@ -31,7 +31,7 @@ mount      = "/mnt/secretfs"
 	}{
 		{
 			name: "all", config: good,
-			want: []string{"file " + file, "file " + key, "program /usr/sbin/mke2fs", "module dm-crypt", "driver ena", "driver ext4"},
+			want: []string{"file " + file, "file " + key, "program /usr/sbin/mke2fs", "directory /mnt/secretfs", "module dm-crypt", "driver ena", "driver ext4"},
 		},
 		{name: "ciphertext that is not there", config: good, noKey: true, err: "it names " + key + ": no such file"},
 		{name: "bad setting", config: good + "colour = \"red\"\n", err: `unlock.toml:11: unknown setting "volume.colour"`},

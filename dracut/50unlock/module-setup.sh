@@ -44,7 +44,11 @@ installkernel() {
     needs=$(/usr/lib/unlock/unlock needs) || exit 1
     while read -r kind name; do
         case $kind in
-            module) hostonly='' instmods -c "$name" || exit 1 ;;
+            module)
+                # dracut before 055 takes what is built in for missing.
+                grep -qs "/$name\.ko$" "$srcmods/modules.builtin" && continue
+                hostonly='' instmods -c "$name" || exit 1
+                ;;
             driver) hostonly='' instmods "$name" ;;
         esac
     done <<< "$needs"
@@ -58,13 +62,18 @@ install() {
         dfatal "unlock refuses /etc/unlock.toml; no image is made"
         exit 1
     }
-    inst_multiple modprobe /usr/lib/unlock/unlock || exit 1
+    inst_multiple modprobe sleep /usr/lib/unlock/unlock || exit 1
     while read -r kind name; do
         case $kind in
             file) inst_multiple "$name" || exit 1 ;;
             program)
                 rm -f -- "$initdir$name" # busybox may have taken the name
                 inst_multiple "$name" || exit 1
+                ;;
+            directory) mkdir -p -- "${dracutsysrootdir-}$name" ;; # of the root, which may be read-only at boot
+            shadow)
+                mkdir -p "$initdir${name%/*}"
+                (umask 077 && grep '^root:' "${dracutsysrootdir-}/etc/shadow" > "$initdir$name") || exit 1
                 ;;
         esac
     done <<< "$needs"
@@ -79,13 +88,18 @@ install() {
 }
 
 install_units() {
-    local units=$systemdsystemunitdir
-    inst_multiple udevadm "$units/unlock.service" "$units/unlock-mount.service" || exit 1
+    local unit units=$systemdsystemunitdir
+    inst_multiple udevadm || exit 1
+    for unit in unlock unlock-mount; do # ours are there even where /lib is a directory of its own
+        inst_simple "/usr/lib/systemd/system/$unit.service" "$units/$unit.service" || exit 1
+    done
     inst_multiple -o "$units/cryptsetup-pre.target" # which dracut may not take along
     # dracut before 050 does not set SYSTEMCTL.
     "${SYSTEMCTL:-systemctl}" -q --root "$initdir" enable unlock.service unlock-mount.service || exit 1
+    for unit in emergency rescue dracut-emergency; do
+        inst_simple /usr/lib/unlock/emergency.conf "/etc/systemd/system/$unit.service.d/unlock.conf" || exit 1
+    done
     if dracut_module_included "network-legacy"; then
-        inst_multiple sleep || exit 1
         inst_script "$moddir/unlock-network.sh" /usr/lib/unlock/network || exit 1
         inst_simple "$moddir/unlock-network.conf" /etc/systemd/system/unlock.service.d/network.conf || exit 1
     fi

@@ -1,7 +1,8 @@
 #!/bin/sh
-# Sourced by dracut's init (images without systemd) before it switches root.
+# Sourced by dracut's init (images without systemd) before it switches root. See
+# unlock.sh.
 
 until /usr/lib/unlock/unlock mount "$NEWROOT"; do
-    emergency_shell -n unlock "unlock: a required volume is not mounted; leave this shell to try again"
+    sleep 10
 done
 udevadm settle --timeout=30 # init stops udevd, which would forget the newest volumes

@@ -14,6 +14,7 @@ import (
 	"context"
 	"fmt"
 	"net"
+	"slices"
 	"sync"
 	"time"
 
@@ -76,16 +77,25 @@ func (m *Machine) Files(ctx context.Context, newroot string) Outcome {
 		m.Log.Failure(err)
 		return Locked
 	}
+	again(before)
 	p := &part{Machine: m, rec: status.Continue(before), report: before, done: before.Result == status.ResultDone}
 	return p.run(ctx, func(ctx context.Context) error {
-		if p.cfg.Skip {
-			return nil
-		}
-		if err := p.files(ctx, newroot); err != nil {
-			return err
+		if !p.cfg.Skip {
+			if err := p.files(ctx, newroot); err != nil {
+				return err
+			}
 		}
 		return p.mount(newroot)
 	})
+}
+
+// again takes from a record what an earlier try of the same part left there.
+func again(b *status.Boot) {
+	if b.Result != status.ResultFailed {
+		return
+	}
+	b.Result, b.Error, b.Hint = status.ResultDone, "", ""
+	b.Volumes = slices.DeleteFunc(b.Volumes, func(v status.Volume) bool { return v.Mapping == "" && v.Action != status.ActionAbsent })
 }
 
 // part is a part of a boot.
@@ -178,6 +188,11 @@ func (p *part) disks(ctx context.Context) error {
 	if len(found.Absent) == len(p.cfg.Volumes) && len(found.Refusals) == 0 {
 		p.Log.Infof("no disk for any volume: nothing to do")
 	}
+	for _, v := range found.Absent {
+		if !v.Required || v.MayBeAbsent {
+			p.report.Volumes = append(p.report.Volumes, status.Volume{Name: v.Name, Action: status.ActionAbsent})
+		}
+	}
 	p.confineTo(found)
 	return p.apply(ctx, found)
 }
@@ -205,7 +220,7 @@ func (p *part) active() map[string]string {
 
 // files does the volumes that lie in files of the new root.
 func (p *part) files(ctx context.Context, newroot string) error {
-	return p.apply(ctx, unlock.Files(p.cfg, p.Kernel, luks.Limits{}, newroot))
+	return p.apply(ctx, unlock.Files(p.cfg, p.Kernel, p.active(), luks.Limits{}, newroot))
 }
 
 // apply carries out a plan, or stops at its refusals.

@@ -59,9 +59,11 @@ func TestFiles(t *testing.T) {
 			},
 			want: []string{`error: volume "data": bad superblock`, `error: volume "more": no such directory`}},
 		"not mounted": {volumes: volume("data", "serial=A"), before: []status.Volume{mapped}, result: status.ResultDone, mounts: []string{""}, never: []string{"mount"}},
-		"no disk":     {volumes: disk(optional), result: status.ResultNothing, never: []string{"mount"}},
+		"no disk":     {volumes: disk(optional), result: status.ResultNothing, want: []string{"cover /mnt/data"}, never: []string{"mount"}},
+		"may be absent": {volumes: disk(`absent = "allow"`), before: []status.Volume{{Name: "data", Action: status.ActionAbsent}}, result: status.ResultDone, mounts: []string{""},
+			want: []string{"cover /mnt/data"}, never: []string{"mount"}},
 		"skipped": {volumes: disk() + file(), result: status.ResultNothing, change: func(m *machine) { m.Cmdline = "rd.unlock=0" },
-			never: []string{"mount", "attach", "warning"}},
+			want: []string{"cover /mnt/data", "cover /mnt/file"}, never: []string{"mount", "attach", "warning"}},
 
 		"file": {volumes: file(), result: status.ResultDone, mounts: []string{"/mnt/file"},
 			want: []string{"attach /disk.img", "network up", "map file", "mount /dev/mapper/file on /mnt/file", "network down", "info: done in 0.0"}},
@@ -110,6 +112,31 @@ func TestFiles(t *testing.T) {
 				t.Errorf("mounted on %q, want %q", mounts, row.mounts)
 			}
 		})
+	}
+}
+
+// TestFilesAgain: a part that failed is done again; what was mounted stays, and the
+// status says nothing of the failure any more.
+func TestFilesAgain(t *testing.T) {
+	t.Parallel()
+	m := newMachine(t, volume("data", "serial=A", `filesystem = "ext4"`, `mount = "/mnt/data"`)+volume("more", "serial=B", `filesystem = "ext4"`, `mount = "/mnt/more"`))
+	if err := status.Write(m.Status, &status.Boot{Result: status.ResultDone, Volumes: []status.Volume{
+		{Name: "data", Mapping: "/dev/mapper/data"}, {Name: "more", Mapping: "/dev/mapper/more"},
+	}}); err != nil {
+		t.Fatal(err)
+	}
+	const second = "mount /dev/mapper/more on /mnt/more "
+	m.refuses[second] = errors.New("bad superblock")
+	if outcome := m.Files(t.Context(), m.dir); outcome != boot.Locked {
+		t.Fatalf("outcome %d, want %d", outcome, boot.Locked)
+	}
+	delete(m.refuses, second)
+	m.refuses["mount /dev/mapper/data on /mnt/data "] = errors.New("busy: it is mounted already")
+	if outcome := m.Files(t.Context(), m.dir); outcome != boot.Done {
+		t.Errorf("the second time: outcome %d, want %d", outcome, boot.Done)
+	}
+	if b := m.status(t); b.Result != status.ResultDone || b.Error != "" || b.Volumes[0].Mount != "/mnt/data" || b.Volumes[1].Mount != "/mnt/more" {
+		t.Errorf("status = %+v", b)
 	}
 }
 

@@ -10,8 +10,9 @@ import (
 )
 
 // mount mounts, below newroot, the volumes that are mapped, and records it. A required
-// volume that cannot be mounted is an error. The place of an optional one that is
-// missing is covered, so that nothing is written there in the clear.
+// volume that cannot be mounted is an error. The place of one that is missing, because it
+// is optional or may be absent, or because the boot skips it, is covered, so that nothing
+// is written there in the clear.
 func (p *part) mount(newroot string) error {
 	var errs []error
 	for i := range p.cfg.Volumes {
@@ -29,8 +30,8 @@ func (p *part) mount(newroot string) error {
 // place mounts a volume or covers its place.
 func (p *part) place(v *config.Volume, newroot string) error {
 	i := slices.IndexFunc(p.report.Volumes, func(r status.Volume) bool { return r.Name == v.Name && r.Mapping != "" })
-	if i < 0 && p.report.Result == status.ResultNothing {
-		return nil
+	if i >= 0 && p.report.Volumes[i].Mount == v.Mount {
+		return nil // by an earlier try
 	}
 	if i >= 0 {
 		err := p.Kernel.Mount(p.report.Volumes[i].Mapping, newroot, v.Mount, v.Filesystem, v.MountOptions)

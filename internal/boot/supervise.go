@@ -5,6 +5,9 @@ import (
 	"time"
 )
 
+// remindEvery is how often a boot that is held up says so.
+const remindEvery = 5 * time.Minute
+
 // Supervisor has the parts of a boot done in processes of their own, which may hold
 // secrets, and does what they ask for. It lives as long as the boot.
 type Supervisor struct {
@@ -13,20 +16,43 @@ type Supervisor struct {
 	Work func(args ...string) (Outcome, error)
 	// Restart restarts the machine; it returns if it cannot.
 	Restart func() error
+
+	// Hold says that a boot which has failed stops here: Run does not return then, but
+	// repeats why, and has the part done again every so often. Whatever waits for this
+	// process waits with it, so that nothing else in the image, nor its settings, decides
+	// what a failure comes to, such as powering off, which would lose the instance store.
+	Hold  bool
+	Every time.Duration // about so often; 0: never
+	// Why says again why the boot is held up.
+	Why func()
+	// Shell opens a shell on the console for whoever knows root's password, and returns
+	// when it is left, which tries again, or after patience if nobody has logged in; nil:
+	// there is none.
+	Shell func(patience time.Duration) error
 }
 
 // Run has a part done. It returns Locked in place of Reboot, where the machine cannot
 // be rebooted.
 func (s *Supervisor) Run(args ...string) Outcome {
+	for {
+		outcome := s.once(args)
+		if outcome == Done || !s.Hold {
+			return outcome
+		}
+		s.wait()
+	}
+}
+
+func (s *Supervisor) once(args []string) Outcome {
 	outcome, err := s.Work(args...)
 	if err != nil {
 		s.Log.Failure(err)
 	}
-	if outcome == Reboot {
-		s.Reboot()
-		return Locked
+	if outcome != Reboot {
+		return outcome
 	}
-	return outcome
+	s.Reboot()
+	return Locked
 }
 
 // Reboot restarts the machine after a minute or two that spare AWS a stampede. It
@@ -38,4 +64,47 @@ func (s *Supervisor) Reboot() {
 	if err := s.Restart(); err != nil {
 		s.Log.Errorf("rebooting: %v", err)
 	}
+}
+
+// wait returns when it is time to try again. Instances that fail at the same time do
+// not try again at the same time.
+func (s *Supervisor) wait() {
+	const stopping = "the boot stops here"
+	const lost = "stopping the instance would lose its instance store; rebooting it does not"
+	left := s.Every
+	if left > 0 {
+		left = left/2 + rand.N(left)
+		s.Log.Errorf("%s; trying again in %.0f s (%s)", stopping, left.Seconds(), lost)
+	} else {
+		s.Log.Errorf("%s (%s)", stopping, lost)
+	}
+	for {
+		pause := remindEvery
+		if s.Every > 0 {
+			pause = min(pause, left)
+		}
+		begun := time.Now()
+		if s.Shell == nil {
+			<-time.After(pause)
+		} else if err := s.Shell(pause); err != nil {
+			s.Log.Failure(err)
+			s.Shell = nil
+			continue
+		} else if s.Every > 0 && time.Since(begun) < pause {
+			return // somebody has left it
+		}
+		if left -= pause; s.Every > 0 && left <= 0 {
+			return
+		}
+		s.Why()
+		s.Log.Errorf(stopping)
+	}
+}
+
+// Stop holds up a boot for good, for a reason that no later try would change.
+func (s *Supervisor) Stop(why error) {
+	s.Every = 0
+	s.Why = func() { s.Log.Failure(why) }
+	s.Why()
+	s.wait()
 }

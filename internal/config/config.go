@@ -24,6 +24,8 @@ type Config struct {
 	Sum     string        // its SHA-256, in hexadecimal
 	Volumes []Volume      // in the order of the file; names are unique
 	Timeout time.Duration // for everything that waits; default 10 min
+	Retry   time.Duration // between tries of a boot that is held up; 0: none; default 5 min
+	Shell   bool          // a boot that is held up offers a shell, for root's password
 	AWS     AWS
 	Skip    bool // rd.unlock=0: do nothing
 	Debug   bool // rd.unlock.debug

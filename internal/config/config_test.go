@@ -113,6 +113,8 @@ func TestMistakes(t *testing.T) {
 		"ephemeral with KMS":     {volume(append(ok, `format = "ephemeral"`, `key = { source = "header", kms_key = "`+arn+`" }`)...), 8, "do not fit"},
 		"ephemeral on EBS":       {volume(ok[0], `device = "ebs:sdf"`, `format = "ephemeral"`), 7, "instance store only"},
 		"unknown on_failure":     {volume(append(ok, `on_failure = "shrug"`)...), 8, `"shrug"`},
+		"retry_every":            {"retry_every = \"often\"\n" + volume(ok...), 1, "neither 0s nor a duration"},
+		"retry_every, hasty":     {"retry_every = \"1s\"\n" + volume(ok...), 1, "of 10s or more"},
 		"absent of optional":     {volume(append(ok, `required = false`, `absent = "allow"`)...), 9, "required is false"},
 		"absent of a file":       {volume(`name = "x"`, `device = "file:/x"`, `size = "1GiB"`, `absent = "stop"`), 9, "no disk that could be absent"},
 		"absent":                 {volume(append(ok, `absent = "maybe"`)...), 8, `"maybe"`},

@@ -19,9 +19,17 @@ import (
 // DefaultTimeout is how long a boot waits for disks, network and AWS in all.
 const DefaultTimeout = 10 * time.Minute
 
+// leastRetry spares AWS, and the console, whoever is impatient.
+const leastRetry = 10 * time.Second
+
+// DefaultRetry is how long a boot that is held up waits, about, before it tries again.
+const DefaultRetry = 5 * time.Minute
+
 // The file as TOML has it. Pointers tell "absent" from "zero".
 type fileTOML struct {
 	Timeout string       `toml:"timeout"`
+	Retry   string       `toml:"retry_every"`
+	Shell   bool         `toml:"emergency_shell"`
 	Key     *keyTOML     `toml:"key"`
 	AWS     awsTOML      `toml:"aws"`
 	Volume  []volumeTOML `toml:"volume"`
@@ -124,13 +132,20 @@ func (p *parser) errorAt(hint, msg string, keys ...string) *Error {
 }
 
 func (p *parser) config(f *fileTOML) (*Config, error) {
-	c := &Config{File: p.file, Timeout: DefaultTimeout, AWS: AWS(f.AWS)}
+	c := &Config{File: p.file, Timeout: DefaultTimeout, Retry: DefaultRetry, Shell: f.Shell, AWS: AWS(f.AWS)}
 	if f.Timeout != "" {
 		d, err := parseTimeout(f.Timeout)
 		if err != nil {
 			return nil, p.errorAt("", err.Error(), "timeout")
 		}
 		c.Timeout = d
+	}
+	if f.Retry != "" {
+		d, err := time.ParseDuration(f.Retry)
+		if err != nil || d < 0 || d > 0 && d < leastRetry {
+			return nil, p.errorAt("write 5m, or 0s for never", fmt.Sprintf("retry_every %q is neither 0s nor a duration of %v or more", f.Retry, leastRetry), "retry_every")
+		}
+		c.Retry = d
 	}
 	if err := p.aws(&c.AWS); err != nil {
 		return nil, err

@@ -74,6 +74,6 @@ func why(boot *status.Boot) string {
 // isOpen reports whether this boot mapped the volume, or found that it may do without.
 func isOpen(boot *status.Boot, volume *config.Volume) bool {
 	return boot != nil && slices.ContainsFunc(boot.Volumes, func(v status.Volume) bool {
-		return v.Mapping != "" && slices.Contains(volume.Names(), v.Name)
+		return v.Mapping != "" && slices.Contains(volume.Names(), v.Name) || v.Action == status.ActionAbsent && v.Name == volume.Name
 	})
 }

@@ -53,6 +53,8 @@ func TestJudge(t *testing.T) {
 			boot: &status.Boot{BootID: thisBoot, ConfigSum: "older", Volumes: boot("data").Volumes}, notes: "differs"},
 		{name: "a volume that failed", volumes: []config.Volume{data}, missing: "not open", cover: "data",
 			boot: &status.Boot{BootID: thisBoot, ConfigSum: sum, Volumes: []status.Volume{{Name: "data", Action: "failed"}}}},
+		{name: "absent, as it may be", volumes: []config.Volume{data}, cover: "data",
+			boot: &status.Boot{BootID: thisBoot, ConfigSum: sum, Volumes: []status.Volume{{Name: "data", Action: status.ActionAbsent}}}},
 		{name: "skipped", volumes: []config.Volume{data, cache}, skip: true, cover: "data cache"},
 		{name: "skipped, covered already", volumes: []config.Volume{data}, skip: true, boot: boot(), mounted: "/mnt/data"},
 		{name: "to be rebooted", volumes: []config.Volume{rebooting}, missing: "had no unlock", reboot: true},

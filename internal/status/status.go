@@ -22,6 +22,9 @@ const (
 	ResultFailed  = "failed"
 )
 
+// ActionAbsent: no disk of the volume is there, and none has to be.
+const ActionAbsent = "absent"
+
 // Boot is one run of unlock.
 type Boot struct {
 	Version   string    `json:"version"`
@@ -42,7 +45,7 @@ type Boot struct {
 // Volume is one configured volume and what became of it.
 type Volume struct {
 	Name    string   `json:"name"`
-	Action  string   `json:"action"` // "open", "format", "finish formatting", "already open", "refused", "failed"
+	Action  string   `json:"action"` // "open", "format", "finish formatting", "already open", "refused", "failed", ActionAbsent
 	Devices []string `json:"devices"`
 	Mapping string   `json:"mapping,omitempty"` // /dev/mapper/NAME
 	UUIDs   []string `json:"luks_uuids"`

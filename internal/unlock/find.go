@@ -100,9 +100,10 @@ func (s *Search) inspect(d block.Disk) *plan.Candidate {
 }
 
 // Files plans for the file-backed volumes of a configuration, below newroot: it
-// attaches their files to loop devices, and makes those that may be made.
-func Files(c *config.Config, k Kernel, lim luks.Limits, newroot string) *plan.Plan {
-	s := plan.Situation{Config: c, NewUUID: newUUID}
+// attaches their files to loop devices, and makes those that may be made. active are the
+// UUIDs of mappings that are there, from an earlier try.
+func Files(c *config.Config, k Kernel, active map[string]string, lim luks.Limits, newroot string) *plan.Plan {
+	s := plan.Situation{Config: c, Active: active, NewUUID: newUUID}
 	var refusals []*plan.Refusal
 	for i := range c.Volumes {
 		v := &c.Volumes[i]

@@ -38,6 +38,7 @@ type Image struct {
 	Config   string            // /etc/unlock.toml
 	Files    map[string][]byte // key.bin and test-ca.pem, for /etc/unlock
 	Thorough bool              // builds are seen to fail that must, and images without unlock are compared
+	Plain    bool              // the directory of the image gets plain.img, built before there was a configuration
 }
 
 // Build has the system's generator make the image in dir, an empty directory, from
@@ -71,8 +72,11 @@ func (i Image) Build(ctx context.Context, dir string) (image string, growth int,
 	}
 	args := []string{"--mount", "--pid", "--fork", "--kill-child", "--propagation=private", "sh", "-euc", chrootScript, "sh", i.Root, stage, out,
 		"/bin/sh", "/mnt/build.sh", i.File, i.Rebuild}
-	if i.Thorough {
+	switch {
+	case i.Thorough:
 		args = append(args, "thorough")
+	case i.Plain:
+		args = append(args, "plain")
 	}
 	if _, err := run(ctx, nil, "unshare", args...); err != nil {
 		return "", 0, err

@@ -1,11 +1,11 @@
 #!/bin/sh
 # Run by chroot.sh in a system with unlock and its hooks: has its generator build
-# images as an administrator does. build.sh FILE COMMAND [thorough]
+# images as an administrator does. build.sh FILE COMMAND [plain|thorough]
 # FILE sets the generator up, COMMAND rebuilds all images. In /mnt are the text of
 # FILE, the configuration and its files; images go there. Thorough: what comes before
-# and after, and builds that must fail.
+# and after, and builds that must fail. Plain: an image from before, too.
 set -eu
-file=$1 command=$2 thorough=${3-}
+file=$1 command=$2 more=${3-}
 
 # shellcheck disable=SC2086 # a command and its arguments
 rebuild() { $command; }
@@ -27,7 +27,11 @@ cp /mnt/generator.conf "$file"
 mkdir -p /etc/unlock
 cp /mnt/key.bin /mnt/test-ca.pem /etc/unlock
 
-if [ -n "$thorough" ]; then
+if [ "$more" = plain ]; then
+	rebuild
+	keep plain
+fi
+if [ "$more" = thorough ]; then
 	# The configuration as packages install it, and an earlier one that must not stay.
 	echo "# as the packages install it" >/etc/unlock.toml
 	rebuild
@@ -40,7 +44,7 @@ cp /mnt/unlock.toml /etc/unlock.toml
 rebuild
 keep with
 
-if [ -n "$thorough" ]; then
+if [ "$more" = thorough ]; then
 	rm /etc/unlock/key.bin
 	must_fail "a file is missing" "unlock: /etc/unlock.toml: it names /etc/unlock/key.bin: no such file"
 	cp /mnt/key.bin /etc/unlock

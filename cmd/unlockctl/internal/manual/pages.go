@@ -33,10 +33,13 @@ func unlockPage() string {
 	p.para("*unlock mount* NEWROOT")
 	p.para("*unlock needs*")
 	p.para("*unlock guard*")
+	p.para("*unlock hold*")
 	p.section("Description")
 	p.para(`unlock runs once, in the initramfs of an EC2 instance. It raises the network, gets the credentials of the instance's role from IMDSv2, has AWS KMS decrypt a passphrase, opens the LUKS volumes that unlock.toml(5) names, and formats those that it may. Without arguments it does the volumes on disks; *mount* does those in files of the new root, and all mounts; *needs* lists what an initramfs must contain, for the builders of initramfs images. As process 1 of the standalone image it does all of it, and starts the system.`)
 	p.para(`A disk is formatted only if the configuration says so and the disk is blank. A disk that cannot be read is not blank. A wrong passphrase is never a reason to format.`)
 	p.para(`*guard* runs in the real system, before its file systems are mounted: by unlock-guard.service, or an init script where there is no systemd. It looks whether the initramfs of this boot opened every required volume. If one is missing, because the image has no unlock or the kernel was booted without one, it says so and never returns, so that no service writes in the clear; with on_failure = "reboot" of all that are missing it reboots. It covers the mount points of other volumes that are missing by an empty read-only file system. With rd.unlock=0 it covers them all and returns.`)
+	p.para(`*hold* runs in an initramfs with systemd, before what ends a failed boot there: it waits until the required volumes are open, and has the boot begin again.`)
+	p.para(`A boot in which a required volume stays locked is held up: unlock repeats why every five minutes, tries again after about *retry_every*, and does not end until it succeeds. As process 1 with *panic=* on the kernel command line, it reboots as that says.`)
 	p.section("Kernel command line")
 	p.para("Neither keys nor devices can be chosen here.")
 	p.item("rd.unlock=0", "Do nothing.")
@@ -58,7 +61,7 @@ func settingsPage() string {
 	p.section("Description")
 	p.para("A file in TOML. A setting that unlock does not know is an error, with its line; an image with a wrong configuration is not built.")
 	for _, s := range Settings() {
-		if !strings.Contains(s.Name, ".") && s.Name != "timeout" {
+		if strings.Contains(s.Type, "table") && !strings.Contains(s.Name, ".") {
 			title := "[" + s.Name + "]"
 			if s.Type == "array of tables" {
 				title = "[" + title + "]"

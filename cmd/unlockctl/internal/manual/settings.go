@@ -11,6 +11,8 @@ type Setting struct {
 func Settings() []Setting {
 	return []Setting{
 		{"timeout", "duration", `For everything that waits: disks, network, AWS. Default: "10m".`},
+		{"retry_every", "duration", `A boot that has failed is held up, with the reason on the console, and tries again about so often by itself, for what failed may pass: a policy is put right, KMS answers again. "0s": it does not. Default: "5m".`},
+		{"emergency_shell", "boolean", `*true*: while a boot is held up, the console offers a shell to whoever knows root's password, as it was when the image was built. Default: *false*, no shell. The standalone image has none.`},
 
 		{"key", "table", "The key of all volumes that have no *volume.key* of their own."},
 		{"key.source", "string", `Where the passphrase's ciphertext is. *s3://BUCKET/KEY*, *file:/PATH* (in the image) or *ssm:NAME* (base64): a passphrase encrypted by KMS. *header*: a data key of KMS's in the LUKS header; nothing outside the disks is needed. *ephemeral*: a random key, never stored.`},
