@@ -23,7 +23,7 @@ type Crypt struct {
 	SectorSize int    // bytes; the length is a multiple of it
 	Key        *secret.Bytes
 	KeyName    string   // description of the logon key, such as cryptsetup:UUID-d0
-	Flags      []string // as LUKS2 names them: allow-discards, no-read-workqueue, …; unknown ones are left out
+	Flags      []string // of the header, in its spelling: allow-discards, no-read-workqueue, …; unknown ones are left out
 }
 
 // A Flag is one of LUKS2's persistent flags, and what dm-crypt makes of it.

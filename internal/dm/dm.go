@@ -1,5 +1,5 @@
 // Package dm drives the kernel's device-mapper by its ioctl interface
-// (linux/dm-ioctl.h): crypt with the key in the kernel keyring, striped, linear;
+// (linux/dm-ioctl.h): crypt with the key in the kernel keyring, striped;
 // create, look up, remove.
 //
 // Volume keys reach dm-crypt through a logon key in the thread's keyring, never
@@ -34,21 +34,10 @@ const (
 	maxUUID = 128 // DM_UUID_LEN without the NUL
 )
 
-// Target is what a mapping maps to: Crypt, Striped or Linear.
+// Target is what a mapping maps to: Crypt or Striped.
 type Target interface {
 	// spec returns the target type, the length in sectors and the parameters.
 	spec() (kind string, sectors uint64, params string)
-}
-
-// Linear maps a contiguous part of a device.
-type Linear struct {
-	Device  string // MAJOR:MINOR
-	Offset  uint64 // sectors
-	Sectors uint64
-}
-
-func (l Linear) spec() (string, uint64, string) {
-	return "linear", l.Sectors, fmt.Sprintf("%s %d", l.Device, l.Offset)
 }
 
 // Striped spreads a mapping over devices of equal size, chunk by chunk.

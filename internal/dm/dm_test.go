@@ -15,7 +15,6 @@ func TestTables(t *testing.T) {
 		sectors uint64
 		params  string
 	}{
-		"linear": {Linear{"8:0", 2048, 4096}, "linear", 4096, "8:0 2048"},
 		"striped": {Striped{[]string{"252:0", "252:1"}, 512, 8192}, "striped", 8192,
 			"2 512 252:0 0 252:1 0"},
 		"crypt, 512-byte sectors": {Crypt{Device: "259:1", Offset: 32768, Sectors: 100, SectorSize: 512, Key: key, KeyName: "cryptsetup:u-d0"},

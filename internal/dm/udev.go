@@ -50,7 +50,7 @@ func announce(d Device) error {
 	return nil
 }
 
-// listening tells whether a udevd is behind its control socket: one that was
+// listening reports whether a udevd is behind its control socket: one that was
 // stopped leaves the socket's file.
 func listening(socket string) bool {
 	conn, err := net.DialTimeout("unixpacket", socket, time.Second)

@@ -25,8 +25,8 @@ type Apply struct {
 	Limits luks.Limits
 	Rec    *status.Recorder
 	Log    func(format string, args ...any)
-	// Ask asks the operator for a passphrase of a volume whose policy is to
-	// prompt, having told why; the caller wipes it. It may wait for ever.
+	// Ask says why and asks the operator for a passphrase of a volume whose policy is to
+	// prompt; the caller wipes it. It may wait for ever.
 	Ask    func(volume string, why error) (*secret.Bytes, error)
 	Kernel Kernel
 	// Open opens a disk, exclusively where nobody else may have it; nil: the device.

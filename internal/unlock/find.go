@@ -22,7 +22,7 @@ type Search struct {
 	Limits luks.Limits
 	Active map[string]string // as in plan.Situation
 	// Mapping asks IMDS which disk is which (block-device-mapping), where the disks
-	// themselves do not tell: on Xen. It is called at most once.
+	// themselves do not say it: on Xen. It is called at most once.
 	Mapping func(ctx context.Context) (map[string]string, error)
 	// Promising, if not nil, is called once while disks are still awaited, when
 	// those found so far will need a key and none of them is to be refused: the
