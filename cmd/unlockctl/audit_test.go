@@ -82,7 +82,8 @@ func (i *instance) key(ctx context.Context, client *keys.Client, v *config.Volum
 		s.Wipe()
 		return calls, err
 	}
-	set := fmt.Sprintf("00000000-0000-4000-8000-%012d", len(i.blobs)+100*len(i.guest.Instance()))
+	set := fmt.Sprintf("%08d-0000-4000-8000-000000000000", len(i.blobs))
+	set = set[:24] + strings.TrimPrefix(i.guest.Instance(), "i-")[5:]
 	s, blob, calls, err := client.Generate(ctx, v.Key, set)
 	s.Wipe()
 	i.blobs[v.Name], i.sets[v.Name] = blob, set

@@ -35,8 +35,36 @@ func examples(text string) []example {
 	return list
 }
 
-// changing is what differs from run to run: ids.
-var changing = regexp.MustCompile(`[0-9a-f]{8}-[0-9a-f]{4}-[0-9a-f]{4}-[0-9a-f]{4}-[0-9a-f]{12}`)
+// changing is what differs from run to run: ids and times.
+var changing = regexp.MustCompile(`[0-9a-f]{8}-[0-9a-f]{4}-[0-9a-f]{4}-[0-9a-f]{4}-[0-9a-f]{12}` +
+	`|\d{4}-\d\d-\d\dT\d\d:\d\d:\d\dZ|\d{4}/\d\d/\d\d/|\d{8}T\d{4,6}Z(_[0-9A-F]{16})?|[0-9a-f]{64}`)
+
+// runExamples runs commands in one shell and wants what they are said to print, once
+// both are arranged.
+func runExamples(t *testing.T, list []example, dir string, env []string, arrange func(output string) string) {
+	t.Helper()
+	script := "exec 2>&1\n"
+	const mark = "@@@@"
+	for _, s := range list {
+		script += s.command + "echo \"" + mark + "$?\"\n"
+	}
+	cmd := exec.CommandContext(t.Context(), "bash", "-c", script)
+	cmd.Dir, cmd.Env = dir, env
+	out, err := cmd.CombinedOutput()
+	if err != nil {
+		t.Fatalf("%v\n%s", err, out)
+	}
+	rest := string(out)
+	for _, s := range list {
+		var got, status string
+		got, rest, _ = strings.Cut(rest, mark)
+		status, rest, _ = strings.Cut(rest, "\n")
+		got = arrange(changing.ReplaceAllString(got, "ID"))
+		if want := arrange(changing.ReplaceAllString(s.output, "ID")); got != want || status != "0" {
+			t.Errorf("$ %sexit status %s\n%s\nwant\n%s", s.command, status, got, want)
+		}
+	}
+}
 
 // TestStart runs the lines of the README against a simulated AWS and wants the
 // output that it shows.
@@ -84,32 +112,11 @@ func TestStart(t *testing.T) {
 	if out, err := exec.Command("go", "build", "-o", filepath.Join(bin, "unlockctl"), ".").CombinedOutput(); err != nil {
 		t.Fatalf("%v\n%s", err, out)
 	}
-	script := "exec 2>&1\n"
-	const mark = "@@@@"
-	for _, s := range list {
-		script += s.command + "echo \"" + mark + "$?\"\n"
-	}
-	cmd := exec.CommandContext(t.Context(), "bash", "-c", script)
-	cmd.Dir = work
-	cmd.Env = []string{
+	runExamples(t, list, work, []string{
 		"PATH=" + bin + ":" + os.Getenv("PATH") + ":/usr/sbin:/sbin", "HOME=" + dir,
 		"AWS_ENDPOINT_URL=" + url, "AWS_ENDPOINT_URL_S3=" + url, "AWS_CA_BUNDLE=" + filepath.Join(dir, "ca.pem"), "AWS_REGION=us-east-1", "AWS_DEFAULT_REGION=us-east-1",
 		"AWS_ACCESS_KEY_ID=" + ec2sim.AccessKey, "AWS_SECRET_ACCESS_KEY=" + ec2sim.SecretKey,
-	}
-	out, err := cmd.CombinedOutput()
-	if err != nil {
-		t.Fatalf("%v\n%s", err, out)
-	}
-	rest := string(out)
-	for _, s := range list {
-		var got, status string
-		got, rest, _ = strings.Cut(rest, mark)
-		status, rest, _ = strings.Cut(rest, "\n")
-		got = changing.ReplaceAllString(got, "ID")
-		if want := changing.ReplaceAllString(s.output, "ID"); got != want || status != "0" {
-			t.Errorf("$ %sexit status %s\n%s\nwant\n%s", s.command, status, got, want)
-		}
-	}
+	}, func(output string) string { return output })
 	if got := c.RolePolicies("unlock")["unlock"]; !strings.Contains(got, "kms:Decrypt") {
 		t.Errorf("the role's policy: %s", got)
 	}

@@ -58,7 +58,7 @@ func (r *Result) Summary() []string {
 	c := r.Counts
 	lines := []string{
 		fmt.Sprintf("%s of %s", count(len(r.Findings), "finding"), count(len(r.Calls), "call")),
-		fmt.Sprintf("%s of %s: %d concern it, %d are others, %d outside the time, %d twice there, %d skipped",
+		fmt.Sprintf("%s of %s: %d concern it; others: %d, outside the time: %d, twice there: %d, skipped: %d",
 			count(int(c.Read), "record"), count(len(r.Files), "file"), c.Ours, c.Other, c.Outside, c.Duplicate, c.Skipped),
 	}
 	for _, d := range r.Chains {
