@@ -27,11 +27,15 @@ type doctorCmd struct {
 
 // Run prints a table; exit status 1 if a boot would fail.
 func (c *doctorCmd) Run(ctx context.Context, con console) error {
+	system := ""
+	if c.Image == "" && c.Config == config.DefaultFile { // else another system may be meant
+		system = "/"
+	}
 	if err := c.defaults(); err != nil {
 		return err
 	}
 	d := doctor.Doctor{
-		Config: c.Config, Unlock: c.Unlock, Image: c.Image, Modules: c.Kernel, Offline: c.Offline,
+		Config: c.Config, Unlock: c.Unlock, Image: c.Image, Modules: c.Kernel, System: system, Offline: c.Offline,
 		Disks: (&block.Finder{}).List,
 		Active: func(name string) (string, error) {
 			m, _, err := dm.Lookup(name)

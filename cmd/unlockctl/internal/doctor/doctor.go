@@ -41,6 +41,7 @@ type Doctor struct {
 	Image   string   // initramfs; "": it is not looked at
 	Modules string   // /lib/modules/VERSION
 	Bin     []string // directories with the programs that make file systems; nil: the system's
+	System  string   // root of the system that boots, for its boot loader, generators and other kernels; "": not looked at
 	Offline bool     // neither IMDS nor AWS is asked: an image is being built
 
 	Disks  func() ([]block.Disk, error)      // of the machine
@@ -69,6 +70,7 @@ func (d *Doctor) Examine(ctx context.Context) []Finding {
 	d.needs(r, c)
 	headers := d.disks(r, c)
 	d.image(r, c)
+	d.system(r)
 	if d.Offline {
 		r.add("aws", Skip, "", "IMDS, KMS, S3 and SSM are not asked (--offline)")
 		return r.findings
