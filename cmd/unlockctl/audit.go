@@ -15,8 +15,10 @@ import (
 
 	"unlock/cmd/unlockctl/internal/account"
 	"unlock/cmd/unlockctl/internal/audit"
+	"unlock/cmd/unlockctl/internal/places"
 	"unlock/cmd/unlockctl/internal/trail"
 	"unlock/internal/config"
+	"unlock/internal/keys/source"
 	"unlock/internal/status"
 )
 
@@ -27,7 +29,7 @@ type auditCmd struct {
 	Volume     string            `placeholder:"NAME" help:"Only this volume of the configuration."`
 	KMSKey     []string          `name:"kms-key" placeholder:"ARN" help:"KMS key, instead of a configuration; may be repeated."`
 	Context    map[string]string `mapsep:"," placeholder:"NAME=VALUE,…" help:"KMS encryption context, with --kms-key."`
-	Sealed     string            `placeholder:"PLACE" help:"Where the ciphertext is, with --kms-key: s3://BUCKET/KEY, ssm:NAME or file:/PATH; without it in LUKS headers."`
+	Sealed     string            `placeholder:"PLACE" help:"Where the ciphertext is, with --kms-key: ${places}; without it in LUKS headers."`
 	Role       []string          `placeholder:"NAME" help:"Role that the instances have; may be repeated. By default any role of an instance will do."`
 	Network    []string          `placeholder:"CIDR" help:"Network or address from which instances call, such as that of a NAT gateway; may be repeated."`
 	Endpoint   []string          `placeholder:"ID" help:"VPC endpoint through which instances call; may be repeated."`
@@ -119,7 +121,9 @@ func (c *auditCmd) question() (audit.Question, *config.Config, error) {
 	if err != nil {
 		return q, nil, err
 	}
-	q.Keys = configured(cfg, c.Volume)
+	if q.Keys, err = configured(cfg, c.Volume); err != nil {
+		return q, nil, err
+	}
 	if len(q.Keys) == 0 {
 		return q, nil, usage(fmt.Sprintf("%s has no volume %q whose key KMS has", c.Config, c.Volume), "")
 	}
@@ -127,55 +131,54 @@ func (c *auditCmd) question() (audit.Question, *config.Config, error) {
 }
 
 func (c *auditCmd) byFlags() (audit.Key, error) {
-	source := config.Source(config.SourceHeader)
+	src := source.Header.Source()
 	if c.Sealed != "" {
 		var err error
-		if source, err = parsePlace(c.Sealed); err != nil {
+		if src, err = parsePlace(c.Sealed); err != nil {
 			return audit.Key{}, err
 		}
 	}
 	if err := checkContext(c.Context); err != nil {
 		return audit.Key{}, err
 	}
-	return auditKey(config.Key{Source: source, KMSKeys: c.KMSKey, Context: c.Context}), nil
+	k, err := auditKey(config.Key{Source: src, Context: c.Context})
+	k.ARNs = c.KMSKey
+	return k, err
 }
 
 // configured returns the distinct keys of a configuration, or of one of its volumes.
-func configured(cfg *config.Config, only string) []audit.Key {
+func configured(cfg *config.Config, only string) ([]audit.Key, error) {
 	var list []audit.Key
+	var seen []config.Key
 	for i := range cfg.Volumes {
 		v := &cfg.Volumes[i]
 		if only != "" && v.Name != only || len(v.Key.KMSKeys) == 0 {
 			continue
 		}
-		k := auditKey(v.Key)
-		k.Local = v.Device.Kind == config.SelectInstanceStore
-		same := func(o audit.Key) bool {
-			return o.Bound == k.Bound && o.Bucket == k.Bucket && o.Object == k.Object && o.Parameter == k.Parameter &&
-				slices.Equal(o.ARNs, k.ARNs) && maps.Equal(o.Context, k.Context)
+		k, err := auditKey(v.Key)
+		if err != nil {
+			return nil, err
 		}
-		if n := slices.IndexFunc(list, same); n >= 0 {
+		k.Local = v.Device.Kind == config.SelectInstanceStore
+		if n := slices.IndexFunc(seen, v.Key.Equal); n >= 0 {
 			list[n].Volumes = append(list[n].Volumes, v.Name)
 			list[n].Local = list[n].Local && k.Local
 			continue
 		}
 		k.Volumes = []string{v.Name}
-		list = append(list, k)
+		list, seen = append(list, k), append(seen, v.Key)
 	}
-	return list
+	return list, nil
 }
 
-func auditKey(k config.Key) audit.Key {
-	a := audit.Key{ARNs: k.KMSKeys, Context: k.Context}
-	switch k.Source.Scheme() {
-	case config.SourceS3:
-		a.Bucket, a.Object = k.Source.Bucket()
-	case config.SourceSSM:
-		a.Parameter = k.Source.Path()
-	case config.SourceHeader:
-		a.Bound = true
+func auditKey(k config.Key) (audit.Key, error) {
+	a := audit.Key{Context: k.Context, Source: k.Source, Bound: k.Source.Kind == source.Header}
+	for _, key := range k.KMSKeys {
+		a.ARNs = append(a.ARNs, key.String())
 	}
-	return a
+	place, err := places.Of(k.Source.Kind)
+	a.Trail = place.Trail
+	return a, err
 }
 
 // parseTime reads a point in time; "" is none.

@@ -19,6 +19,7 @@ import (
 	"unlock/internal/config"
 	"unlock/internal/ec2"
 	"unlock/internal/keys"
+	"unlock/internal/keys/source"
 	"unlock/internal/status"
 	"unlock/test/cloudtrail"
 	"unlock/test/ec2sim"
@@ -72,7 +73,7 @@ func (i *instance) boot(ctx context.Context, configFile, statusFile string) erro
 }
 
 func (i *instance) key(ctx context.Context, client *keys.Client, v *config.Volume) ([]aws.Call, error) {
-	if v.Key.Source != config.SourceHeader {
+	if v.Key.Source.Kind != source.Header {
 		s, calls, err := client.Open(ctx, v.Key)
 		s.Wipe()
 		return calls, err

@@ -5,13 +5,15 @@ import (
 	"fmt"
 
 	"unlock/cmd/unlockctl/internal/account"
+	"unlock/internal/aws/arn"
 	"unlock/internal/config"
+	"unlock/internal/keys/source"
 )
 
 // awsFlags choose whose AWS is asked.
 type awsFlags struct {
 	Profile string `placeholder:"NAME" help:"Profile of the AWS configuration; by default AWS_PROFILE."`
-	Region  string `placeholder:"REGION" help:"Region of KMS, S3 and SSM; by default that of the key's ARN."`
+	Region  string `placeholder:"REGION" help:"Region of ${services}; by default that of the key's ARN."`
 }
 
 func (f awsFlags) account(ctx context.Context, c *config.Config) (*account.Account, error) {
@@ -35,10 +37,10 @@ type keyFlags struct {
 // the volume in the configuration, else in the LUKS header. The configuration is nil
 // without --volume.
 func (f keyFlags) key(sealed string) (config.Key, *config.Config, error) {
-	source := config.Source(config.SourceHeader)
+	src := source.Header.Source()
 	if sealed != "" {
 		var err error
-		if source, err = parsePlace(sealed); err != nil {
+		if src, err = parsePlace(sealed); err != nil {
 			return config.Key{}, nil, err
 		}
 	}
@@ -46,9 +48,13 @@ func (f keyFlags) key(sealed string) (config.Key, *config.Config, error) {
 		if err := checkContext(f.Context); err != nil {
 			return config.Key{}, nil, err
 		}
-		k := config.Key{Source: source, Context: f.Context}
+		k := config.Key{Source: src, Context: f.Context}
 		if f.KMSKey != "" {
-			k.KMSKeys = []string{f.KMSKey}
+			a, err := arn.Parse(f.KMSKey)
+			if err != nil {
+				return config.Key{}, nil, usage("--kms-key: "+err.Error(), "aws kms describe-key --key-id KEY prints the ARN")
+			}
+			k.KMSKeys = []arn.ARN{a}
 		}
 		return k, nil, nil
 	}
@@ -62,7 +68,7 @@ func (f keyFlags) key(sealed string) (config.Key, *config.Config, error) {
 	for _, v := range c.Volumes {
 		if v.Name == f.Volume {
 			if sealed != "" {
-				v.Key.Source = source
+				v.Key.Source = src
 			}
 			return v.Key, c, nil
 		}

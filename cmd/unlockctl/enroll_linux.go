@@ -11,8 +11,8 @@ import (
 
 	"unlock/cmd/unlockctl/internal/enrollment"
 	"unlock/cmd/unlockctl/internal/recovery"
-	"unlock/internal/config"
 	"unlock/internal/keys"
+	"unlock/internal/keys/source"
 	"unlock/internal/secret"
 )
 
@@ -20,7 +20,7 @@ type enrollCmd struct {
 	awsFlags
 	keyFlags
 	Device   []string `arg:"" placeholder:"DEVICE" help:"LUKS2 volume; of a stripe, all its disks."`
-	Sealed   string   `placeholder:"PLACE" help:"Add the passphrase that is sealed there: s3://BUCKET/KEY, ssm:NAME or file:/PATH; without it a data key, which goes into the LUKS header."`
+	Sealed   string   `placeholder:"PLACE" help:"Add the passphrase that is sealed there: ${places}; without it a data key, which goes into the LUKS header."`
 	Recovery bool     `name:"recovery-key" help:"Add a recovery key, and print it."`
 	Remove   string   `enum:",kms,recovery" default:"" placeholder:"KIND" help:"Remove a key: kms or recovery."`
 	KeyFile  string   `placeholder:"FILE" help:"File with a passphrase that opens the volume, - for standard input; by default it is asked for."`
@@ -144,7 +144,7 @@ func (c *enrollCmd) kms(ctx context.Context, con console, set *enrollment.Set) e
 	if err != nil {
 		return err
 	}
-	if key.Source == config.SourceHeader {
+	if key.Source.Kind == source.Header {
 		if err := set.Vacant(enrollment.TypeKMS); err != nil {
 			return err
 		}
@@ -169,7 +169,7 @@ func (c *enrollCmd) kms(ctx context.Context, con console, set *enrollment.Set) e
 	if err != nil {
 		return err
 	}
-	if key.Source != config.SourceHeader {
+	if key.Source.Kind != source.Header {
 		passphrase, err := p.sealed(ctx, con)
 		if err != nil {
 			return err
@@ -177,7 +177,7 @@ func (c *enrollCmd) kms(ctx context.Context, con console, set *enrollment.Set) e
 		defer passphrase.Wipe()
 		done := con.working("adding a keyslot")
 		err = set.AddSealed(ctx, existing, passphrase, keys.Guessable(passphrase),
-			enrollment.SealedToken{Source: string(key.Source), Key: key.KMSKeys[0], Context: key.Context})
+			enrollment.SealedToken{Source: key.Source.String(), Key: key.KMSKeys[0].String(), Context: key.Context})
 		done()
 		if err != nil {
 			return err
@@ -186,7 +186,7 @@ func (c *enrollCmd) kms(ctx context.Context, con console, set *enrollment.Set) e
 		return nil
 	}
 	done = con.working("asking KMS for a data key")
-	data, b, err := a.Generate(ctx, key.KMSKeys[0], p.context)
+	data, b, err := a.Generate(ctx, key.KMSKeys[0].String(), p.context)
 	done()
 	if err != nil {
 		return err
@@ -207,5 +207,5 @@ func (c *enrollCmd) kms(ctx context.Context, con console, set *enrollment.Set) e
 
 // keyTable prints the [key] for unlock.toml of a data key in the header.
 func (c console) keyTable(b keys.Blob) error {
-	return c.sealed(sealed{Source: config.SourceHeader, KMSKey: b.KeyARN, Context: b.Context}, false)
+	return c.sealed(sealed{Source: source.Header.Name, KMSKey: b.KeyARN, Context: b.Context}, false)
 }

@@ -112,7 +112,7 @@ func (c *listCmd) configured() ([]listed, error) {
 		if c.Volume != "" && v.Name != c.Volume {
 			continue
 		}
-		l := listed{Volume: v.Name, Key: string(v.Key.Source), Devices: []enrollment.Inventory{}}
+		l := listed{Volume: v.Name, Key: v.Key.Source.String(), Devices: []enrollment.Inventory{}}
 		found := plan.Select(v, candidates)
 		if len(found) == 0 {
 			l.Errors = append(l.Errors, fmt.Sprintf("no device %s", v.Device))

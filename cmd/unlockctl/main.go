@@ -14,6 +14,7 @@ import (
 	"unlock/cmd/unlockctl/internal/account"
 	"unlock/internal/config"
 	"unlock/internal/hint"
+	"unlock/internal/keys/source"
 	"unlock/internal/plain"
 	"unlock/internal/secret"
 	"unlock/internal/status"
@@ -94,7 +95,9 @@ func main() {
 func newParser(ctx context.Context, con console) *kong.Kong {
 	return kong.Must(&commands{}, kong.Name("unlockctl"), kong.Description("Administer volumes that unlock opens at boot. Print the version with --version."),
 		kong.Writers(con.out, con.err), kong.Exit(func(status int) { panic(ended(status)) }), kong.ConfigureHelp(kong.HelpOptions{Compact: true}),
-		kong.Vars{"config": config.DefaultFile, "status": status.DefaultFile},
+		kong.Vars{"config": config.DefaultFile, "status": status.DefaultFile,
+			"places":   source.Forms("or", (*source.Kind).Sealed),
+			"services": source.List("and", append([]string{"KMS"}, source.Services()...))},
 		kong.BindTo(ctx, (*context.Context)(nil)), kong.Bind(con))
 }
 

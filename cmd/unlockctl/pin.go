@@ -8,6 +8,7 @@ import (
 	"unlock/cmd/unlockctl/internal/account"
 	"unlock/internal/config"
 	"unlock/internal/keys"
+	"unlock/internal/keys/source"
 	"unlock/internal/secret"
 )
 
@@ -27,7 +28,7 @@ type pin struct {
 // help who has named none.
 func pinned(a *account.Account, k config.Key, set, claimed string) (pin, error) {
 	p := pin{a, k, k.Context}
-	if k.Source == config.SourceHeader {
+	if k.Source.Kind == source.Header {
 		p.context = keys.Bound(k.Context, set)
 	}
 	if len(k.KMSKeys) == 0 {
@@ -47,7 +48,7 @@ func (p pin) passphrase(ctx context.Context, con console, ciphertext []byte) (*s
 	if err != nil {
 		return nil, err
 	}
-	if p.key.Source == config.SourceHeader {
+	if p.key.Source.Kind == source.Header {
 		defer plaintext.Wipe()
 		return keys.Text(plaintext), nil
 	}
@@ -60,11 +61,11 @@ func (p pin) passphrase(ctx context.Context, con console, ciphertext []byte) (*s
 
 // sealed returns the passphrase that is sealed in the key's place. The caller wipes it.
 func (p pin) sealed(ctx context.Context, con console) (*secret.Bytes, error) {
-	place, err := p.account.Place(p.key.Source, p.key.KMSKeys[0])
+	place, err := p.account.Place(p.key.Source, p.key.KMSKeys[0].String())
 	if err != nil {
 		return nil, err
 	}
-	done := con.working("reading " + string(p.key.Source))
+	done := con.working("reading " + p.key.Source.String())
 	o, err := place.Read(ctx)
 	done()
 	if err != nil {
@@ -77,9 +78,9 @@ func (p pin) sealed(ctx context.Context, con console) (*secret.Bytes, error) {
 func (p pin) reEncrypt(ctx context.Context, to string, ciphertext []byte) (b keys.Blob, from string, err error) {
 	var errs []error
 	for _, from := range p.key.KMSKeys {
-		b, err := p.account.ReEncrypt(ctx, from, to, ciphertext, p.context)
+		b, err := p.account.ReEncrypt(ctx, from.String(), to, ciphertext, p.context)
 		if err == nil {
-			return b, from, nil
+			return b, from.String(), nil
 		}
 		errs = append(errs, err)
 	}

@@ -38,7 +38,7 @@ func (c *policyCmd) Run(con console) error {
 
 func (c *policyCmd) document(cfg *config.Config) (policy.Document, error) {
 	if c.For == "role" {
-		return policy.Role(cfg), nil
+		return policy.Role(cfg)
 	}
 	if !strings.HasPrefix(c.Role, "arn:") {
 		return policy.Document{}, usage("--role is not an ARN", "aws iam get-role --role-name NAME --query Role.Arn prints it")
@@ -57,7 +57,7 @@ func (c *policyCmd) document(cfg *config.Config) (policy.Document, error) {
 		return policy.Document{}, usage(fmt.Sprintf("%s uses several: which %s?", c.Config, c.For), "--only, one of "+strings.Join(names, ", "))
 	}
 	if c.For == "bucket" {
-		return policy.Bucket(cfg, name, c.Role), nil
+		return policy.Bucket(cfg, name, c.Role)
 	}
 	return policy.Key(cfg, name, c.Role), nil
 }

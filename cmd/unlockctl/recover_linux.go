@@ -13,6 +13,7 @@ import (
 	"unlock/internal/config"
 	"unlock/internal/dm"
 	"unlock/internal/keys"
+	"unlock/internal/keys/source"
 	"unlock/internal/luks"
 	"unlock/internal/plan"
 	"unlock/internal/secret"
@@ -25,7 +26,7 @@ type recoverCmd struct {
 	keyFlags
 	Device  []string `arg:"" placeholder:"DEVICE" help:"LUKS volume; of a stripe, all its disks."`
 	Name    string   `default:"recovered" placeholder:"NAME" help:"Map it as /dev/mapper/NAME (${default})."`
-	Sealed  string   `placeholder:"PLACE" help:"Open with the passphrase that is sealed there: s3://BUCKET/KEY, ssm:NAME or file:/PATH."`
+	Sealed  string   `placeholder:"PLACE" help:"Open with the passphrase that is sealed there: ${places}."`
 	KeyFile string   `placeholder:"FILE" help:"Open with the passphrase in this file, - for standard input."`
 	Ask     bool     `help:"Ask for a passphrase or recovery key."`
 	Test    bool     `help:"Only tell whether the key opens it."`
@@ -109,7 +110,7 @@ func (c *recoverCmd) passphrase(ctx context.Context, con console, l *plan.LUKS) 
 	if err != nil {
 		return nil, err
 	}
-	header := k.Source == config.SourceHeader
+	header := k.Source.Kind == source.Header
 	if header && l.KMS == nil {
 		return nil, usage(c.Device[0]+" has no data key in its header", "say with --sealed, --key-file or --ask what opens it")
 	}
@@ -157,7 +158,7 @@ func (c *recoverCmd) open(ctx context.Context, con console, found []*plan.Candid
 	for _, candidate := range found {
 		candidate.Disk.Kind, candidate.Disk.Parent = block.KindInstanceStore, ""
 	}
-	v := config.Volume{Name: c.Name, Required: true, Device: config.Selector{Kind: config.SelectInstanceStore}, Key: config.Key{Source: "file:given"}}
+	v := config.Volume{Name: c.Name, Required: true, Device: config.Selector{Kind: config.SelectInstanceStore}, Key: config.Key{Source: source.MustParse("file:/given")}}
 	active := map[string]string{}
 	if d, ok, err := dm.Lookup(c.Name); err != nil {
 		return err

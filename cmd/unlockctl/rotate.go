@@ -7,14 +7,16 @@ import (
 	"strings"
 
 	"unlock/cmd/unlockctl/internal/account"
+	"unlock/internal/aws/arn"
 	"unlock/internal/config"
+	"unlock/internal/keys/source"
 )
 
 type rotateCmd struct {
 	awsFlags
 	keyFlags
 	Device     []string `arg:"" optional:"" placeholder:"DEVICE" help:"LUKS2 volume; of a stripe, all its disks."`
-	Sealed     string   `placeholder:"PLACE" help:"The passphrase is sealed there: s3://BUCKET/KEY, ssm:NAME or file:/PATH; without it, its ciphertext is in the LUKS header."`
+	Sealed     string   `placeholder:"PLACE" help:"The passphrase is sealed there: ${places}; without it, its ciphertext is in the LUKS header."`
 	To         string   `placeholder:"KEY" help:"Encrypt under this KMS key from now on; the passphrase stays, and does not leave KMS. In two steps: first every configuration and image gets kms_key = [OLD, NEW], then this."`
 	Passphrase bool     `help:"Replace the passphrase, and its keyslot on all devices."`
 	Yes        bool     `help:"Go on with --to although the configuration does not say that instances take the new key."`
@@ -29,7 +31,7 @@ func (c *rotateCmd) Run(ctx context.Context, con console) error {
 	if err != nil {
 		return err
 	}
-	header := key.Source == config.SourceHeader
+	header := key.Source.Kind == source.Header
 	switch {
 	case c.Passphrase == (c.To != ""):
 		return usage("either --to KEY or --passphrase", "--to replaces the KMS key, --passphrase what it protects")
@@ -76,8 +78,9 @@ func (c *rotateCmd) target(ctx context.Context, con console, p pin) (string, err
 	if err != nil {
 		return "", err
 	}
-	switch listed := c.Volume != "" && slices.Contains(p.key.KMSKeys, to.ARN); {
-	case listed, c.Yes, len(p.key.KMSKeys) == 1 && p.key.KMSKeys[0] == to.ARN:
+	is := func(key arn.ARN) bool { return key.String() == to.ARN }
+	switch listed := c.Volume != "" && slices.ContainsFunc(p.key.KMSKeys, is); {
+	case listed, c.Yes, len(p.key.KMSKeys) == 1 && is(p.key.KMSKeys[0]):
 	case c.DryRun:
 		con.note("instances whose kms_key does not list %s would not boot", to.ARN)
 	default:
@@ -109,7 +112,7 @@ func (c *rotateCmd) rewrapSealed(ctx context.Context, con console, a *account.Ac
 	if err != nil {
 		return sealed{}, err
 	}
-	s := sealed{Source: string(k.Source), KMSKey: to, Context: k.Context, Version: old.Version}
+	s := sealed{Source: k.Source.String(), KMSKey: to, Context: k.Context, Version: old.Version}
 	if from == to {
 		con.note("%s is under %s already: nothing was changed", k.Source, to)
 		return s, nil

@@ -8,6 +8,7 @@ import (
 	"unlock/cmd/unlockctl/internal/enrollment"
 	"unlock/internal/config"
 	"unlock/internal/keys"
+	"unlock/internal/keys/source"
 	"unlock/internal/luks"
 	"unlock/internal/secret"
 )
@@ -44,7 +45,7 @@ func (c *rotateCmd) rewrapHeader(ctx context.Context, con console, p pin, set *e
 	if err != nil {
 		return sealed{}, err
 	}
-	s := sealed{Source: config.SourceHeader, KMSKey: to, Context: p.key.Context}
+	s := sealed{Source: source.Header.Name, KMSKey: to, Context: p.key.Context}
 	for _, d := range set.Disks { // those that say they are done are asked about, for they may lie
 		if t, ok, err := d.Header().KMS(); err != nil {
 			return s, err
@@ -71,10 +72,10 @@ func (c *rotateCmd) rewrapHeader(ctx context.Context, con console, p pin, set *e
 
 // replaceDataKey has KMS make a new data key.
 func (c *rotateCmd) replaceDataKey(ctx context.Context, con console, p pin, set *enrollment.Set) (sealed, error) {
-	s := sealed{Source: config.SourceHeader, KMSKey: p.key.KMSKeys[0], Context: p.key.Context}
+	s := sealed{Source: source.Header.Name, KMSKey: p.key.KMSKeys[0].String(), Context: p.key.Context}
 	err := set.Rotate(ctx, enrollment.Rotation{
 		New: func(ctx context.Context) (*secret.Bytes, keys.Blob, error) {
-			data, b, err := p.account.Generate(ctx, p.key.KMSKeys[0], p.context)
+			data, b, err := p.account.Generate(ctx, p.key.KMSKeys[0].String(), p.context)
 			if err != nil {
 				return nil, b, err
 			}
@@ -95,7 +96,7 @@ func (c *rotateCmd) replaceSealed(ctx context.Context, con console, a *account.A
 	if err != nil {
 		return sealed{}, err
 	}
-	place, err := a.Place(k.Source, k.KMSKeys[0])
+	place, err := a.Place(k.Source, k.KMSKeys[0].String())
 	if err != nil {
 		return sealed{}, err
 	}
@@ -103,11 +104,11 @@ func (c *rotateCmd) replaceSealed(ctx context.Context, con console, a *account.A
 	if err != nil {
 		return sealed{}, err
 	}
-	s := sealed{Source: string(k.Source), KMSKey: k.KMSKeys[0], Context: k.Context, Version: object.Version}
+	s := sealed{Source: k.Source.String(), KMSKey: k.KMSKeys[0].String(), Context: k.Context, Version: object.Version}
 	err = set.Rotate(ctx, enrollment.Rotation{
 		New: func(ctx context.Context) (*secret.Bytes, keys.Blob, error) {
 			passphrase := keys.Random()
-			b, err := a.Encrypt(ctx, k.KMSKeys[0], passphrase, k.Context)
+			b, err := a.Encrypt(ctx, k.KMSKeys[0].String(), passphrase, k.Context)
 			if err != nil {
 				passphrase.Wipe()
 			}
@@ -117,7 +118,7 @@ func (c *rotateCmd) replaceSealed(ctx context.Context, con console, a *account.A
 			return p.passphrase(ctx, con, ciphertext)
 		},
 		Object: object.Ciphertext,
-		Source: string(k.Source),
+		Source: k.Source.String(),
 		Publish: func(ctx context.Context, b keys.Blob) error {
 			if c.DryRun {
 				return nil

@@ -14,12 +14,13 @@ import (
 	"unlock/cmd/unlockctl/internal/account"
 	"unlock/internal/config"
 	"unlock/internal/keys"
+	"unlock/internal/keys/source"
 	"unlock/internal/secret"
 )
 
 type sealCmd struct {
 	awsFlags
-	Place      string            `arg:"" help:"Where to put the ciphertext: s3://BUCKET/KEY, ssm:NAME or file:/PATH."`
+	Place      string            `arg:"" help:"Where to put the ciphertext: ${places}."`
 	KMSKey     string            `name:"kms-key" required:"" placeholder:"KEY" help:"KMS key: its ARN, id or alias."`
 	Context    map[string]string `mapsep:"," placeholder:"NAME=VALUE,…" help:"KMS encryption context; may be repeated."`
 	Passphrase string            `placeholder:"FILE" help:"File with the passphrase, - for standard input; by default a random one of 256 bits is made."`
@@ -41,7 +42,7 @@ func (c *sealCmd) Run(ctx context.Context, con console) error {
 	if err := checkContext(c.Context); err != nil {
 		return err
 	}
-	source, err := parsePlace(c.Place)
+	src, err := parsePlace(c.Place)
 	if err != nil {
 		return err
 	}
@@ -61,7 +62,7 @@ func (c *sealCmd) Run(ctx context.Context, con console) error {
 	if err != nil {
 		return err
 	}
-	place, err := a.Place(source, b.KeyARN)
+	place, err := a.Place(src, b.KeyARN)
 	if err != nil {
 		return err
 	}
@@ -78,21 +79,22 @@ func (c *sealCmd) Run(ctx context.Context, con console) error {
 	if err != nil {
 		return err
 	}
-	return con.sealed(sealed{string(source), b.KeyARN, c.Context, now.Version, kept}, c.JSON)
+	return con.sealed(sealed{src.String(), b.KeyARN, c.Context, now.Version, kept}, c.JSON)
 }
 
 // parsePlace reads where a ciphertext is kept.
-func parsePlace(text string) (config.Source, error) {
-	source, err := config.ParseSource(text)
+func parsePlace(text string) (source.Source, error) {
+	s, err := source.Parse(text)
+	places := "places are " + source.Forms("and", (*source.Kind).Sealed)
 	switch {
 	case err != nil:
-		return "", usage(err.Error(), "places are s3://BUCKET/KEY, ssm:NAME and file:/PATH")
-	case source == config.SourceHeader:
-		return "", usage("a key in the LUKS header is not sealed beforehand", "unlockctl enroll puts one into a volume that exists")
-	case source == config.SourceEphemeral:
-		return "", usage("an ephemeral key is kept nowhere", "places are s3://BUCKET/KEY, ssm:NAME and file:/PATH")
+		return s, usage(err.Error(), places)
+	case s.Kind == source.Header:
+		return s, usage("a key in the LUKS header is not sealed beforehand", "unlockctl enroll puts one into a volume that exists")
+	case s.Kind == source.Ephemeral:
+		return s, usage("an ephemeral key is kept nowhere", places)
 	}
-	return source, nil
+	return s, nil
 }
 
 // passphrase makes one, or reads the one that is given: a single line, as whoever

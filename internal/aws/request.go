@@ -30,7 +30,7 @@ type Request struct {
 	// Move returns the URL in another region, which S3 may name; nil: nowhere else.
 	Move func(region string) *url.URL
 	// Rules for answers beside those that all services share; Words are pairs of
-	// further words in their hints, "{key}", "…".
+	// further words in all hints, "{key}", "…", which come before ours.
 	Rules []Rule
 	Words []string
 }
@@ -38,9 +38,9 @@ type Request struct {
 // hint fills the pattern of a hint. Words that a request has nothing for are left
 // out.
 func (r *Request) hint(pattern string, role Role) string {
-	words := append([]string{"{service}", strings.ToUpper(r.Service), "{action}", r.Action, "{resource}", r.Resource,
-		"{region}", r.Region, "{host}", r.URL.Host, "{role}", role.Name}, r.Words...)
-	return strings.NewReplacer(append(words, "{context}", "")...).Replace(pattern)
+	words := append(r.Words[:len(r.Words):len(r.Words)], "{service}", strings.ToUpper(r.Service), "{action}", r.Action,
+		"{resource}", r.Resource, "{region}", r.Region, "{host}", r.URL.Host, "{role}", role.Name, "{context}", "")
+	return strings.NewReplacer(words...).Replace(pattern)
 }
 
 // explain adds the host to the error of a request that AWS did not refuse.
@@ -160,7 +160,7 @@ func (c *Client) answer(ctx context.Context, r *Request, role Role) (http.Header
 		if payload, err = json.Marshal(r.Input); err != nil {
 			return nil, nil, fmt.Errorf("encoding the request: %w", err)
 		}
-		u.Path, req.Method, refusal = "/", http.MethodPost, jsonRefusal
+		u.Path, req.Method, refusal = "/", http.MethodPost, JSONRefusal
 		req.Header.Set("Content-Type", "application/x-amz-json-1.1")
 		req.Header.Set("X-Amz-Target", r.Target)
 	}
@@ -184,8 +184,8 @@ func Decode(body []byte, out any) error {
 	return nil
 }
 
-// jsonRefusal returns code and message of an error in AWS' JSON protocol.
-func jsonRefusal(body []byte) (code, message string) {
+// JSONRefusal returns code and message of an error in AWS' JSON protocol.
+func JSONRefusal(body []byte) (code, message string) {
 	var v struct {
 		Type    string `json:"__type"`
 		Message string `json:"message"` // or "Message"

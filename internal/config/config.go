@@ -12,6 +12,9 @@ import (
 	"slices"
 	"strconv"
 	"time"
+
+	"unlock/internal/aws/arn"
+	"unlock/internal/keys/source"
 )
 
 // DefaultFile is where the configuration lies in the initramfs and on the system
@@ -34,40 +37,36 @@ type Config struct {
 // AWS says how AWS is reached. The zero value is right on EC2.
 type AWS struct {
 	Region    string            // only where neither the KMS ARN nor IMDS should decide
-	Endpoint  map[string]string // service ("kms", "s3", "ssm", "imds") → URL, for VPC endpoints
+	Endpoint  map[string]string // service ("kms", "imds", "s3", …) → URL, for VPC endpoints
 	FIPS      bool
 	DualStack bool
 	CABundle  string // PEM file with further certificate authorities
 }
 
-// Source is where a key's ciphertext comes from.
-type Source string
-
-// The schemes of a Source; s3, file and ssm carry a location after the colon.
-const (
-	SourceS3        = "s3"        // s3://BUCKET/KEY: ciphertext as `aws kms encrypt` writes it, raw bytes
-	SourceFile      = "file"      // file:PATH: the same, in the image
-	SourceSSM       = "ssm"       // ssm:NAME: a parameter that holds it in base64
-	SourceHeader    = "header"    // in the volume's own LUKS2 token
-	SourceEphemeral = "ephemeral" // a random key, never stored
-)
-
 // ContextSet is the name in the encryption context that binds a data key to its set
 // of disks. unlock sets it itself; a configuration may not.
 const ContextSet = "unlock:set"
 
-// Key says how the passphrase of a volume is had. Two volumes with equal Keys
-// (s3, file, ssm) share one KMS call.
+// Key says how the passphrase of a volume is had. Two volumes with equal Keys, of a
+// source outside their disks, share one KMS call.
 type Key struct {
-	Source    Source
-	VersionID string            // of the S3 object; empty: the current one
-	KMSKeys   []string          // key ARNs; the first is used for new data keys, all are accepted, tried in order
-	Context   map[string]string // KMS encryption context
+	Source  source.Source     // version_id is part of it
+	KMSKeys []arn.ARN         // the first is used for new data keys, all are accepted, tried in order
+	Context map[string]string // KMS encryption context
+}
+
+// Home is where the ciphertext is if nothing else is said: partition, region and
+// account of the source's ARN, or of the first KMS key.
+func (k Key) Home() arn.ARN {
+	if k.Source.ARN != (arn.ARN{}) || len(k.KMSKeys) == 0 {
+		return k.Source.ARN
+	}
+	return k.KMSKeys[0]
 }
 
 // Equal reports whether two keys are one: the same passphrase, had in the same way.
 func (k Key) Equal(o Key) bool {
-	return k.Source == o.Source && k.VersionID == o.VersionID && slices.Equal(k.KMSKeys, o.KMSKeys) && maps.Equal(k.Context, o.Context)
+	return k.Source == o.Source && slices.Equal(k.KMSKeys, o.KMSKeys) && maps.Equal(k.Context, o.Context)
 }
 
 // Format says when a volume may be formatted. The zero value never formats.

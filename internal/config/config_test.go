@@ -9,6 +9,7 @@ import (
 	"time"
 
 	"unlock/internal/config"
+	"unlock/internal/keys/source"
 )
 
 const arn = "arn:aws:kms:us-east-1:111122223333:key/1234abcd-12ab-34cd-56ef-1234567890ab"
@@ -51,14 +52,14 @@ func TestParse(t *testing.T) {
 	if v.Line != 13 || v.Format != config.FormatBlank || !v.Required || v.Device.String() != "instance-store" {
 		t.Errorf("first volume = %+v", v)
 	}
-	if bucket, key := v.Key.Source.Bucket(); bucket != "an-internalstoragekeybucket" || key != "LuksInternalStorageKey" {
+	if bucket, key := v.Key.Source.Bucket, v.Key.Source.Name; bucket != "an-internalstoragekeybucket" || key != "LuksInternalStorageKey" {
 		t.Errorf("bucket, key = %q, %q", bucket, key)
 	}
-	if v.Key.Context["purpose"] != "secretfs" || v.Key.KMSKeys[0] != arn {
+	if v.Key.Context["purpose"] != "secretfs" || v.Key.KMSKeys[0].String() != arn {
 		t.Errorf("key = %+v", v.Key)
 	}
 	w := c.Volumes[1]
-	if w.Required || w.Key.Source != config.SourceHeader || w.Device != (config.Selector{Kind: config.SelectEBS, Value: "sdf"}) {
+	if w.Required || w.Key.Source != source.Header.Source() || w.Device != (config.Selector{Kind: config.SelectEBS, Value: "sdf"}) {
 		t.Errorf("second volume = %+v", w)
 	}
 }

@@ -14,6 +14,9 @@ import (
 	"time"
 
 	"github.com/pelletier/go-toml/v2"
+
+	"unlock/internal/aws/arn"
+	"unlock/internal/keys/source"
 )
 
 // DefaultTimeout is how long a boot waits for disks, network and AWS in all.
@@ -185,8 +188,8 @@ func parseTimeout(text string) (time.Duration, error) {
 func (p *parser) aws(a *AWS) error {
 	for service, url := range a.Endpoint {
 		at := "aws.endpoint." + service
-		if !slices.Contains([]string{"kms", "s3", "ssm", "imds"}, service) {
-			return p.errorAt("endpoints are kms, s3, ssm and imds", fmt.Sprintf("unknown service %q", service), at, "aws.endpoint")
+		if known := Services(); !slices.Contains(known, service) {
+			return p.errorAt("endpoints are "+source.List("and", known), fmt.Sprintf("unknown service %q", service), at, "aws.endpoint")
 		}
 		secure := strings.HasPrefix(url, "https://")
 		if !secure && (service != "imds" || !strings.HasPrefix(url, "http://")) {
@@ -201,17 +204,21 @@ func (p *parser) aws(a *AWS) error {
 
 func (p *parser) key(k *keyTOML, at string) (*Key, error) {
 	if k.Source == "" {
-		return nil, p.errorAt("set source to s3://BUCKET/KEY, file:PATH, ssm:NAME, header or ephemeral", "the key has no source", at)
+		return nil, p.errorAt("set source to "+source.Forms("or", source.Any), "the key has no source", at)
 	}
-	source, err := ParseSource(k.Source)
+	src, err := source.Parse(k.Source)
 	if err != nil {
-		return nil, p.errorAt("sources are s3://BUCKET/KEY, file:PATH, ssm:NAME, header and ephemeral", err.Error(), at+".source")
+		return nil, p.errorAt("sources are "+source.Forms("and", source.Any), err.Error(), at+".source")
 	}
-	key := &Key{Source: source, VersionID: k.VersionID, Context: maps.Clone(k.Context)}
-	if key.VersionID != "" && source.Scheme() != SourceS3 {
-		return nil, p.errorAt("", "version_id is for s3 sources only", at+".version_id")
+	if k.VersionID != "" {
+		if !src.Kind.Pins {
+			return nil, p.errorAt("", "version_id is for "+pinning()+" sources only", at+".version_id")
+		}
+		src.Version = k.VersionID
 	}
-	if key.KMSKeys, err = stringOrList(k.KMSKey); err != nil {
+	key := &Key{Source: src, Context: maps.Clone(k.Context)}
+	names, err := stringOrList(k.KMSKey)
+	if err != nil {
 		return nil, p.errorAt("", "kms_key is neither a string nor an array of strings", at+".kms_key")
 	}
 	for name := range key.Context {
@@ -219,21 +226,58 @@ func (p *parser) key(k *keyTOML, at string) (*Key, error) {
 			return nil, p.errorAt("choose another name", fmt.Sprintf("context name %q is unlock's own", name), at+".context."+name, at+".context")
 		}
 	}
-	if source.Scheme() == SourceEphemeral {
-		if len(key.KMSKeys) > 0 || len(key.Context) > 0 {
+	if src.Kind == source.Ephemeral {
+		if len(names) > 0 || len(key.Context) > 0 {
 			return nil, p.errorAt("remove kms_key and context", "an ephemeral key never goes to KMS", at+".kms_key", at+".context")
 		}
 		return key, nil
 	}
-	if len(key.KMSKeys) == 0 {
+	if len(names) == 0 {
 		return nil, p.errorAt("set kms_key to the ARN of the key that must have encrypted the passphrase", "kms_key is missing", at+".source")
 	}
-	for _, arn := range key.KMSKeys {
-		if err := parseARN(arn); err != nil {
+	for _, name := range names {
+		a, err := parseKMSKey(name)
+		if err != nil {
 			return nil, p.errorAt("use the form arn:aws:kms:REGION:ACCOUNT:key/ID (aws kms describe-key prints it)", err.Error(), at+".kms_key")
 		}
+		key.KMSKeys = append(key.KMSKeys, a)
 	}
 	return key, nil
+}
+
+// Services lists those whose endpoints can be set.
+func Services() []string {
+	list := []string{"kms"}
+	for _, k := range source.Kinds {
+		if k.Remote != nil {
+			list = append(list, k.Name)
+		}
+	}
+	return append(list, "imds")
+}
+
+// pinning names the kinds of source that take version_id.
+func pinning() string {
+	var names []string
+	for _, k := range source.Kinds {
+		if k.Pins {
+			names = append(names, k.Name)
+		}
+	}
+	return source.List("and", names)
+}
+
+// parseKMSKey reads a KMS key's ARN: arn:PARTITION:kms:REGION:ACCOUNT:key/ID.
+func parseKMSKey(text string) (arn.ARN, error) {
+	a, err := arn.Parse(text)
+	if err == nil && strings.HasPrefix(a.Resource, "alias/") {
+		return a, fmt.Errorf("kms_key %q is an alias, which can be moved to another key", text)
+	}
+	id, ok := strings.CutPrefix(a.Resource, "key/")
+	if err != nil || a.Service != "kms" || a.Region == "" || a.Account == "" || !ok || id == "" || strings.Contains(id, "…") {
+		return a, fmt.Errorf("kms_key %q is not the ARN of a KMS key", text)
+	}
+	return a, nil
 }
 
 func stringOrList(v any) ([]string, error) {
@@ -344,13 +388,13 @@ func (p *parser) volumeKey(v *Volume, t *volumeTOML, at string, shared *Key) err
 		}
 		v.Key = *k
 	case v.Format == FormatEphemeral:
-		v.Key = Key{Source: SourceEphemeral}
+		v.Key = Key{Source: source.Ephemeral.Source()}
 	case shared != nil:
 		v.Key = *shared
 	default:
 		return p.errorAt("add [key] or [volume.key]", fmt.Sprintf("volume %q has no key", v.Name), at)
 	}
-	ephemeral := v.Key.Source.Scheme() == SourceEphemeral
+	ephemeral := v.Key.Source.Kind == source.Ephemeral
 	if ephemeral != (v.Format == FormatEphemeral) {
 		return p.errorAt("use source = \"ephemeral\" with format = \"ephemeral\", and neither without the other",
 			fmt.Sprintf("volume %q: format and key source do not fit", v.Name), at+".format", at+".key.source", at)

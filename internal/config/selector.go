@@ -1,7 +1,6 @@
 package config
 
 import (
-	"errors"
 	"fmt"
 	"path"
 	"strconv"
@@ -98,80 +97,4 @@ func parseSelector(text string) (Selector, error) {
 		return Selector{SelectFile, value}, nil
 	}
 	return Selector{}, fmt.Errorf("unknown device selector %q", text)
-}
-
-// Scheme returns one of the Source constants, or "" for the empty source.
-func (s Source) Scheme() string {
-	scheme, _, _ := strings.Cut(string(s), ":")
-	return scheme
-}
-
-// Bucket returns bucket and object key of an s3 source.
-func (s Source) Bucket() (bucket, key string) {
-	bucket, key, _ = strings.Cut(strings.TrimPrefix(string(s), "s3://"), "/")
-	return bucket, key
-}
-
-// Path returns the location of a file or ssm source.
-func (s Source) Path() string {
-	_, path, _ := strings.Cut(string(s), ":")
-	return path
-}
-
-var errSource = errors.New("not a key source")
-
-// ParseSource reads a key source.
-func ParseSource(text string) (Source, error) {
-	s := Source(text)
-	switch s.Scheme() {
-	case SourceS3:
-		bucket, key := s.Bucket()
-		if !strings.HasPrefix(text, "s3://") || !validBucket(bucket) || key == "" {
-			return "", fmt.Errorf("key source %q is not s3://BUCKET/KEY", text)
-		}
-	case SourceFile:
-		if !path.IsAbs(s.Path()) {
-			return "", fmt.Errorf("key source %q is not file: and an absolute path", text)
-		}
-	case SourceSSM:
-		if s.Path() == "" {
-			return "", fmt.Errorf("key source %q names no parameter", text)
-		}
-	case SourceHeader, SourceEphemeral:
-		if strings.Contains(text, ":") {
-			return "", fmt.Errorf("key source %q takes no location", text)
-		}
-	default:
-		return "", fmt.Errorf("%q: %w", text, errSource)
-	}
-	return s, nil
-}
-
-// validBucket applies S3's naming rules as far as a host name depends on them.
-func validBucket(b string) bool {
-	if len(b) < 3 || len(b) > 63 {
-		return false
-	}
-	for i := range len(b) {
-		c := b[i]
-		if (c < 'a' || c > 'z') && (c < '0' || c > '9') && c != '-' && c != '.' {
-			return false
-		}
-	}
-	return true
-}
-
-// parseARN checks a KMS key's ARN: arn:PARTITION:kms:REGION:ACCOUNT:key/ID.
-func parseARN(arn string) error {
-	p := strings.SplitN(arn, ":", 6)
-	if len(p) != 6 || p[0] != "arn" || !strings.HasPrefix(p[1], "aws") || p[2] != "kms" || p[3] == "" || len(p[4]) != 12 {
-		return fmt.Errorf("kms_key %q is not the ARN of a KMS key", arn)
-	}
-	if strings.HasPrefix(p[5], "alias/") {
-		return fmt.Errorf("kms_key %q is an alias, which can be moved to another key", arn)
-	}
-	if id, ok := strings.CutPrefix(p[5], "key/"); !ok || id == "" || strings.Contains(id, "…") {
-		return fmt.Errorf("kms_key %q is not the ARN of a KMS key", arn)
-	}
-	return nil
 }

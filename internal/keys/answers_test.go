@@ -16,8 +16,10 @@ import (
 	"time"
 
 	"unlock/internal/aws"
+	"unlock/internal/aws/arn"
 	"unlock/internal/config"
 	"unlock/internal/hint"
+	"unlock/internal/keys/source"
 )
 
 // A class says how many requests an answer costs that never gets better, within
@@ -174,12 +176,12 @@ var answers = []struct {
 	{name: "not JSON", service: "ssm", answer: text(200, `<html>`), class: final, says: "decoding the answer", hint: "something other than AWS answers at ssm.us-east-1.amazonaws.com"},
 
 	// KMS
-	{name: "decrypt denied", service: "kms", answer: jsonError(400, "AccessDeniedException"), class: slow, says: "decrypting with KMS: AccessDeniedException: said AWS (HTTP 400, request id-of-AccessDeniedException)", hint: "allow kms:Decrypt on " + arn + " to role demo with context purpose=secretfs"},
-	{name: "no such key", service: "kms", answer: jsonError(400, "NotFoundException"), class: slow, says: "NotFoundException", hint: arn + " does not exist in us-east-1"},
-	{name: "disabled key", service: "kms", answer: jsonError(400, "DisabledException"), class: final, says: "DisabledException", hint: "enable " + arn},
+	{name: "decrypt denied", service: "kms", answer: jsonError(400, "AccessDeniedException"), class: slow, says: "decrypting with KMS: AccessDeniedException: said AWS (HTTP 400, request id-of-AccessDeniedException)", hint: "allow kms:Decrypt on " + keyARN + " to role demo with context purpose=secretfs"},
+	{name: "no such key", service: "kms", answer: jsonError(400, "NotFoundException"), class: slow, says: "NotFoundException", hint: keyARN + " does not exist in us-east-1"},
+	{name: "disabled key", service: "kms", answer: jsonError(400, "DisabledException"), class: final, says: "DisabledException", hint: "enable " + keyARN},
 	{name: "pending deletion", service: "kms", answer: jsonError(400, "KMSInvalidStateException"), class: final, says: "KMSInvalidStateException", hint: "pending deletion"},
-	{name: "invalid ciphertext", service: "kms", answer: jsonError(400, "InvalidCiphertextException"), class: final, says: "InvalidCiphertextException", hint: "not encrypted under " + arn + " with context purpose=secretfs"},
-	{name: "another key's ciphertext", service: "kms", answer: jsonError(400, "IncorrectKeyException"), class: final, says: "IncorrectKeyException", hint: "the ciphertext is under another key than " + arn},
+	{name: "invalid ciphertext", service: "kms", answer: jsonError(400, "InvalidCiphertextException"), class: final, says: "InvalidCiphertextException", hint: "not encrypted under " + keyARN + " with context purpose=secretfs"},
+	{name: "another key's ciphertext", service: "kms", answer: jsonError(400, "IncorrectKeyException"), class: final, says: "IncorrectKeyException", hint: "the ciphertext is under another key than " + keyARN},
 	{name: "key for signing", service: "kms", answer: jsonError(400, "InvalidKeyUsageException"), class: final, says: "InvalidKeyUsageException", hint: "must be a symmetric encryption key"},
 	{name: "validation", service: "kms", answer: jsonError(400, "ValidationException"), class: final, says: "ValidationException", hint: "KMS does not take this request"},
 	{name: "kms throttles", service: "kms", answer: jsonError(400, "ThrottlingException"), class: patient, says: "ThrottlingException", hint: "raise the account's request quota"},
@@ -191,8 +193,8 @@ var answers = []struct {
 	{name: "expired session", service: "kms", answer: jsonError(400, "ExpiredTokenException"), class: slow, says: "ExpiredTokenException", hint: "does not accept the credentials of role demo"},
 	{name: "signature", service: "kms", answer: jsonError(400, "InvalidSignatureException"), class: slow, says: "InvalidSignatureException", hint: "KMS does not accept the signature"},
 	{name: "signature of a wrong clock", service: "kms", answer: off(jsonError(400, "InvalidSignatureException")), class: skewed, says: "InvalidSignatureException", hint: "set the instance's clock"},
-	{name: "other key used", service: "kms", answer: text(200, `{"KeyId":"`+otherARN+`","Plaintext":"eHh4eHh4eHg="}`), class: final, says: "instead of " + arn, hint: "did not use the key it was told to"},
-	{name: "no plaintext", service: "kms", answer: text(200, `{"KeyId":"`+arn+`"}`), class: final, says: "the plaintext is empty", hint: "encrypt a passphrase"},
+	{name: "other key used", service: "kms", answer: text(200, `{"KeyId":"`+otherARN+`","Plaintext":"eHh4eHh4eHg="}`), class: final, says: "instead of " + keyARN, hint: "did not use the key it was told to"},
+	{name: "no plaintext", service: "kms", answer: text(200, `{"KeyId":"`+keyARN+`"}`), class: final, says: "the plaintext is empty", hint: "encrypt a passphrase"},
 	{name: "kms malformed", service: "kms", answer: text(200, `<html>`), class: final, says: "decrypting with KMS", hint: "something other than AWS answers at kms.us-east-1.amazonaws.com"},
 	{name: "kms truncated", service: "kms", answer: truncated, class: patient, says: "unexpected EOF", hint: "breaks off its answers"},
 	{name: "kms resets", service: "kms", answer: reset, class: patient, says: "EOF", hint: "cannot talk to kms.us-east-1.amazonaws.com"},
@@ -213,12 +215,12 @@ var answers = []struct {
 
 // ask opens the key whose source brings the service into play.
 func ask(ctx context.Context, t *testing.T, c *cloud, service string) ([]aws.Call, error) {
-	k := config.Key{KMSKeys: []string{arn}, Context: map[string]string{"purpose": "secretfs"}}
+	k := config.Key{KMSKeys: []arn.ARN{arn.MustParse(keyARN)}, Context: map[string]string{"purpose": "secretfs"}}
 	switch service {
 	case "s3":
-		k.Source = "s3://bucket/key"
+		k.Source = source.MustParse("s3://bucket/key")
 	case "ssm":
-		k.Source = "ssm:/unlock/key"
+		k.Source = source.MustParse("ssm:/unlock/key")
 	default:
 		k.Source = file(t)
 	}

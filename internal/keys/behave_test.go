@@ -16,8 +16,10 @@ import (
 	"time"
 
 	"unlock/internal/aws"
+	"unlock/internal/aws/arn"
 	"unlock/internal/config"
 	"unlock/internal/keys"
+	"unlock/internal/keys/source"
 )
 
 const regionDown = "kms.us-east-1.amazonaws.com"
@@ -80,7 +82,7 @@ func TestSeveralKeys(t *testing.T) {
 				} else {
 					c.faults["kms"] = byKey(nil)
 				}
-				k := config.Key{Source: file(t), KMSKeys: []string{arn, otherARN}}
+				k := config.Key{Source: file(t), KMSKeys: []arn.ARN{arn.MustParse(keyARN), arn.MustParse(otherARN)}}
 				s, calls, err := c.client(t, config.AWS{}, nil).Open(t.Context(), k)
 				if first != row.first {
 					t.Errorf("%d tries with the first key, want %d", first, row.first)
@@ -107,8 +109,8 @@ func TestSeveralKeysWrong(t *testing.T) {
 	synctest.Test(t, func(t *testing.T) {
 		c := newCloud(t)
 		c.faults["kms"] = func(int) http.HandlerFunc { return jsonError(400, "IncorrectKeyException") }
-		_, calls, err := c.client(t, config.AWS{}, nil).Open(t.Context(), config.Key{Source: file(t), KMSKeys: []string{arn, otherARN}})
-		if want := "under another key than " + arn + " or " + otherARN; !strings.Contains(hintOf(err), want) {
+		_, calls, err := c.client(t, config.AWS{}, nil).Open(t.Context(), config.Key{Source: file(t), KMSKeys: []arn.ARN{arn.MustParse(keyARN), arn.MustParse(otherARN)}})
+		if want := "under another key than " + keyARN + " or " + otherARN; !strings.Contains(hintOf(err), want) {
 			t.Errorf("hint = %q, want %q in it", hintOf(err), want)
 		}
 		if len(calls) != 2 {
@@ -124,7 +126,7 @@ func TestAllRegionsDown(t *testing.T) {
 		c.dial = func(int, string) error { return syscall.ENETUNREACH }
 		ctx, cancel := context.WithTimeout(t.Context(), 10*time.Minute)
 		defer cancel()
-		_, _, err := c.client(t, config.AWS{}, nil).Open(ctx, config.Key{Source: file(t), KMSKeys: []string{arn, otherARN}})
+		_, _, err := c.client(t, config.AWS{}, nil).Open(ctx, config.Key{Source: file(t), KMSKeys: []arn.ARN{arn.MustParse(keyARN), arn.MustParse(otherARN)}})
 		if !errors.Is(err, context.DeadlineExceeded) || !errors.Is(err, syscall.ENETUNREACH) {
 			t.Errorf("error = %v, want the deadline and why", err)
 		}
@@ -146,7 +148,7 @@ func TestNewCredentials(t *testing.T) {
 			return nil
 		}
 		client := c.client(t, config.AWS{}, nil)
-		k := config.Key{Source: "header", KMSKeys: []string{arn}}
+		k := config.Key{Source: source.Header.Source(), KMSKeys: []arn.ARN{arn.MustParse(keyARN)}}
 		generate := func() {
 			t.Helper()
 			if _, _, _, err := client.Generate(t.Context(), k, "set"); err == nil || !strings.Contains(err.Error(), "a data key of") {
@@ -179,7 +181,9 @@ func TestOtherVersion(t *testing.T) {
 				io.WriteString(w, encrypted)
 			}
 		}
-		_, _, err := c.client(t, config.AWS{}, nil).Open(t.Context(), config.Key{Source: "s3://bucket/key", VersionID: "pinned", KMSKeys: []string{arn}})
+		k := config.Key{Source: source.MustParse("s3://bucket/key"), KMSKeys: []arn.ARN{arn.MustParse(keyARN)}}
+		k.Source.Version = "pinned"
+		_, _, err := c.client(t, config.AWS{}, nil).Open(t.Context(), k)
 		if err == nil || !strings.Contains(err.Error(), `gave version "old"`) || !strings.Contains(hintOf(err), "another version than pinned") {
 			t.Errorf("error = %v, hint = %q, want the versions", err, hintOf(err))
 		}
@@ -207,7 +211,7 @@ func TestMoved(t *testing.T) {
 			}
 		}
 		c.faults["s3"] = move("eu-west-1")
-		k := config.Key{Source: "s3://bucket/key", KMSKeys: []string{arn}}
+		k := config.Key{Source: source.MustParse("s3://bucket/key"), KMSKeys: []arn.ARN{arn.MustParse(keyARN)}}
 		if _, _, err := c.client(t, config.AWS{}, nil).Open(t.Context(), k); err != nil {
 			t.Fatal(err)
 		}
@@ -234,7 +238,7 @@ func TestEarlyAnswer(t *testing.T) {
 					jsonError(400, "DisabledException")(w, r)
 				}
 			}
-			_, _, err := c.client(t, config.AWS{}, nil).Open(t.Context(), config.Key{Source: file(t), KMSKeys: []string{arn}})
+			_, _, err := c.client(t, config.AWS{}, nil).Open(t.Context(), config.Key{Source: file(t), KMSKeys: []arn.ARN{arn.MustParse(keyARN)}})
 			if err == nil || !strings.Contains(err.Error(), "DisabledException: said AWS") {
 				t.Errorf("error = %v, want DisabledException", err)
 			}
@@ -248,8 +252,8 @@ func TestWarm(t *testing.T) {
 		c := newCloud(t)
 		c.dial = func(int, string) error { return nil }
 		client := c.client(t, config.AWS{}, nil)
-		k := config.Key{Source: "s3://bucket/key", KMSKeys: []string{arn}}
-		client.Warm(t.Context(), k, k, config.Key{Source: config.SourceEphemeral})
+		k := config.Key{Source: source.MustParse("s3://bucket/key"), KMSKeys: []arn.ARN{arn.MustParse(keyARN)}}
+		client.Warm(t.Context(), k, k, config.Key{Source: source.Ephemeral.Source()})
 		if c.dials != 2 || len(c.seen) != 0 {
 			t.Errorf("%d connections and requests %v, want 2 and none", c.dials, c.seen)
 		}
@@ -276,7 +280,7 @@ func TestWarmStale(t *testing.T) {
 					return nil
 				}
 				client := c.client(t, config.AWS{}, nil)
-				k := config.Key{Source: file(t), KMSKeys: []string{arn}}
+				k := config.Key{Source: file(t), KMSKeys: []arn.ARN{arn.MustParse(keyARN)}}
 				client.Warm(t.Context(), k) // says nothing of a failure
 				time.Sleep(time.Minute)
 				if _, _, err := client.Open(t.Context(), k); err != nil {
@@ -304,7 +308,7 @@ func TestTLS(t *testing.T) {
 		hello <- h
 		return nil, errors.New("seen enough")
 	}}).Handshake()
-	k.Warm(t.Context(), config.Key{Source: "header", KMSKeys: []string{arn}})
+	k.Warm(t.Context(), config.Key{Source: source.Header.Source(), KMSKeys: []arn.ARN{arn.MustParse(keyARN)}})
 	h := <-hello
 	if h.SupportedCurves[0] != tls.X25519MLKEM768 {
 		t.Errorf("first key exchange = %v, want X25519MLKEM768", h.SupportedCurves[0])
@@ -328,7 +332,7 @@ func TestRoots(t *testing.T) {
 			t.Fatal(err)
 		}
 		defer k.Close()
-		_, _, err = k.Open(t.Context(), config.Key{Source: file(t), KMSKeys: []string{arn}})
+		_, _, err = k.Open(t.Context(), config.Key{Source: file(t), KMSKeys: []arn.ARN{arn.MustParse(keyARN)}})
 		if err == nil || !strings.Contains(err.Error(), "unknown authority") || !strings.Contains(hintOf(err), "aws.ca_bundle") {
 			t.Errorf("error = %v, hint = %q, want an unknown authority", err, hintOf(err))
 		}
@@ -372,7 +376,7 @@ func TestNoRegionAnywhere(t *testing.T) {
 	if err != nil {
 		t.Fatal(err)
 	}
-	_, _, err = k.Open(t.Context(), config.Key{Source: "s3://bucket/key"})
+	_, _, err = k.Open(t.Context(), config.Key{Source: source.MustParse("s3://bucket/key")})
 	if hintOf(err) != "do this" {
 		t.Errorf("error = %v, hint = %q, want that of IMDS", err, hintOf(err))
 	}

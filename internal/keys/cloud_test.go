@@ -28,7 +28,7 @@ import (
 
 const (
 	region    = "us-east-1"
-	arn       = "arn:aws:kms:us-east-1:111122223333:key/1234abcd-12ab-34cd-56ef-1234567890ab"
+	keyARN    = "arn:aws:kms:us-east-1:111122223333:key/1234abcd-12ab-34cd-56ef-1234567890ab"
 	otherARN  = "arn:aws:kms:eu-west-1:111122223333:key/1234abcd-12ab-34cd-56ef-1234567890ab"
 	imdsHost  = "169.254.169.254"
 	password  = "correct horse battery staple"

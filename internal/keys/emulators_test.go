@@ -16,9 +16,11 @@ import (
 	"time"
 
 	"unlock/internal/aws"
+	"unlock/internal/aws/arn"
 	"unlock/internal/config"
 	"unlock/internal/ec2"
 	"unlock/internal/keys"
+	"unlock/internal/keys/source"
 	"unlock/test/ec2sim"
 	"unlock/test/emulators"
 )
@@ -32,7 +34,7 @@ type world struct {
 	keys         [2]string // ARNs
 	put          func(bucket, key string, data []byte)
 	putParameter func(name, value string)
-	encrypt      func(arn, plaintext string, ec map[string]string) []byte
+	encrypt      func(keyARN, plaintext string, ec map[string]string) []byte
 }
 
 // TestEmulators asks the emulators the same as ec2sim, and wants the same results.
@@ -52,7 +54,7 @@ func TestEmulators(t *testing.T) {
 	}
 	for _, row := range []struct {
 		name   string
-		source config.Source
+		source string
 		change func(*aws.Role)
 		key    func(w *world) string // nil: the first
 		says   string                // "" for success
@@ -86,9 +88,9 @@ func TestEmulators(t *testing.T) {
 				// What is tried again for a while keeps its error until then.
 				ctx, cancel := context.WithTimeout(t.Context(), 3*time.Second)
 				defer cancel()
-				k := config.Key{Source: row.source, KMSKeys: []string{w.keys[0]}, Context: ec}
+				k := config.Key{Source: source.MustParse(row.source), KMSKeys: []arn.ARN{arn.MustParse(w.keys[0])}, Context: ec}
 				if row.key != nil {
-					k.KMSKeys[0] = row.key(w)
+					k.KMSKeys[0] = arn.MustParse(row.key(w))
 				}
 				s, _, err := w.client(t, row.change).Open(ctx, k)
 				defer s.Wipe()
@@ -108,7 +110,7 @@ func TestEmulators(t *testing.T) {
 		t.Run("data key/"+name, func(t *testing.T) {
 			t.Parallel()
 			c := w.client(t, nil)
-			k := config.Key{Source: "header", KMSKeys: []string{w.keys[0]}, Context: ec}
+			k := config.Key{Source: source.Header.Source(), KMSKeys: []arn.ARN{arn.MustParse(w.keys[0])}, Context: ec}
 			made, blob, _, err := c.Generate(t.Context(), k, "set-1")
 			if err != nil {
 				t.Fatal(err)
@@ -143,8 +145,8 @@ func simulated(t *testing.T) *world {
 		},
 		put:          i.PutObject,
 		putParameter: i.PutParameter,
-		encrypt: func(arn, plaintext string, ec map[string]string) []byte {
-			return i.Encrypt(arn, []byte(plaintext), ec)
+		encrypt: func(keyARN, plaintext string, ec map[string]string) []byte {
+			return i.Encrypt(keyARN, []byte(plaintext), ec)
 		},
 	}
 }
@@ -193,9 +195,9 @@ func emulated(t *testing.T) *world {
 		putParameter: func(name, value string) {
 			e.CLI(t, "ssm", "put-parameter", "--name", name, "--type", "String", "--value", value)
 		},
-		encrypt: func(arn, plaintext string, ec map[string]string) []byte {
+		encrypt: func(keyARN, plaintext string, ec map[string]string) []byte {
 			context, _ := json.Marshal(ec)
-			text := e.CLI(t, "kms", "encrypt", "--key-id", arn, "--plaintext", "fileb://"+file([]byte(plaintext)),
+			text := e.CLI(t, "kms", "encrypt", "--key-id", keyARN, "--plaintext", "fileb://"+file([]byte(plaintext)),
 				"--encryption-context", string(context), "--query", "CiphertextBlob")
 			blob, err := base64.StdEncoding.DecodeString(text)
 			if err != nil {

@@ -1,5 +1,5 @@
 // Package keys turns a configured key into a passphrase: it gets the ciphertext
-// from its source (S3, a file, an SSM parameter, a LUKS2 token), has KMS decrypt
+// from its source (package source lists them), has KMS decrypt
 // it under the pinned key and encryption context, and makes new data keys for
 // volumes whose key lies in their header.
 //
@@ -21,14 +21,12 @@ import (
 	"bytes"
 	"context"
 	"crypto/x509"
-	"fmt"
 	"maps"
-	"net/url"
 	"slices"
 
 	"unlock/internal/aws"
-	"unlock/internal/aws/arn"
 	"unlock/internal/config"
+	"unlock/internal/keys/source"
 	"unlock/internal/secret"
 )
 
@@ -100,7 +98,7 @@ type Got struct {
 // Generate.
 func (c *Client) Get(ctx context.Context, w Want) (got Got, err error) {
 	switch {
-	case w.Key.Source != config.SourceHeader:
+	case w.Key.Source.Kind != source.Header:
 		got.Passphrase, got.Calls, err = c.Open(ctx, w.Key)
 	case w.New:
 		got.Blob = new(Blob)
@@ -111,8 +109,8 @@ func (c *Client) Get(ctx context.Context, w Want) (got Got, err error) {
 	return got, err
 }
 
-// Open returns the passphrase of a key with source s3, file or ssm. The caller
-// wipes it. The calls are those that AWS answered, also when it refused.
+// Open returns the passphrase of a key whose ciphertext is kept outside
+// the disks. The caller wipes it. The calls are those that AWS answered, also when it refused.
 func (c *Client) Open(ctx context.Context, k config.Key) (*secret.Bytes, []aws.Call, error) {
 	ciphertext, calls, err := c.ciphertext(ctx, k)
 	if err != nil {
@@ -128,20 +126,6 @@ func (c *Client) Open(ctx context.Context, k config.Key) (*secret.Bytes, []aws.C
 		return nil, calls, err
 	}
 	return plaintext, calls, nil
-}
-
-// ciphertext gets what is to be decrypted from its source.
-func (c *Client) ciphertext(ctx context.Context, k config.Key) ([]byte, []aws.Call, error) {
-	switch k.Source.Scheme() {
-	case config.SourceS3:
-		return c.getObject(ctx, k)
-	case config.SourceSSM:
-		return c.getParameter(ctx, k)
-	case config.SourceFile:
-		data, err := readFile(k.Source.Path())
-		return data, nil, err
-	}
-	return nil, nil, &aws.Error{Op: "getting the key", Err: fmt.Errorf("source %q holds no ciphertext", k.Source)}
 }
 
 // OpenBlob returns the passphrase of a key with source header, whose blob was
@@ -191,54 +175,6 @@ func ContextText(context map[string]string) string {
 		text += name + "=" + context[name]
 	}
 	return text
-}
-
-// Warm opens connections to the services that keys will need.
-func (c *Client) Warm(ctx context.Context, keys ...config.Key) {
-	var urls []*url.URL
-	for _, k := range keys {
-		if k.Source.Scheme() == config.SourceEphemeral {
-			continue
-		}
-		if len(k.KMSKeys) > 0 {
-			urls = append(urls, aws.Endpoint(c.o.AWS, "kms", RegionOf(k.KMSKeys[0])))
-		}
-		if scheme := k.Source.Scheme(); scheme == config.SourceS3 || scheme == config.SourceSSM {
-			region, err := c.region(ctx, k)
-			if err != nil {
-				continue
-			}
-			u := aws.Endpoint(c.o.AWS, scheme, region)
-			if scheme == config.SourceS3 {
-				u = objectURL(c.o.AWS, k, region)
-			}
-			urls = append(urls, u)
-		}
-	}
-	c.aws.Warm(ctx, urls...)
-}
-
-// RegionOf returns the region in an ARN, "" if there is none.
-func RegionOf(text string) string {
-	a, _ := arn.Parse(text)
-	return a.Region
-}
-
-// region returns where a key's bucket or parameter is first looked for: in the
-// region of its ARN, as configured, of the first KMS key, or of the instance.
-func (c *Client) region(ctx context.Context, k config.Key) (string, error) {
-	if r := RegionOf(k.Source.Path()); r != "" {
-		return r, nil
-	}
-	if c.o.AWS.Region != "" {
-		return c.o.AWS.Region, nil
-	}
-	for _, arn := range k.KMSKeys {
-		if r := RegionOf(arn); r != "" {
-			return r, nil
-		}
-	}
-	return c.o.Region(ctx)
 }
 
 // answered returns a call if AWS answered it.

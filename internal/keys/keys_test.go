@@ -18,8 +18,10 @@ import (
 	sdk "github.com/aws/aws-sdk-go-v2/aws"
 
 	"unlock/internal/aws"
+	"unlock/internal/aws/arn"
 	"unlock/internal/config"
 	"unlock/internal/keys"
+	"unlock/internal/keys/source"
 )
 
 func role(context.Context) (aws.Role, error) {
@@ -69,7 +71,7 @@ func TestHealthy(t *testing.T) {
 		t.Fatal(err)
 	}
 	defer c.Close()
-	k := config.Key{Source: "s3://bucket/key", KMSKeys: []string{arn}, Context: map[string]string{"purpose": "secretfs"}}
+	k := config.Key{Source: source.MustParse("s3://bucket/key"), KMSKeys: []arn.ARN{arn.MustParse(keyARN)}, Context: map[string]string{"purpose": "secretfs"}}
 	c.Warm(t.Context(), k)
 	s, calls, err := c.Open(t.Context(), k)
 	if err != nil {
@@ -78,7 +80,7 @@ func TestHealthy(t *testing.T) {
 	if got := string(s.Bytes()); got != "correct horse" {
 		t.Errorf("passphrase = %q, want %q", got, "correct horse")
 	}
-	if len(calls) != 2 || calls[0].RequestID != "req-1" || calls[1].KeyARN != arn {
+	if len(calls) != 2 || calls[0].RequestID != "req-1" || calls[1].KeyARN != keyARN {
 		t.Errorf("calls = %+v", calls)
 	}
 	for _, call := range calls {
@@ -86,7 +88,7 @@ func TestHealthy(t *testing.T) {
 			t.Errorf("call = %+v, want one attempt, and when and how long it was", call)
 		}
 	}
-	k.Source = "header"
+	k.Source = source.Header.Source()
 	s, b, _, err := c.Generate(t.Context(), k, "set-1")
 	if err != nil {
 		t.Fatal(err)
@@ -105,13 +107,13 @@ func TestHealthy(t *testing.T) {
 }
 
 // file returns a source whose ciphertext is in a file.
-func file(t *testing.T) config.Source {
+func file(t *testing.T) source.Source {
 	t.Helper()
 	path := filepath.Join(t.TempDir(), "ciphertext")
 	if err := os.WriteFile(path, []byte(encrypted), 0o600); err != nil {
 		t.Fatal(err)
 	}
-	return config.Source("file:" + path)
+	return source.MustParse("file:" + path)
 }
 
 func base64Text(b []byte) string { return base64.StdEncoding.EncodeToString(b) }

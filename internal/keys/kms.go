@@ -13,6 +13,7 @@ import (
 	"time"
 
 	"unlock/internal/aws"
+	"unlock/internal/aws/arn"
 	"unlock/internal/config"
 	"unlock/internal/secret"
 )
@@ -74,13 +75,13 @@ const incorrectKey = "IncorrectKeyException"
 // decrypt has KMS decrypt a blob's ciphertext under one of the pinned keys and
 // the given context. What the blob says of itself only explains a refusal. The
 // caller wipes the plaintext.
-func (c *Client) decrypt(ctx context.Context, keys []string, ec map[string]string, b Blob) (*secret.Bytes, []aws.Call, error) {
+func (c *Client) decrypt(ctx context.Context, keys []arn.ARN, ec map[string]string, b Blob) (*secret.Bytes, []aws.Call, error) {
 	r := aws.Request{
 		Call: aws.Call{Service: "kms", Operation: "Decrypt"}, Op: "decrypting with KMS", Action: "kms:Decrypt",
 		Words: []string{"{otherKey}", otherKey(keys, b), "{otherContext}", otherContext(keys, ec, b)},
 	}
-	out, calls, err := c.kms(ctx, keys, ec, r, func(arn string) any {
-		return decryptInput{CiphertextBlob: b.Ciphertext, EncryptionContext: ec, KeyId: arn, EncryptionAlgorithm: "SYMMETRIC_DEFAULT"}
+	out, calls, err := c.kms(ctx, keys, ec, r, func(key string) any {
+		return decryptInput{CiphertextBlob: b.Ciphertext, EncryptionContext: ec, KeyId: key, EncryptionAlgorithm: "SYMMETRIC_DEFAULT"}
 	}, func(out *kmsOutput) error {
 		if out.Plaintext.Len() == 0 {
 			return &aws.Fault{Code: "(empty)", Err: errors.New("the plaintext is empty")}
@@ -98,10 +99,10 @@ const dataKeySize = 32
 
 // generate has KMS make a data key under the first of the keys whose region
 // works. The caller wipes the plaintext.
-func (c *Client) generate(ctx context.Context, keys []string, ec map[string]string) (*secret.Bytes, Blob, []aws.Call, error) {
+func (c *Client) generate(ctx context.Context, keys []arn.ARN, ec map[string]string) (*secret.Bytes, Blob, []aws.Call, error) {
 	r := aws.Request{Call: aws.Call{Service: "kms", Operation: "GenerateDataKey"}, Op: "making a data key with KMS", Action: "kms:GenerateDataKey"}
-	out, calls, err := c.kms(ctx, keys, ec, r, func(arn string) any {
-		return generateInput{EncryptionContext: ec, KeyId: arn, KeySpec: "AES_256"}
+	out, calls, err := c.kms(ctx, keys, ec, r, func(key string) any {
+		return generateInput{EncryptionContext: ec, KeyId: key, KeySpec: "AES_256"}
 	}, func(out *kmsOutput) error {
 		if out.Plaintext.Len() != dataKeySize || checkSize(len(out.CiphertextBlob)) != nil {
 			return &aws.Fault{Code: "(malformed)", Err: fmt.Errorf("a data key of %d bytes in a ciphertext of %d", out.Plaintext.Len(), len(out.CiphertextBlob))}
@@ -119,7 +120,7 @@ func (c *Client) generate(ctx context.Context, keys []string, ec map[string]stri
 // wipe. It turns to the next key when a region is down, or when the ciphertext
 // is under another key; a denial is a denial. With one key alone its region is
 // waited for.
-func (c *Client) kms(ctx context.Context, keys []string, ec map[string]string, r aws.Request, input func(arn string) any, check func(*kmsOutput) error) (*kmsOutput, []aws.Call, error) {
+func (c *Client) kms(ctx context.Context, keys []arn.ARN, ec map[string]string, r aws.Request, input func(key string) any, check func(*kmsOutput) error) (*kmsOutput, []aws.Call, error) {
 	r.Since, r.Target, r.Rules = time.Now(), "TrentService."+r.Operation, kmsRules
 	if len(ec) > 0 {
 		r.Words = append(r.Words, "{context}", " with context "+ContextText(ec))
@@ -127,9 +128,9 @@ func (c *Client) kms(ctx context.Context, keys []string, ec map[string]string, r
 	var calls []aws.Call
 	keys = slices.Clone(keys)
 	for {
-		for _, arn := range slices.Clone(keys) {
+		for _, key := range slices.Clone(keys) {
 			r := r
-			r.Region, r.Resource, r.Input, r.Hurry = RegionOf(arn), arn, input(arn), len(keys) > 1
+			r.Region, r.Resource, r.Input, r.Hurry = key.Region, key.String(), input(key.String()), len(keys) > 1
 			r.URL = aws.Endpoint(c.o.AWS, "kms", r.Region)
 			var out *kmsOutput
 			err := c.aws.Do(ctx, &r, func(_ http.Header, body []byte) (err error) {
@@ -145,7 +146,7 @@ func (c *Client) kms(ctx context.Context, keys []string, ec map[string]string, r
 			case !errors.As(err, &failed) || ctx.Err() != nil:
 				return nil, calls, err
 			case errors.As(err, &answer) && answer.Code == incorrectKey && len(keys) > 1:
-				keys = slices.DeleteFunc(keys, func(k string) bool { return k == arn })
+				keys = slices.DeleteFunc(keys, func(k arn.ARN) bool { return k == key })
 			case !failed.Disturbed():
 				return nil, calls, err
 			}
@@ -175,21 +176,30 @@ func readKMS(r *aws.Request, body []byte, check func(*kmsOutput) error) (*kmsOut
 
 // otherKey says why KMS may find a ciphertext to be under another key, as far as
 // its blob tells.
-func otherKey(keys []string, b Blob) string {
-	pinned := strings.Join(keys, " or ")
+func otherKey(keys []arn.ARN, b Blob) string {
+	pinned := either(keys)
 	switch {
 	case b.KeyARN == "":
 		return "the ciphertext is under another key than " + pinned + ": someone replaced it, or kms_key is wrong"
-	case !slices.Contains(keys, b.KeyARN):
+	case !slices.ContainsFunc(keys, func(k arn.ARN) bool { return k.String() == b.KeyARN }):
 		return fmt.Sprintf("this disk's data key is under %s, not under %s: add that key to kms_key if it is yours", b.KeyARN, pinned)
 	}
 	return "this disk's token is forged, its data key is not under " + pinned + ": restore the header from a backup"
 }
 
+// either names keys: "a or b".
+func either(keys []arn.ARN) string {
+	var names []string
+	for _, k := range keys {
+		names = append(names, k.String())
+	}
+	return strings.Join(names, " or ")
+}
+
 // otherContext says why KMS may find that a ciphertext is not one with this
 // encryption context, as far as its blob tells.
-func otherContext(keys []string, ec map[string]string, b Blob) string {
-	pinned, with := strings.Join(keys, " or "), ContextText(ec)
+func otherContext(keys []arn.ARN, ec map[string]string, b Blob) string {
+	pinned, with := either(keys), ContextText(ec)
 	switch set, claimed := ec[config.ContextSet], b.Context[config.ContextSet]; {
 	case claimed != set:
 		return fmt.Sprintf("this disk's token was made for set %s, not for this set %s, and copied here: restore this disk's own header", claimed, set)

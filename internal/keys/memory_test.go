@@ -20,6 +20,7 @@ import (
 	"strings"
 	"testing"
 
+	"unlock/internal/aws/arn"
 	"unlock/internal/config"
 	"unlock/internal/keys"
 )
@@ -54,7 +55,7 @@ func serveKMS() {
 		plaintext[i] |= 0x80 // no newline
 	}
 	srv := httptest.NewTLSServer(http.HandlerFunc(func(w http.ResponseWriter, r *http.Request) {
-		json.NewEncoder(w).Encode(map[string]any{"KeyId": arn, "Plaintext": plaintext, "Padding": strings.Repeat("x", 6000)})
+		json.NewEncoder(w).Encode(map[string]any{"KeyId": keyARN, "Plaintext": plaintext, "Padding": strings.Repeat("x", 6000)})
 	}))
 	fmt.Println(srv.Listener.Addr(), hex.EncodeToString(srv.Certificate().Raw), hex.EncodeToString(masked(plaintext)),
 		hex.EncodeToString(masked([]byte(base64.StdEncoding.EncodeToString(plaintext)))))
@@ -106,7 +107,7 @@ func TestMemory(t *testing.T) {
 	if err != nil {
 		t.Fatal(err)
 	}
-	s, _, err := client.Open(t.Context(), config.Key{Source: file(t), KMSKeys: []string{arn}})
+	s, _, err := client.Open(t.Context(), config.Key{Source: file(t), KMSKeys: []arn.ARN{arn.MustParse(keyARN)}})
 	if err != nil {
 		t.Fatal(err)
 	}

@@ -9,7 +9,7 @@ import (
 	"os"
 
 	"unlock/internal/aws"
-	"unlock/internal/config"
+	"unlock/internal/keys/source"
 	"unlock/internal/secret"
 )
 
@@ -52,7 +52,7 @@ func Guessable(passphrase *secret.Bytes) bool { return passphrase.Len() < longPa
 // binary key may have a newline anywhere; one that leaves next to nothing is
 // refused, for a volume formatted with it would be open to guessing. log reports
 // what is left out.
-func FirstLine(plaintext *secret.Bytes, source config.Source, log func(format string, args ...any)) error {
+func FirstLine(plaintext *secret.Bytes, s source.Source, log func(format string, args ...any)) error {
 	size := plaintext.Len()
 	if i := bytes.IndexByte(plaintext.Bytes(), '\n'); i >= 0 {
 		plaintext.Truncate(i)
@@ -60,14 +60,14 @@ func FirstLine(plaintext *secret.Bytes, source config.Source, log func(format st
 	left := plaintext.Len()
 	switch {
 	case left == 0:
-		return &aws.Error{Op: "reading the passphrase in " + string(source), Err: fmt.Errorf("it is empty"),
+		return &aws.Error{Op: "reading the passphrase in " + s.String(), Err: fmt.Errorf("it is empty"),
 			Hint: "encrypt a passphrase that does not begin with a newline"}
 	case left+1 < size && left < shortest:
-		return &aws.Error{Op: "reading the passphrase in " + string(source),
+		return &aws.Error{Op: "reading the passphrase in " + s.String(),
 			Err:  fmt.Errorf("its first newline leaves %d bytes of %d", left, size),
 			Hint: "encrypt a passphrase without newlines, such as the output of: openssl rand -base64 32"}
 	case left+1 < size:
-		log("the passphrase in %s goes on after a newline: as cryptsetup does, only the %d bytes before it are used", source, left)
+		log("the passphrase in %s goes on after a newline: as cryptsetup does, only the %d bytes before it are used", s, left)
 	}
 	return nil
 }

@@ -11,7 +11,9 @@ import (
 	"testing"
 	"testing/synctest"
 
+	"unlock/internal/aws/arn"
 	"unlock/internal/config"
+	"unlock/internal/keys/source"
 )
 
 // TestStandardInput holds the passphrase taken from a plaintext against what
@@ -68,10 +70,10 @@ func open(t *testing.T, plaintext string) (passphrase []byte, err error) {
 		c := newCloud(t)
 		c.faults["kms"] = func(int) http.HandlerFunc {
 			return func(w http.ResponseWriter, r *http.Request) {
-				reply(w, map[string]any{"KeyId": arn, "Plaintext": []byte(plaintext)})
+				reply(w, map[string]any{"KeyId": keyARN, "Plaintext": []byte(plaintext)})
 			}
 		}
-		s, _, e := c.client(t, config.AWS{}, nil).Open(t.Context(), config.Key{Source: source, KMSKeys: []string{arn}})
+		s, _, e := c.client(t, config.AWS{}, nil).Open(t.Context(), config.Key{Source: source, KMSKeys: []arn.ARN{arn.MustParse(keyARN)}})
 		passphrase, err = bytes.Clone(s.Bytes()), e
 		s.Wipe()
 	})
@@ -105,7 +107,7 @@ func TestFiles(t *testing.T) {
 				}
 			}
 			c := newCloud(t)
-			_, _, err := c.client(t, config.AWS{}, nil).Open(t.Context(), config.Key{Source: config.Source("file:" + path), KMSKeys: []string{arn}})
+			_, _, err := c.client(t, config.AWS{}, nil).Open(t.Context(), config.Key{Source: source.MustParse("file:" + path), KMSKeys: []arn.ARN{arn.MustParse(keyARN)}})
 			if err == nil || !strings.Contains(err.Error(), row.says) || !strings.Contains(hintOf(err), "rebuild the initramfs") {
 				t.Errorf("error = %v, hint = %q, want %q", err, hintOf(err), row.says)
 			}
@@ -120,8 +122,8 @@ func TestFiles(t *testing.T) {
 func TestEndpoints(t *testing.T) {
 	for _, row := range []struct {
 		name    string
-		arn     string // of the KMS key
-		source  config.Source
+		keyARN  string // of the KMS key
+		source  string
 		aws     config.AWS
 		hosts   string // of the source and of KMS, space separated
 		request string // the source's
@@ -134,15 +136,15 @@ func TestEndpoints(t *testing.T) {
 		{"isob", "arn:aws-iso-b:kms:us-isob-east-1:111122223333:key/k", "s3://bucket/key", config.AWS{}, "bucket.s3.us-isob-east-1.sc2s.sgov.gov kms.us-isob-east-1.sc2s.sgov.gov", "/key"},
 		{"isoe", "arn:aws-iso-e:kms:eu-isoe-west-1:111122223333:key/k", "s3://bucket/key", config.AWS{}, "bucket.s3.eu-isoe-west-1.cloud.adc-e.uk kms.eu-isoe-west-1.cloud.adc-e.uk", "/key"},
 		{"isof", "arn:aws-iso-f:kms:us-isof-south-1:111122223333:key/k", "s3://bucket/key", config.AWS{}, "bucket.s3.us-isof-south-1.csp.hci.ic.gov kms.us-isof-south-1.csp.hci.ic.gov", "/key"},
-		{"FIPS", arn, "s3://bucket/key", config.AWS{FIPS: true}, "bucket.s3-fips.us-east-1.amazonaws.com kms-fips.us-east-1.amazonaws.com", "/key"},
-		{"dual-stack", arn, "s3://bucket/key", config.AWS{DualStack: true}, "bucket.s3.dualstack.us-east-1.amazonaws.com kms.us-east-1.api.aws", "/key"},
-		{"FIPS and dual-stack", arn, "ssm:key", config.AWS{FIPS: true, DualStack: true}, "ssm-fips.us-east-1.api.aws kms-fips.us-east-1.api.aws", "GetParameter"},
-		{"FIPS and dual-stack S3", arn, "s3://bucket/key", config.AWS{FIPS: true, DualStack: true}, "bucket.s3-fips.dualstack.us-east-1.amazonaws.com kms-fips.us-east-1.api.aws", "/key"},
-		{"VPC endpoints", arn, "s3://bucket/key", config.AWS{Endpoint: map[string]string{"s3": "https://bucket.vpce-1.s3.us-east-1.vpce.amazonaws.com", "kms": "https://vpce-1.kms.us-east-1.vpce.amazonaws.com/"}}, "bucket.vpce-1.s3.us-east-1.vpce.amazonaws.com vpce-1.kms.us-east-1.vpce.amazonaws.com", "/bucket/key"},
-		{"dots in the bucket", arn, "s3://my.bucket/key", config.AWS{}, "s3.us-east-1.amazonaws.com kms.us-east-1.amazonaws.com", "/my.bucket/key"},
-		{"odd key", arn, "s3://bucket/a b/ü+(1)//~", config.AWS{}, "bucket.s3.us-east-1.amazonaws.com kms.us-east-1.amazonaws.com", "/a%20b/%C3%BC%2B%281%29//~"},
-		{"configured region", arn, "s3://bucket/key", config.AWS{Region: "eu-west-1"}, "bucket.s3.eu-west-1.amazonaws.com kms.us-east-1.amazonaws.com", "/key"},
-		{"parameter by ARN", arn, "ssm:arn:aws:ssm:eu-west-3:111122223333:parameter/key", config.AWS{}, "ssm.eu-west-3.amazonaws.com kms.us-east-1.amazonaws.com", "GetParameter"},
+		{"FIPS", keyARN, "s3://bucket/key", config.AWS{FIPS: true}, "bucket.s3-fips.us-east-1.amazonaws.com kms-fips.us-east-1.amazonaws.com", "/key"},
+		{"dual-stack", keyARN, "s3://bucket/key", config.AWS{DualStack: true}, "bucket.s3.dualstack.us-east-1.amazonaws.com kms.us-east-1.api.aws", "/key"},
+		{"FIPS and dual-stack", keyARN, "ssm:key", config.AWS{FIPS: true, DualStack: true}, "ssm-fips.us-east-1.api.aws kms-fips.us-east-1.api.aws", "GetParameter"},
+		{"FIPS and dual-stack S3", keyARN, "s3://bucket/key", config.AWS{FIPS: true, DualStack: true}, "bucket.s3-fips.dualstack.us-east-1.amazonaws.com kms-fips.us-east-1.api.aws", "/key"},
+		{"VPC endpoints", keyARN, "s3://bucket/key", config.AWS{Endpoint: map[string]string{"s3": "https://bucket.vpce-1.s3.us-east-1.vpce.amazonaws.com", "kms": "https://vpce-1.kms.us-east-1.vpce.amazonaws.com/"}}, "bucket.vpce-1.s3.us-east-1.vpce.amazonaws.com vpce-1.kms.us-east-1.vpce.amazonaws.com", "/bucket/key"},
+		{"dots in the bucket", keyARN, "s3://my.bucket/key", config.AWS{}, "s3.us-east-1.amazonaws.com kms.us-east-1.amazonaws.com", "/my.bucket/key"},
+		{"odd key", keyARN, "s3://bucket/a b/ü+(1)//~", config.AWS{}, "bucket.s3.us-east-1.amazonaws.com kms.us-east-1.amazonaws.com", "/a%20b/%C3%BC%2B%281%29//~"},
+		{"configured region", keyARN, "s3://bucket/key", config.AWS{Region: "eu-west-1"}, "bucket.s3.eu-west-1.amazonaws.com kms.us-east-1.amazonaws.com", "/key"},
+		{"parameter by ARN", keyARN, "ssm:arn:aws:ssm:eu-west-3:111122223333:parameter/key", config.AWS{}, "ssm.eu-west-3.amazonaws.com kms.us-east-1.amazonaws.com", "GetParameter"},
 	} {
 		t.Run(row.name, func(t *testing.T) {
 			synctest.Test(t, func(t *testing.T) {
@@ -150,7 +152,7 @@ func TestEndpoints(t *testing.T) {
 				var hosts []string
 				c.dial = func(_ int, host string) error { hosts = append(hosts, host); return nil }
 				client := c.client(t, row.aws, nil)
-				if _, _, err := client.Open(t.Context(), config.Key{Source: row.source, KMSKeys: []string{row.arn}}); err != nil {
+				if _, _, err := client.Open(t.Context(), config.Key{Source: source.MustParse(row.source), KMSKeys: []arn.ARN{arn.MustParse(row.keyARN)}}); err != nil {
 					t.Fatal(err)
 				}
 				if got := strings.Join(hosts, " "); got != row.hosts {

@@ -13,9 +13,11 @@ import (
 	"time"
 
 	"unlock/internal/aws"
+	"unlock/internal/aws/arn"
 	"unlock/internal/config"
 	"unlock/internal/ec2"
 	"unlock/internal/keys"
+	"unlock/internal/keys/source"
 	"unlock/test/ec2sim"
 )
 
@@ -60,23 +62,23 @@ func (i *instance) boot(t *testing.T, o config.AWS) {
 
 // config returns a key with the given scheme of source, whose ciphertext is there.
 func (i *instance) config(t *testing.T, scheme string) config.Key {
-	k := config.Key{KMSKeys: []string{i.key}, Context: map[string]string{"purpose": "secretfs"}}
+	k := config.Key{KMSKeys: []arn.ARN{arn.MustParse(i.key)}, Context: map[string]string{"purpose": "secretfs"}}
 	ciphertext := i.Encrypt(i.key, []byte(password+"\n"), k.Context)
 	switch scheme {
 	case "s3":
 		i.PutObject("an-internalstoragekeybucket", "LuksInternalStorageKey", ciphertext)
-		k.Source = "s3://an-internalstoragekeybucket/LuksInternalStorageKey"
+		k.Source = source.MustParse("s3://an-internalstoragekeybucket/LuksInternalStorageKey")
 	case "ssm":
 		i.PutParameter("/unlock/key", base64Text(ciphertext))
-		k.Source = "ssm:/unlock/key"
+		k.Source = source.MustParse("ssm:/unlock/key")
 	case "file":
 		path := filepath.Join(t.TempDir(), "ciphertext")
 		if err := os.WriteFile(path, ciphertext, 0o600); err != nil {
 			t.Fatal(err)
 		}
-		k.Source = config.Source("file:" + path)
+		k.Source = source.MustParse("file:" + path)
 	case "header":
-		k.Source = "header"
+		k.Source = source.Header.Source()
 	}
 	return k
 }
@@ -114,7 +116,7 @@ func fetch(t *testing.T, i *instance, k config.Key) time.Duration {
 	warm.Go(func() { i.keys.Warm(t.Context(), k) })
 	defer warm.Wait()
 	var err error
-	if k.Source == "header" {
+	if k.Source.Kind == source.Header {
 		_, _, _, err = i.keys.Generate(t.Context(), k, thisSet)
 	} else {
 		_, _, err = i.keys.Open(t.Context(), k)
@@ -211,7 +213,7 @@ func TestSubstitution(t *testing.T) {
 	theirs := map[string]string{"purpose": "other"}
 	bound := map[string]string{"purpose": "secretfs", config.ContextSet: thisSet}
 	k := i.config(t, "s3")
-	bucket, key := k.Source.Bucket()
+	bucket, key := k.Source.Bucket, k.Source.Name
 	_, blob, _, err := i.keys.Generate(t.Context(), k, thisSet)
 	if err != nil {
 		t.Fatal(err)
@@ -310,17 +312,17 @@ func TestVersion(t *testing.T) {
 	t.Parallel()
 	i := newInstance(t, ec2sim.Config{})
 	k := i.config(t, "s3")
-	bucket, key := k.Source.Bucket()
-	k.VersionID = i.Versions(bucket, key)[0]
+	bucket, key := k.Source.Bucket, k.Source.Name
+	k.Source.Version = i.Versions(bucket, key)[0]
 	i.PutObject(bucket, key, i.Encrypt(i.key, []byte("an old passphrase"), k.Context))
 	s, calls, err := i.keys.Open(t.Context(), k)
 	if err != nil {
 		t.Fatal(err)
 	}
-	if string(s.Bytes()) != password || calls[0].Version != k.VersionID {
-		t.Errorf("passphrase = %q of version %s, want %q of %s", s.Bytes(), calls[0].Version, password, k.VersionID)
+	if string(s.Bytes()) != password || calls[0].Version != k.Source.Version {
+		t.Errorf("passphrase = %q of version %s, want %q of %s", s.Bytes(), calls[0].Version, password, k.Source.Version)
 	}
-	k.VersionID = ""
+	k.Source.Version = ""
 	s, calls, err = i.keys.Open(t.Context(), k)
 	if err != nil {
 		t.Fatal(err)

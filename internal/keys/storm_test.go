@@ -14,6 +14,7 @@ import (
 	"github.com/aws/aws-sdk-go-v2/aws"
 	"github.com/aws/aws-sdk-go-v2/service/kms"
 
+	"unlock/internal/aws/arn"
 	"unlock/internal/config"
 	"unlock/internal/keys"
 )
@@ -94,7 +95,7 @@ func TestStorm(t *testing.T) {
 	}
 	synctest.Test(t, func(t *testing.T) {
 		l := &limiter{rate: rate, burst: rate / 10, last: time.Now()}
-		k := config.Key{Source: source, KMSKeys: []string{arn}}
+		k := config.Key{Source: source, KMSKeys: []arn.ARN{arn.MustParse(keyARN)}}
 		had := storm(t, instances, l, func(ctx context.Context, c *cloud) error {
 			client, err := keys.New(keys.Options{Identity: role, Dial: c.Dial, Roots: c.roots(), AWS: config.AWS{Endpoint: map[string]string{"kms": plain}}})
 			if err != nil {
@@ -126,7 +127,7 @@ func TestStorm(t *testing.T) {
 				Region: region, BaseEndpoint: aws.String(plain), HTTPClient: &http.Client{Transport: transport},
 				Credentials: aws.CredentialsProviderFunc(func(context.Context) (aws.Credentials, error) { return r.Credentials, nil }),
 			})
-			_, err := client.Decrypt(ctx, &kms.DecryptInput{CiphertextBlob: []byte(encrypted), KeyId: aws.String(arn)})
+			_, err := client.Decrypt(ctx, &kms.DecryptInput{CiphertextBlob: []byte(encrypted), KeyId: aws.String(keyARN)})
 			return err
 		})
 		report("SDK", had, l)

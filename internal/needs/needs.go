@@ -9,6 +9,7 @@ import (
 
 	"unlock/internal/config"
 	"unlock/internal/fsys"
+	"unlock/internal/keys/source"
 )
 
 // List is what an image must contain beside the unlock program.
@@ -45,8 +46,8 @@ func Of(c *config.Config) List {
 	l := List{Modules: slices.Clone(modules), Hardware: slices.Clone(hardware), Optional: slices.Clone(ciphers)}
 	for i := range c.Volumes {
 		v := &c.Volumes[i]
-		if v.Key.Source.Scheme() == config.SourceFile {
-			l.Files = add(l.Files, v.Key.Source.Path())
+		if v.Key.Source.Kind == source.File {
+			l.Files = add(l.Files, v.Key.Source.Name)
 		}
 		if v.Format != config.FormatNever && v.Filesystem != "" {
 			l.addProgram(v)

@@ -6,8 +6,10 @@ import (
 	"strings"
 	"testing"
 
+	"unlock/internal/aws/arn"
 	"unlock/internal/block"
 	"unlock/internal/config"
+	"unlock/internal/keys/source"
 	"unlock/internal/luks"
 )
 
@@ -71,8 +73,8 @@ func situation(v config.Volume, candidates ...*Candidate) Situation {
 	if v.Device.Kind == config.SelectInvalid {
 		v.Device.Kind = config.SelectInstanceStore
 	}
-	if v.Key.Source == "" {
-		v.Key = config.Key{Source: config.SourceHeader, KMSKeys: []string{"arn"}}
+	if v.Key.Source.Kind == nil {
+		v.Key = config.Key{Source: source.Header.Source(), KMSKeys: []arn.ARN{arn.MustParse("arn:aws:kms:us-east-1:111122223333:key/1")}}
 	}
 	v.Required = true
 	n := 0
@@ -109,7 +111,7 @@ func summary(p *Plan) string {
 func TestPlan(t *testing.T) {
 	never := config.Volume{}
 	onBlank := config.Volume{Format: config.FormatBlank, Filesystem: "ext4"}
-	anew := config.Volume{Format: config.FormatEphemeral, Filesystem: "ext4", Key: config.Key{Source: config.SourceEphemeral}}
+	anew := config.Volume{Format: config.FormatEphemeral, Filesystem: "ext4", Key: config.Key{Source: source.Ephemeral.Source()}}
 	counted := func(n int) config.Volume { v := onBlank; v.Count = n; return v }
 	separate := config.Volume{Format: config.FormatBlank, Layout: config.LayoutSeparate}
 	stripe := func(n, index int, state luks.State) *Candidate { return member(n, "S", index, 2, Chunk, state) }
@@ -142,7 +144,7 @@ func TestPlan(t *testing.T) {
 		"too small":               {onBlank, []*Candidate{with(blankDisk(0), func(c *Candidate) { c.Disk.Size = 8 << 20 })}, "refuse: blank, but its 8388608 bytes are too few for a LUKS header"},
 		"read-only":               {onBlank, []*Candidate{with(blankDisk(0), func(c *Candidate) { c.Disk.ReadOnly = true })}, "refuse: blank, but read-only"},
 
-		"anyone's LUKS, sealed passphrase": {config.Volume{Key: config.Key{Source: "s3://b/k"}}, []*Candidate{luksDisk(0)}, "open data[nvme0=data@0] set uuid-0/1"},
+		"anyone's LUKS, sealed passphrase": {config.Volume{Key: config.Key{Source: source.MustParse("s3://bucket/key")}}, []*Candidate{luksDisk(0)}, "open data[nvme0=data@0] set uuid-0/1"},
 		"anyone's LUKS, header":            {onBlank, []*Candidate{luksDisk(0)}, `refuse: the key source is "header", but the LUKS header holds no aws-kms token`},
 		"anyone's LUKS, ephemeral":         {anew, []*Candidate{luksDisk(0)}, "refuse: /dev/nvme0n1 holds a LUKS volume that is not ephemeral"},
 		"ours, ready":                      {onBlank, []*Candidate{single(luks.StateReady)}, "open data[nvme0=data@0] set uuid-0/1"},
@@ -170,7 +172,7 @@ func TestPlan(t *testing.T) {
 
 		"a clone":              {onBlank, []*Candidate{single(luks.StateReady), clone(1)}, "refuse: they are copies of one LUKS volume, with UUID uuid-0"},
 		"a clone, separate":    {separate, []*Candidate{single(luks.StateReady), clone(1)}, "refuse: they are copies of one LUKS volume, with UUID uuid-0"},
-		"a clone, anyone's":    {config.Volume{Key: config.Key{Source: "s3://b/k"}}, []*Candidate{luksDisk(0), clone(1)}, "refuse: they are copies of one LUKS volume, with UUID uuid-0"},
+		"a clone, anyone's":    {config.Volume{Key: config.Key{Source: source.MustParse("s3://bucket/key")}}, []*Candidate{luksDisk(0), clone(1)}, "refuse: they are copies of one LUKS volume, with UUID uuid-0"},
 		"a clone, and a third": {separate, []*Candidate{luksDisk(2), luksDisk(0), clone(1)}, "refuse: they are copies of one LUKS volume, with UUID uuid-0"},
 
 		"stripe, blank": {onBlank, []*Candidate{blankDisk(0), blankDisk(1)}, "format data[nvme0=data_0@0 nvme1=data_1@1] set new-1/2 mkfs mark"},

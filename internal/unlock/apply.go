@@ -13,6 +13,7 @@ import (
 	"unlock/internal/dm"
 	"unlock/internal/hint"
 	"unlock/internal/keys"
+	"unlock/internal/keys/source"
 	"unlock/internal/luks"
 	"unlock/internal/plan"
 	"unlock/internal/secret"
@@ -197,7 +198,7 @@ func (a *Apply) formatMember(s *plan.Step, m *plan.Member, key *key, state luks.
 		Flags: []string{"no-read-workqueue", "no-write-workqueue"}, // flash gains from crypto in the submitter's context
 		Set:   new(token(s, m, state)),
 		Over:  m.Over(),
-		Slow:  s.Volume.Key.Source != config.SourceHeader && keys.Guessable(key.passphrase),
+		Slow:  s.Volume.Key.Source.Kind != source.Header && keys.Guessable(key.passphrase),
 	}
 	if s.Volume.Discard {
 		o.Flags = append(o.Flags, "allow-discards")

@@ -9,6 +9,7 @@ import (
 	"testing"
 
 	"unlock/internal/config"
+	"unlock/internal/keys/source"
 	"unlock/internal/luks"
 	"unlock/internal/plan"
 )
@@ -111,7 +112,7 @@ func cut(before *memdisk, log []op, phase int, rng *rand.Rand) *memdisk {
 // and opens what can be opened; the boot after it has nothing to write. Some are cut
 // twice.
 func TestCrash(t *testing.T) {
-	object, header := config.Key{Source: "s3://bucket/object"}, config.Key{Source: config.SourceHeader}
+	object, header := config.Key{Source: source.MustParse("s3://bucket/object")}, config.Key{Source: source.Header.Source()}
 	volume := func(k config.Key) config.Volume {
 		return config.Volume{Name: "data", Device: config.Selector{Kind: config.SelectInstanceStore}, Format: config.FormatBlank,
 			Filesystem: "ext4", Required: true, Key: k}
@@ -120,7 +121,7 @@ func TestCrash(t *testing.T) {
 	separate.Layout = config.LayoutSeparate
 	bare := volume(object)
 	bare.Filesystem = ""
-	anew := volume(config.Key{Source: config.SourceEphemeral})
+	anew := volume(config.Key{Source: source.Ephemeral.Source()})
 	anew.Format = config.FormatEphemeral
 
 	blank := func(n int) func(*testing.T, config.Volume) *computer {

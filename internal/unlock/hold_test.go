@@ -14,6 +14,7 @@ import (
 	"unlock/internal/config"
 	"unlock/internal/dm"
 	"unlock/internal/hint"
+	"unlock/internal/keys/source"
 	"unlock/internal/luks"
 	"unlock/internal/plan"
 	"unlock/internal/secret"
@@ -26,9 +27,9 @@ import (
 func TestReplaced(t *testing.T) {
 	t.Parallel()
 	ofObject := config.Volume{Name: "data", Device: config.Selector{Kind: config.SelectInstanceStore}, Format: config.FormatBlank,
-		Filesystem: "ext4", Key: config.Key{Source: "s3://bucket/object"}}
+		Filesystem: "ext4", Key: config.Key{Source: source.MustParse("s3://bucket/object")}}
 	anew := ofObject
-	anew.Format, anew.Key = config.FormatEphemeral, config.Key{Source: config.SourceEphemeral}
+	anew.Format, anew.Key = config.FormatEphemeral, config.Key{Source: source.Ephemeral.Source()}
 	made := func(t *testing.T, v config.Volume, phase int) *memdisk {
 		c := newComputer(newDisk())
 		mustBoot(t, c, v)
@@ -128,7 +129,7 @@ func TestHeld(t *testing.T) {
 	}
 	link(first)
 	c := unlock.Inspect(luks.Limits{}, d)
-	v := config.Volume{Name: "data", Device: config.Selector{Kind: config.SelectPath, Value: d.Path}, Key: config.Key{Source: "s3://bucket/object"}}
+	v := config.Volume{Name: "data", Device: config.Selector{Kind: config.SelectPath, Value: d.Path}, Key: config.Key{Source: source.MustParse("s3://bucket/object")}}
 	p := planned(v, []*plan.Candidate{c})
 	if len(p.Steps) != 1 {
 		t.Fatalf("planned %+v", p.Refusals)

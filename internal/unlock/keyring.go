@@ -5,8 +5,9 @@ import (
 	"slices"
 	"sync"
 
-	"unlock/internal/config"
+	"unlock/internal/aws/arn"
 	"unlock/internal/keys"
+	"unlock/internal/keys/source"
 	"unlock/internal/luks"
 	"unlock/internal/plan"
 	"unlock/internal/secret"
@@ -69,10 +70,10 @@ func (r *keyring) find(w keys.Want) (k *key, first bool) {
 // wanted is the key of a step. Steps share one that is kept outside the disks.
 func wanted(s *plan.Step) keys.Want {
 	w := keys.Want{Key: s.Volume.Key}
-	switch w.Key.Source {
-	case config.SourceEphemeral:
+	switch w.Key.Source.Kind {
+	case source.Ephemeral:
 		w.Set = s.Set
-	case config.SourceHeader:
+	case source.Header:
 		w.Set, w.New = s.Set, s.Format
 		if t := s.Members[0].LUKS; !w.New {
 			w.Blob = keys.Blob{Ciphertext: t.KMS.Ciphertext, KeyARN: t.KMS.Key, Context: t.KMS.Context}
@@ -83,12 +84,12 @@ func wanted(s *plan.Step) keys.Want {
 
 func (r *keyring) fetch(ctx context.Context, k *key) {
 	w := k.want
-	if w.Key.Source == config.SourceEphemeral {
+	if w.Key.Source.Kind == source.Ephemeral {
 		k.passphrase = keys.Random()
 		return
 	}
 	var got keys.Got
-	_ = r.rec.Step("key", string(w.Key.Source), func() error {
+	_ = r.rec.Step("key", w.Key.Source.String(), func() error {
 		got, k.err = r.keys(ctx, w)
 		return k.err
 	})
@@ -116,5 +117,5 @@ func (r *keyring) wipe() {
 
 // kmsToken stores a blob in a header.
 func kmsToken(b *keys.Blob) *luks.KMSToken {
-	return &luks.KMSToken{Version: 1, Ciphertext: b.Ciphertext, Key: b.KeyARN, Context: b.Context, Region: keys.RegionOf(b.KeyARN)}
+	return &luks.KMSToken{Version: 1, Ciphertext: b.Ciphertext, Key: b.KeyARN, Context: b.Context, Region: arn.Region(b.KeyARN)}
 }

@@ -16,6 +16,7 @@ import (
 	"unlock/internal/dm"
 	"unlock/internal/fsys"
 	"unlock/internal/keys"
+	"unlock/internal/keys/source"
 	"unlock/internal/luks"
 	"unlock/internal/plan"
 	"unlock/internal/secret"
@@ -219,7 +220,7 @@ const sealed = "a passphrase that is sealed in an object, of 52 bytes"
 func giveKey(_ context.Context, w keys.Want) (keys.Got, error) {
 	const word = "encrypted "
 	switch {
-	case w.Key.Source != config.SourceHeader:
+	case w.Key.Source.Kind != source.Header:
 		return keys.Got{Passphrase: secret.Take([]byte(sealed))}, nil
 	case w.New:
 		text := fmt.Sprintf("%044d", rand.Uint64())

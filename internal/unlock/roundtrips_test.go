@@ -9,9 +9,11 @@ import (
 	"time"
 
 	"unlock/internal/aws"
+	"unlock/internal/aws/arn"
 	"unlock/internal/config"
 	"unlock/internal/ec2"
 	"unlock/internal/keys"
+	"unlock/internal/keys/source"
 	"unlock/internal/netup"
 	"unlock/internal/secret"
 	"unlock/test/ec2sim"
@@ -23,17 +25,17 @@ import (
 // machine may be busy, and the round trip takes twice as long the next time.
 func TestRoundTrips(t *testing.T) {
 	for name, row := range map[string]struct {
-		source config.Source
+		source source.Source
 		budget int
 		six    bool // the subnet has IPv6 alone
 	}{
-		"s3":     {"s3://bucket/object", 8, false},
-		"ssm":    {"ssm:/unlock/key", 8, false},
-		"header": {config.SourceHeader, 7, false},
+		"s3":     {source.MustParse("s3://bucket/object"), 8, false},
+		"ssm":    {source.MustParse("ssm:/unlock/key"), 8, false},
+		"header": {source.Header.Source(), 7, false},
 
-		"s3 over IPv6":     {"s3://bucket/object", 8, true},
-		"ssm over IPv6":    {"ssm:/unlock/key", 8, true},
-		"header over IPv6": {config.SourceHeader, 7, true},
+		"s3 over IPv6":     {source.MustParse("s3://bucket/object"), 8, true},
+		"ssm over IPv6":    {source.MustParse("ssm:/unlock/key"), 8, true},
+		"header over IPv6": {source.Header.Source(), 7, true},
 	} {
 		t.Run(name, func(t *testing.T) {
 			trips := 1000.0
@@ -49,7 +51,7 @@ func TestRoundTrips(t *testing.T) {
 }
 
 // measure returns how long it takes from link up to the key of source.
-func measure(t *testing.T, source config.Source, six bool, rtt time.Duration) time.Duration {
+func measure(t *testing.T, source source.Source, six bool, rtt time.Duration) time.Duration {
 	c := ec2sim.Config{RTT: rtt}
 	if six {
 		c.Faults = []string{"ipv6-only"}
@@ -59,13 +61,13 @@ func measure(t *testing.T, source config.Source, six bool, rtt time.Duration) ti
 		t.Fatal(err)
 	}
 	defer cloud.Close()
-	arn := cloud.CreateKey()
-	key := config.Key{Source: source, KMSKeys: []string{arn}, Context: map[string]string{"purpose": "test"}}
-	ciphertext := cloud.Encrypt(arn, []byte("passphrase"), key.Context)
+	keyARN := cloud.CreateKey()
+	key := config.Key{Source: source, KMSKeys: []arn.ARN{arn.MustParse(keyARN)}, Context: map[string]string{"purpose": "test"}}
+	ciphertext := cloud.Encrypt(keyARN, []byte("passphrase"), key.Context)
 	cloud.PutObject("bucket", "object", ciphertext)
 	cloud.PutParameter("/unlock/key", base64.StdEncoding.EncodeToString(ciphertext))
 	bound := map[string]string{"purpose": "test", config.ContextSet: "set"}
-	blob := keys.Blob{Ciphertext: cloud.Encrypt(arn, make([]byte, 32), bound), KeyARN: arn, Context: bound}
+	blob := keys.Blob{Ciphertext: cloud.Encrypt(keyARN, make([]byte, 32), bound), KeyARN: keyARN, Context: bound}
 	guest, err := cloud.BareGuest()
 	if err != nil {
 		t.Fatal(err)
@@ -117,7 +119,7 @@ func fetch(ctx context.Context, cloud *ec2sim.Cloud, guest *ec2sim.Guest, key co
 		client.Warm(ctx, key)
 	}()
 	defer func() { <-warmed }()
-	if key.Source == config.SourceHeader {
+	if key.Source.Kind == source.Header {
 		passphrase, _, err := client.OpenBlob(ctx, key, "set", blob)
 		return passphrase, err
 	}

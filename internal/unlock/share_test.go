@@ -11,11 +11,13 @@ import (
 	"sync/atomic"
 	"testing"
 
+	"unlock/internal/aws/arn"
 	"unlock/internal/block"
 	"unlock/internal/config"
 	"unlock/internal/dm"
 	"unlock/internal/ec2"
 	"unlock/internal/keys"
+	"unlock/internal/keys/source"
 	"unlock/internal/luks"
 	"unlock/internal/plan"
 	"unlock/internal/secret"
@@ -25,8 +27,8 @@ import (
 )
 
 // volumeOf is a volume whose passphrase is sealed in an object.
-func volumeOf(arn string, context map[string]string) *config.Volume {
-	return &config.Volume{Name: "data", Key: config.Key{Source: "s3://bucket/object", KMSKeys: []string{arn}, Context: context}}
+func volumeOf(keyARN string, context map[string]string) *config.Volume {
+	return &config.Volume{Name: "data", Key: config.Key{Source: source.MustParse("s3://bucket/object"), KMSKeys: []arn.ARN{arn.MustParse(keyARN)}, Context: context}}
 }
 
 // TestShare opens many disks with one key: one request each of S3 and KMS, one set
@@ -42,8 +44,8 @@ func TestShare(t *testing.T) {
 	if err != nil {
 		t.Fatal(err)
 	}
-	arn := cloud.CreateKey()
-	cloud.PutObject("bucket", "object", cloud.Encrypt(arn, []byte("passphrase"), map[string]string{"a": "1", "b": "2"}))
+	keyARN := cloud.CreateKey()
+	cloud.PutObject("bucket", "object", cloud.Encrypt(keyARN, []byte("passphrase"), map[string]string{"a": "1", "b": "2"}))
 	roots := x509.NewCertPool()
 	roots.AppendCertsFromPEM(cloud.CA())
 	imds := ec2.New(ec2.Options{Dial: guest.DialContext})
@@ -56,10 +58,10 @@ func TestShare(t *testing.T) {
 
 	p := &plan.Plan{}
 	for i := range 24 {
-		v := volumeOf(arn, map[string]string{"b": "2", "a": "1"})
+		v := volumeOf(keyARN, map[string]string{"b": "2", "a": "1"})
 		p.Steps = append(p.Steps, openingStep(t, v, i))
 	}
-	p.Steps = append(p.Steps, openingStep(t, volumeOf(arn, map[string]string{"a": "1"}), 24))
+	p.Steps = append(p.Steps, openingStep(t, volumeOf(keyARN, map[string]string{"a": "1"}), 24))
 	a := unlock.Apply{
 		Keys: client.Get, Rec: status.NewRecorder(), Log: t.Logf,
 		Kernel: mapsAll{},
@@ -125,7 +127,7 @@ func TestShareFailure(t *testing.T) {
 	}}
 	p := &plan.Plan{}
 	for i := range 3 {
-		p.Steps = append(p.Steps, openingStep(t, volumeOf("arn", nil), i))
+		p.Steps = append(p.Steps, openingStep(t, volumeOf("arn:aws:kms:us-east-1:111122223333:key/1", nil), i))
 	}
 	for _, r := range a.Run(t.Context(), p) {
 		if r.Err == nil || !strings.Contains(r.Err.Error(), "denied") {

@@ -48,3 +48,9 @@ func (a ARN) String() string {
 func ValidRegion(s string) bool {
 	return len(s) > 0 && len(s) <= 32 && strings.Trim(s, "abcdefghijklmnopqrstuvwxyz0123456789-") == ""
 }
+
+// Region returns the region in an ARN, "" if text is none, or has none.
+func Region(text string) string {
+	a, _ := Parse(text)
+	return a.Region
+}

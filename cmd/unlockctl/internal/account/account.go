@@ -1,5 +1,5 @@
 // Package account is the administrator's way to AWS: KMS, and the places where
-// ciphertexts are kept (S3 objects, SSM parameters, files). It uses the SDK's whole
+// ciphertexts are kept (S3 objects, files, what is asked in the JSON protocol). It uses the SDK's whole
 // configuration: profiles, SSO, assumed roles, AWS_ENDPOINT_URL, AWS_CA_BUNDLE. It
 // is never part of the unlock program, whose way to AWS is package keys.
 //
@@ -18,7 +18,6 @@ import (
 	"github.com/aws/aws-sdk-go-v2/service/cloudtrail"
 	"github.com/aws/aws-sdk-go-v2/service/kms"
 	"github.com/aws/aws-sdk-go-v2/service/s3"
-	"github.com/aws/aws-sdk-go-v2/service/ssm"
 
 	"unlock/internal/config"
 	"unlock/internal/ec2"
@@ -38,7 +37,8 @@ type Account struct {
 	imds        *ec2.Client // nil: it is not asked
 	kms         *kms.Client
 	s3          *s3.Client
-	ssm         *ssm.Client
+	sdk         aws.Config
+	aws         config.AWS
 	cloudtrail  *cloudtrail.Client
 }
 
@@ -80,7 +80,7 @@ func New(ctx context.Context, o Options) (*Account, error) {
 		k.UsePathStyle = k.BaseEndpoint != nil
 		k.DisableLogOutputChecksumValidationSkipped = true // KMS's own authentication is the check
 	})
-	a.ssm = ssm.NewFromConfig(c, func(k *ssm.Options) { override(&k.BaseEndpoint, o.AWS.Endpoint["ssm"]) })
+	a.sdk, a.aws = c, o.AWS
 	a.cloudtrail = cloudtrail.NewFromConfig(c)
 	return a, nil
 }
@@ -97,6 +97,8 @@ type Error struct {
 	Op   string // "encrypting with KMS"
 	Err  error
 	Hint string // what to do; may be empty
+
+	cause error // as the SDK has it
 }
 
 func (e *Error) Error() string { return e.Op + ": " + e.Err.Error() }

@@ -9,6 +9,9 @@ import (
 	"strings"
 
 	"github.com/aws/smithy-go"
+
+	"unlock/cmd/unlockctl/internal/places"
+	"unlock/internal/keys/source"
 )
 
 // wrap says what was being done, and shortens the SDK's chain of errors to what
@@ -19,7 +22,7 @@ func wrap(op, action, resource string, err error) error {
 		dns  *net.DNSError
 		cert x509.UnknownAuthorityError
 	)
-	e := &Error{Op: op, Err: err}
+	e := &Error{Op: op, Err: err, cause: err}
 	text := err.Error()
 	switch {
 	case errors.As(err, &api):
@@ -35,12 +38,28 @@ func wrap(op, action, resource string, err error) error {
 		e.Err, e.Hint = dns, "check the region's name and this machine's DNS"
 	case errors.As(err, &cert):
 		e.Err, e.Hint = cert, "set AWS_CA_BUNDLE to the authorities of a proxy or private endpoint"
-	case strings.Contains(text, "Missing Region"), strings.Contains(text, "missing AWS region"), strings.Contains(text, "A region must be set"):
-		e.Err, e.Hint = errors.New("no region"), "give --region, set AWS_REGION, or name the KMS key by its ARN"
+	case errors.Is(err, errNoRegion), strings.Contains(text, "Missing Region"), strings.Contains(text, "missing AWS region"), strings.Contains(text, "A region must be set"):
+		e.Err, e.Hint = errNoRegion, "give --region, set AWS_REGION, or name the KMS key by its ARN"
 	case strings.Contains(text, "get credentials"), strings.Contains(text, "retrieve credentials"), strings.Contains(text, "refresh cached credentials"):
 		e.Err, e.Hint = errors.New("no AWS credentials"), "log in (aws sso login), or choose a profile with --profile"
 	}
 	return e
+}
+
+var errNoRegion = errors.New("no region")
+
+// withHint adds the hint that a place has for an answer of AWS.
+func withHint(err error, p places.Place, s source.Source) error {
+	var (
+		e   *Error
+		api smithy.APIError
+	)
+	if errors.As(err, &e) && errors.As(e.cause, &api) {
+		if hint := p.Hint(api.ErrorCode(), s); hint != "" {
+			e.Hint = hint
+		}
+	}
+	return err
 }
 
 // hintFor is what to do about an answer of AWS.
@@ -50,12 +69,6 @@ func hintFor(code, action, resource string) string {
 		return fmt.Sprintf("allow %s on %s to the identity that aws sts get-caller-identity prints", action, resource)
 	case "NotFoundException":
 		return "check the key's ARN, its region and account: aws kms describe-key --key-id " + resource
-	case "NoSuchBucket":
-		return "make the bucket first, with versioning: aws s3api create-bucket, put-bucket-versioning"
-	case "NoSuchKey", "NotFound":
-		return "check the name: aws s3 ls " + resource
-	case "ParameterNotFound":
-		return "check the name and --region: aws ssm get-parameter --name NAME"
 	case "DisabledException":
 		return "enable the key: aws kms enable-key"
 	case "KMSInvalidStateException":
@@ -64,8 +77,6 @@ func hintFor(code, action, resource string) string {
 		return "the ciphertext is damaged, or was made under another encryption context: compare --context with what sealed it"
 	case "IncorrectKeyException":
 		return "the ciphertext is under another KMS key: someone replaced it, or kms_key is wrong"
-	case "PermanentRedirect", "AuthorizationHeaderMalformed":
-		return "the bucket is in another region: give it with --region"
 	case "ExpiredToken", "ExpiredTokenException":
 		return "the credentials have expired: log in again"
 	case "RequestTimeTooSkewed":

@@ -8,6 +8,7 @@ import (
 	"github.com/aws/aws-sdk-go-v2/service/kms"
 	"github.com/aws/aws-sdk-go-v2/service/kms/types"
 
+	"unlock/internal/aws/arn"
 	"unlock/internal/keys"
 	"unlock/internal/secret"
 )
@@ -15,7 +16,7 @@ import (
 // inRegion has KMS asked in the region of the key's ARN.
 func (a *Account) inRegion(key string) func(*kms.Options) {
 	return func(o *kms.Options) {
-		if r := keys.RegionOf(key); r != "" && a.region == "" {
+		if r := arn.Region(key); r != "" && a.region == "" {
 			o.Region = r
 		}
 	}
@@ -46,12 +47,12 @@ func (a *Account) Decrypt(ctx context.Context, key string, ciphertext []byte, co
 
 // DecryptAny has KMS decrypt under the first of keys that made the ciphertext, and
 // says which that is. The caller wipes the plaintext.
-func (a *Account) DecryptAny(ctx context.Context, keys []string, ciphertext []byte, context map[string]string) (*secret.Bytes, string, error) {
+func (a *Account) DecryptAny(ctx context.Context, keys []arn.ARN, ciphertext []byte, context map[string]string) (*secret.Bytes, string, error) {
 	var errs []error
 	for _, key := range keys {
-		s, err := a.Decrypt(ctx, key, ciphertext, context)
+		s, err := a.Decrypt(ctx, key.String(), ciphertext, context)
 		if err == nil {
-			return s, key, nil
+			return s, key.String(), nil
 		}
 		errs = append(errs, err)
 	}

@@ -6,8 +6,11 @@ import (
 	"fmt"
 	"time"
 
+	"unlock/cmd/unlockctl/internal/places"
+	"unlock/internal/aws/arn"
 	"unlock/internal/config"
 	"unlock/internal/keys"
+	"unlock/internal/keys/source"
 )
 
 // ErrExists: there is a ciphertext in this place already.
@@ -16,12 +19,12 @@ var ErrExists = errors.New("there is something already")
 // Object is a ciphertext in its place.
 type Object struct {
 	Ciphertext []byte
-	Version    string // S3's version id, SSM's number, or "" where there are no versions
+	Version    string // as the place has it, or "" where there are no versions
 
 	etag string // of S3
 }
 
-// Place is where a ciphertext is kept. All three kinds write a whole ciphertext or
+// Place is where a ciphertext is kept. All kinds write a whole ciphertext or
 // none of it.
 type Place interface {
 	// Read returns what is there.
@@ -35,21 +38,28 @@ type Place interface {
 
 // Place returns the place that a source of the configuration names. key is the ARN
 // of the KMS key, whose region is used where none was chosen.
-func (a *Account) Place(source config.Source, key string) (Place, error) {
+func (a *Account) Place(s source.Source, key string) (Place, error) {
 	region := a.region
 	if region == "" {
-		region = keys.RegionOf(key)
+		region = s.ARN.Region
 	}
-	switch source.Scheme() {
-	case config.SourceS3:
-		bucket, name := source.Bucket()
-		return &s3Place{a, bucket, name, region}, nil
-	case config.SourceSSM:
-		return &ssmPlace{a, source.Path(), region}, nil
-	case config.SourceFile:
-		return filePlace(source.Path()), nil
+	if region == "" {
+		region = arn.Region(key)
 	}
-	return nil, fmt.Errorf("%q is not a place for a ciphertext: use s3://BUCKET/KEY, ssm:NAME or file:PATH", source)
+	if !s.Kind.Sealed() {
+		return nil, fmt.Errorf("%q is not a place for a ciphertext: use %s", s, source.Forms("or", (*source.Kind).Sealed))
+	}
+	p, err := places.Of(s.Kind)
+	if err != nil {
+		return nil, err
+	}
+	switch s.Kind {
+	case source.S3:
+		return &s3Place{a, s, p, region}, nil
+	case source.File:
+		return filePlace(s.Name), nil
+	}
+	return &jsonPlace{a, s, region, p, places.Words{Key: config.Key{Source: s}}}, nil
 }
 
 // stamp names what is put aside.

@@ -15,9 +15,11 @@ import (
 	"github.com/aws/aws-sdk-go-v2/service/kms"
 	"github.com/aws/aws-sdk-go-v2/service/kms/types"
 
+	"unlock/cmd/unlockctl/internal/places"
 	"unlock/internal/aws"
+	"unlock/internal/aws/arn"
 	"unlock/internal/config"
-	"unlock/internal/keys"
+	"unlock/internal/keys/source"
 )
 
 // This file tries things without doing them.
@@ -37,18 +39,37 @@ func (a *Account) TryGenerate(ctx context.Context, key string, context map[strin
 	return nil
 }
 
-// Endpoint returns the URL at which a service is asked, as the SDK finds it: from the
-// environment, the configuration, or the region in the key's ARN.
-func Endpoint(o config.AWS, service, arn string) string {
-	for _, name := range []string{"AWS_ENDPOINT_URL_" + strings.ToUpper(service), "AWS_ENDPOINT_URL"} {
-		if u := os.Getenv(name); u != "" {
-			return u
-		}
-	}
-	region := keys.RegionOf(arn)
+// Endpoint returns the URL at which a service is asked: from the environment, the
+// configuration, or the region in the key's ARN.
+func Endpoint(o config.AWS, service string, key arn.ARN) string {
+	region := key.Region
 	if o.Region != "" && service != "kms" {
 		region = o.Region
 	}
+	var base *string
+	if u := os.Getenv("AWS_ENDPOINT_URL"); u != "" {
+		base = &u
+	}
+	return endpoint(o, base, service, region)
+}
+
+// endpoint is where the SDK's own clients would ask; base is what it knows for all
+// services.
+func endpoint(o config.AWS, base *string, service, region string) string {
+	name := strings.ToUpper(service)
+	for _, k := range source.Kinds {
+		if p, err := places.Of(k); err == nil && k.Name == service && p.Environment != "" {
+			name = p.Environment
+		}
+	}
+	if u := os.Getenv("AWS_ENDPOINT_URL_" + name); u != "" {
+		return u
+	}
+	if base != nil {
+		return *base
+	}
+	o.FIPS = o.FIPS || os.Getenv("AWS_USE_FIPS_ENDPOINT") == "true"
+	o.DualStack = o.DualStack || os.Getenv("AWS_USE_DUALSTACK_ENDPOINT") == "true"
 	return aws.Endpoint(o, service, region).String()
 }
 

@@ -13,7 +13,7 @@ import (
 	"github.com/aws/aws-sdk-go-v2/service/s3"
 
 	"unlock/cmd/unlockctl/internal/trail"
-	"unlock/internal/keys"
+	"unlock/internal/aws/arn"
 )
 
 // TrailFiles lists the files of a trail in S3.
@@ -90,7 +90,7 @@ func (a *Account) lookup(ctx context.Context, w io.Writer, name types.LookupAttr
 		in.EndTime = &until
 	}
 	var region []func(*cloudtrail.Options)
-	if r := keys.RegionOf(value); r != "" && a.region == "" {
+	if r := arn.Region(value); r != "" && a.region == "" {
 		region = append(region, func(o *cloudtrail.Options) { o.Region = r })
 	}
 	pages := cloudtrail.NewLookupEventsPaginator(a.cloudtrail, in)

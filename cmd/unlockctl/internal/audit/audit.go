@@ -17,8 +17,10 @@ import (
 	"sync/atomic"
 	"time"
 
+	"unlock/cmd/unlockctl/internal/places"
 	"unlock/cmd/unlockctl/internal/trail"
 	"unlock/internal/config"
+	"unlock/internal/keys/source"
 )
 
 // Question says what an audit is about. Only Keys is needed.
@@ -36,13 +38,13 @@ type Question struct {
 
 // Key is a key of the configuration, with the volumes that share it.
 type Key struct {
-	Volumes        []string
-	ARNs           []string // of KMS keys, as kms_key has them
-	Context        map[string]string
-	Bound          bool   // the source is header: the context also names the set
-	Local          bool   // all its volumes lie on instance store
-	Bucket, Object string // of the ciphertext
-	Parameter      string // its name
+	Volumes []string
+	ARNs    []string // of KMS keys, as kms_key has them
+	Context map[string]string
+	Source  source.Source // of the ciphertext
+	Trail   *places.Trail // how its reads are recorded, if it is neither in S3 nor on disks
+	Bound   bool          // the source is header: the context also names the set
+	Local   bool          // all its volumes lie on instance store
 }
 
 // Call is one call that concerns a key, or how its use is recorded.
@@ -60,7 +62,7 @@ type Call struct {
 	Endpoint  string            `json:"vpc_endpoint,omitempty"`
 	Region    string            `json:"region"`
 	Key       string            `json:"key,omitempty"`
-	Object    string            `json:"object,omitempty"` // bucket/key, or the parameter's name
+	Object    string            `json:"object,omitempty"` // bucket/key, or the name
 	Context   map[string]string `json:"encryption_context,omitempty"`
 	Set       string            `json:"set,omitempty"`
 	Volumes   []string          `json:"volumes,omitempty"`
@@ -113,27 +115,31 @@ type Audit struct {
 
 // needles are texts without which a record does not concern the question, by the
 // service that it must be of. Neither JSON nor CloudTrail escapes a byte of them.
-type needles struct{ keys, buckets, parameters []string }
+type needles map[string][]string
 
 // New returns an Audit.
 func New(q Question) *Audit {
-	a := &Audit{q: q, names: map[string]string{}, instances: map[string]*instance{}, starts: map[string]bool{}}
-	add := func(list *[]string, text string) {
-		if text != "" && !slices.Contains(*list, text) {
-			*list = append(*list, text)
+	a := &Audit{q: q, needles: needles{}, names: map[string]string{}, instances: map[string]*instance{}, starts: map[string]bool{}}
+	add := func(service, text string) {
+		if !slices.Contains(a.needles[service], text) {
+			a.needles[service] = append(a.needles[service], text)
 		}
 	}
 	for _, k := range q.Keys {
 		for _, arn := range k.ARNs {
-			add(&a.needles.keys, keyID(arn))
+			add("kms", keyID(arn))
 		}
-		add(&a.needles.buckets, k.Bucket)
-		if k.Parameter != "" {
-			add(&a.needles.parameters, path.Base(k.Parameter))
+		if k.in("s3") {
+			add("s3", k.Source.Bucket)
+		} else if k.Trail != nil {
+			add(k.Source.Kind.Name, path.Base(k.Source.Name))
 		}
 	}
 	return a
 }
+
+// in reports whether the ciphertext is in that service.
+func (k *Key) in(service string) bool { return k.Source.Kind != nil && k.Source.Kind.Name == service }
 
 // keyID is the part of a key's ARN after the last slash.
 func keyID(arn string) string { return arn[strings.LastIndexByte(arn, '/')+1:] }

@@ -90,10 +90,8 @@ func Page(q Question, r *Result, command string, now time.Time) ([]byte, error) 
 		if k.Bound {
 			p.Context = strings.TrimPrefix(p.Context+", "+config.ContextSet+"=the set of disks", ", ")
 		}
-		if k.Bucket != "" {
-			p.Ciphertext = "s3://" + k.Bucket + "/" + k.Object
-		} else if k.Parameter != "" {
-			p.Ciphertext = "ssm:" + k.Parameter
+		if k.in("s3") || k.Trail != nil {
+			p.Ciphertext = k.Source.String()
 		}
 		p.fill(calls, span)
 		v.Keys = append(v.Keys, p)
@@ -113,11 +111,11 @@ func Page(q Question, r *Result, command string, now time.Time) ([]byte, error) 
 // has reports whether a call is about this key: its ciphertext, or its use with its
 // context.
 func (k *Key) has(c *Call) bool {
-	switch c.Service {
-	case "s3":
-		return k.Bucket != "" && (c.Object == k.Bucket+"/"+k.Object || c.Object == k.Bucket+"/")
-	case "ssm":
-		return k.Parameter != "" && c.Object == k.Parameter
+	switch {
+	case c.Service == "s3":
+		return k.in("s3") && (c.Object == k.Source.Bucket+"/"+k.Source.Name || c.Object == k.Source.Bucket+"/")
+	case c.Service != "kms":
+		return k.in(c.Service) && c.Object == k.Source.Name
 	}
 	return slices.Contains(k.ARNs, c.Key) && c.keyed && k.fits(c.Context)
 }

@@ -72,19 +72,14 @@ func (a *Audit) concerns(r trail.Raw) bool {
 	has := func(list []string) bool {
 		return slices.ContainsFunc(list, func(n string) bool { return bytes.Contains(r.JSON, []byte(n)) })
 	}
-	switch r.Source {
-	case "kms.amazonaws.com":
-		return has(a.needles.keys)
-	case "s3.amazonaws.com":
-		return has(a.needles.buckets)
-	case "ssm.amazonaws.com":
-		return has(a.needles.parameters)
-	case "ec2.amazonaws.com":
+	switch service, _ := strings.CutSuffix(r.Source, ".amazonaws.com"); service {
+	case "ec2":
 		return has(startingQuoted)
-	case "cloudtrail.amazonaws.com":
+	case "cloudtrail":
 		return has(trailChangesQuoted)
+	default:
+		return has(a.needles[service])
 	}
-	return false
 }
 
 // starting are the operations that start instances.
@@ -120,11 +115,11 @@ func (a *Audit) call(r *record, at time.Time) *Call {
 		matters = a.kms(c, r)
 	case "s3":
 		matters = a.s3(c, r)
-	case "ssm":
-		matters = a.ssm(c, r)
 	case "cloudtrail":
 		matters = slices.Contains(TrailChanges, c.Operation)
 		c.detail = a.intern(r.RequestParameters.text("name") + r.RequestParameters.text("trailName"))
+	default:
+		matters = a.stored(c, r)
 	}
 	if !matters {
 		return nil
@@ -168,7 +163,7 @@ func (a *Audit) kms(c *Call, r *record) bool {
 	if c.Key == "" { // refused
 		c.Key = a.named(r.RequestParameters.text("keyId"), r.ErrorMessage)
 	}
-	if !slices.ContainsFunc(append(c.others, c.Key), func(arn string) bool { return slices.Contains(a.needles.keys, keyID(arn)) }) {
+	if !slices.ContainsFunc(append(c.others, c.Key), func(arn string) bool { return slices.Contains(a.needles["kms"], keyID(arn)) }) {
 		return false
 	}
 	if len(c.others) > 0 {
@@ -238,13 +233,13 @@ func (a *Audit) s3(c *Call, r *record) bool {
 	from := strings.TrimPrefix(p.text("x-amz-copy-source"), "/")
 	for i := range a.q.Keys {
 		k := &a.q.Keys[i]
-		if k.Bucket == "" {
+		if !k.in("s3") {
 			continue
 		}
-		object := k.Bucket + "/" + k.Object
+		object := k.Source.Bucket + "/" + k.Source.Name
 		source, _, _ := strings.Cut(from, "?")
 		switch {
-		case bucket == k.Bucket && key == k.Object, source == object:
+		case bucket == k.Source.Bucket && key == k.Source.Name, source == object:
 			c.Object, c.Volumes = a.intern(object), k.Volumes
 			if source == object {
 				c.detail = a.intern("copied to " + bucket + "/" + key)
@@ -253,7 +248,7 @@ func (a *Audit) s3(c *Call, r *record) bool {
 				c.detail = a.intern("version " + v)
 			}
 			return true
-		case bucket == k.Bucket && (key == "" || c.Operation == "DeleteObjects") && !c.readOnly:
+		case bucket == k.Source.Bucket && (key == "" || c.Operation == "DeleteObjects") && !c.readOnly:
 			c.Object = a.intern(bucket + "/")
 			return true
 		}
@@ -261,24 +256,21 @@ func (a *Audit) s3(c *Call, r *record) bool {
 	return false
 }
 
-func (a *Audit) ssm(c *Call, r *record) bool {
-	p := r.RequestParameters
+// stored is for ciphertexts that a service keeps under a name.
+func (a *Audit) stored(c *Call, r *record) bool {
 	for i := range a.q.Keys {
 		k := &a.q.Keys[i]
-		names := append(p.list("names"), p.text("name"))
-		for _, name := range names {
-			if i := strings.Index(name, ":parameter/"); i >= 0 { // an ARN
-				name = name[i+len(":parameter/"):]
-			}
-			name, _, _ = strings.Cut(name, ":") // a version
-			if k.Parameter != "" && strings.TrimPrefix(name, "/") == strings.TrimPrefix(k.Parameter, "/") {
-				c.Object, c.Volumes = a.intern(k.Parameter), k.Volumes
-				return slices.Contains(parameterReads, c.Operation) || !c.readOnly
+		if k.Trail == nil || !k.in(c.Service) {
+			continue
+		}
+		for _, field := range k.Trail.Fields {
+			for _, name := range append(r.RequestParameters.list(field), r.RequestParameters.text(field)) {
+				if k.Trail.Names(name, k.Source.Name) {
+					c.Object, c.Volumes = a.intern(k.Source.Name), k.Volumes
+					return slices.Contains(k.Trail.Reads, c.Operation) || !c.readOnly
+				}
 			}
 		}
 	}
 	return false
 }
-
-// parameterReads are the operations that give the value of a parameter.
-var parameterReads = []string{"GetParameter", "GetParameters", "GetParameterHistory"}

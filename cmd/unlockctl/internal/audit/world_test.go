@@ -13,7 +13,9 @@ import (
 	"time"
 
 	"unlock/cmd/unlockctl/internal/audit"
+	"unlock/cmd/unlockctl/internal/places"
 	"unlock/cmd/unlockctl/internal/trail"
+	"unlock/internal/keys/source"
 	"unlock/internal/status"
 	"unlock/test/cloudtrail"
 )
@@ -32,11 +34,13 @@ const (
 	pcr4      = "aa11bb22"
 )
 
+var parameters, _ = places.Of(source.SSM)
+
 var question = audit.Question{
 	Keys: []audit.Key{
-		{Volumes: []string{"secretfs"}, ARNs: []string{sealedKey}, Context: map[string]string{"purpose": "secretfs"}, Bucket: bucket, Object: object},
+		{Volumes: []string{"secretfs"}, ARNs: []string{sealedKey}, Context: map[string]string{"purpose": "secretfs"}, Source: source.MustParse("s3://" + bucket + "/" + object)},
 		{Volumes: []string{"scratch", "cache"}, ARNs: []string{headerKey}, Context: map[string]string{"purpose": "scratch"}, Bound: true, Local: true},
-		{Volumes: []string{"data"}, ARNs: []string{sealedKey}, Context: map[string]string{"purpose": "data"}, Parameter: "/unlock/data"},
+		{Volumes: []string{"data"}, ARNs: []string{sealedKey}, Context: map[string]string{"purpose": "data"}, Source: source.MustParse("ssm:/unlock/data"), Trail: parameters.Trail},
 	},
 	Roles:  []string{"unlock"},
 	Window: 15 * time.Minute,

@@ -12,10 +12,12 @@ import (
 	"time"
 
 	"unlock/cmd/unlockctl/internal/account"
+	"unlock/internal/aws/arn"
 	"unlock/internal/config"
 	"unlock/internal/ec2"
 	"unlock/internal/hint"
 	"unlock/internal/keys"
+	"unlock/internal/keys/source"
 	"unlock/internal/plan"
 )
 
@@ -97,10 +99,10 @@ func (d *Doctor) aws(ctx context.Context, r *report, c *config.Config, headers [
 	}
 	for i, v := range c.Volumes {
 		same := func(o config.Volume) bool { return o.Key.Equal(v.Key) && o.Format == v.Format }
-		if v.Key.Source.Scheme() == config.SourceEphemeral || slices.ContainsFunc(c.Volumes[:i], same) {
+		if v.Key.Source.Kind == source.Ephemeral || slices.ContainsFunc(c.Volumes[:i], same) {
 			continue
 		}
-		if v.Key.Source == config.SourceHeader {
+		if v.Key.Source.Kind == source.Header {
 			d.dataKey(ctx, r, a, &v)
 			continue
 		}
@@ -146,8 +148,8 @@ func (d *Doctor) network(ctx context.Context, r *report, c *config.Config) bool 
 func (d *Doctor) sealed(ctx context.Context, r *report, a *account.Account, v *config.Volume) {
 	ctx, cancel := context.WithTimeout(ctx, patience)
 	defer cancel()
-	check := v.Key.Source.Scheme()
-	place, err := a.Place(v.Key.Source, v.Key.KMSKeys[0])
+	check := v.Key.Source.Kind.Name
+	place, err := a.Place(v.Key.Source, v.Key.KMSKeys[0].String())
 	if err != nil {
 		r.add(check, Fail, "", "%v", err)
 		return
@@ -158,18 +160,18 @@ func (d *Doctor) sealed(ctx context.Context, r *report, a *account.Account, v *c
 		return
 	}
 	r.add(check, OK, "", "%s: a ciphertext of %d bytes", v.Key.Source, len(o.Ciphertext))
-	d.decrypt(ctx, r, a, v.Key.KMSKeys, o.Ciphertext, v.Key.Context, string(v.Key.Source))
+	d.decrypt(ctx, r, a, v.Key.KMSKeys, o.Ciphertext, v.Key.Context, v.Key.Source.String())
 }
 
 // token tries the data key in a header.
 func (d *Doctor) token(ctx context.Context, r *report, a *account.Account, step *plan.Step) {
-	if step.Volume.Key.Source != config.SourceHeader {
+	if step.Volume.Key.Source.Kind != source.Header {
 		return
 	}
 	ctx, cancel := context.WithTimeout(ctx, patience)
 	defer cancel()
 	t := step.Members[0].LUKS.KMS
-	if !slices.Contains(step.Volume.Key.KMSKeys, t.Key) {
+	if !slices.ContainsFunc(step.Volume.Key.KMSKeys, func(a arn.ARN) bool { return a.String() == t.Key }) {
 		r.add("kms", Fail, "if that key is yours, add it to kms_key, or have the data key put under the configured one: unlockctl rotate --kms-key THAT --to CONFIGURED; if not, somebody replaced the token",
 			"volume %q: its data key is under %s, which is not in kms_key", step.Name, t.Key)
 		return
@@ -179,7 +181,7 @@ func (d *Doctor) token(ctx context.Context, r *report, a *account.Account, step 
 }
 
 // decrypt tries, and wipes what comes of it.
-func (d *Doctor) decrypt(ctx context.Context, r *report, a *account.Account, arns []string, ciphertext []byte, ec map[string]string, what string) {
+func (d *Doctor) decrypt(ctx context.Context, r *report, a *account.Account, arns []arn.ARN, ciphertext []byte, ec map[string]string, what string) {
 	plaintext, arn, err := a.DecryptAny(ctx, arns, ciphertext, ec)
 	if err != nil {
 		r.add("kms", Fail, hint.Of(err), "%s: %v", what, err)
@@ -200,7 +202,7 @@ func (d *Doctor) dataKey(ctx context.Context, r *report, a *account.Account, v *
 	}
 	ctx, cancel := context.WithTimeout(ctx, patience)
 	defer cancel()
-	if err := a.TryGenerate(ctx, v.Key.KMSKeys[0], keys.Bound(v.Key.Context, "doctor")); err != nil {
+	if err := a.TryGenerate(ctx, v.Key.KMSKeys[0].String(), keys.Bound(v.Key.Context, "doctor")); err != nil {
 		r.add("kms", Fail, hint.Of(err), "%v", err)
 		return
 	}
@@ -211,18 +213,18 @@ func (d *Doctor) dataKey(ctx context.Context, r *report, a *account.Account, v *
 // asked instead, as package account does.
 func endpoints(c *config.Config) []*url.URL {
 	var list []*url.URL
-	add := func(service, arn string) {
-		u, err := url.Parse(account.Endpoint(c.AWS, service, arn))
+	add := func(service string, key arn.ARN) {
+		u, err := url.Parse(account.Endpoint(c.AWS, service, key))
 		if err == nil && !slices.ContainsFunc(list, func(o *url.URL) bool { return o.Host == u.Host }) {
 			list = append(list, u)
 		}
 	}
 	for _, v := range c.Volumes {
-		for _, arn := range v.Key.KMSKeys {
-			add("kms", arn)
+		for _, key := range v.Key.KMSKeys {
+			add("kms", key)
 		}
-		if s := v.Key.Source.Scheme(); s == config.SourceS3 || s == config.SourceSSM {
-			add(s, v.Key.KMSKeys[0])
+		if k := v.Key.Source.Kind; k.Remote != nil {
+			add(k.Name, v.Key.Home())
 		}
 	}
 	return list

@@ -14,6 +14,7 @@ import (
 	"unlock/cmd/unlockctl/internal/account"
 	"unlock/internal/block"
 	"unlock/internal/config"
+	"unlock/internal/keys/source"
 )
 
 // State of a finding.
@@ -72,7 +73,7 @@ func (d *Doctor) Examine(ctx context.Context) []Finding {
 	d.image(r, c)
 	d.system(r)
 	if d.Offline {
-		r.add("aws", Skip, "", "IMDS, KMS, S3 and SSM are not asked (--offline)")
+		r.add("aws", Skip, "", "%s are not asked (--offline)", source.List("and", append([]string{"IMDS", "KMS"}, source.Services()...)))
 		return r.findings
 	}
 	d.imds(ctx, r, c)
@@ -97,7 +98,7 @@ func (d *Doctor) config(r *report) *config.Config {
 	}
 	r.add("config", OK, "", "%s: %d volume(s)", filepath.Base(d.Config), len(c.Volumes))
 	for _, v := range c.Volumes {
-		if v.Key.Source.Scheme() != config.SourceEphemeral && v.Key.Source != config.SourceHeader && len(v.Key.Context) == 0 {
+		if v.Key.Source.Kind.Sealed() && len(v.Key.Context) == 0 {
 			r.add("config", Warn, "set [key.context], and seal the passphrase again with it",
 				"volume %q has no encryption context: whatever the KMS key has encrypted can be put in its place", v.Name)
 		}

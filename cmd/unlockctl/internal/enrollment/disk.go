@@ -17,6 +17,7 @@ import (
 	"slices"
 	"strconv"
 
+	"unlock/internal/aws/arn"
 	"unlock/internal/keys"
 	"unlock/internal/luks"
 	"unlock/internal/secret"
@@ -122,7 +123,7 @@ type kmsToken struct {
 
 // put writes a token with a ciphertext: it replaces the one of its type.
 func (d *Disk) put(typ string, b keys.Blob, slots []string) error {
-	t := kmsToken{typ, luks.KMSToken{Keyslots: slots, Version: 1, Ciphertext: b.Ciphertext, Key: b.KeyARN, Context: b.Context, Region: keys.RegionOf(b.KeyARN)}}
+	t := kmsToken{typ, luks.KMSToken{Keyslots: slots, Version: 1, Ciphertext: b.Ciphertext, Key: b.KeyARN, Context: b.Context, Region: arn.Region(b.KeyARN)}}
 	raw, err := json.Marshal(t)
 	if err != nil {
 		return err

@@ -1,5 +1,14 @@
 package manual
 
+import (
+	"fmt"
+	"strings"
+
+	"unlock/cmd/unlockctl/internal/places"
+	"unlock/internal/config"
+	"unlock/internal/keys/source"
+)
+
 // Setting is one of unlock.toml.
 type Setting struct {
 	Name string // "volume.key.source" is written as key.source, which it equals
@@ -15,14 +24,14 @@ func Settings() []Setting {
 		{"emergency_shell", "boolean", `*true*: while a boot is held up, the console offers a shell to whoever knows root's password, as it was when the image was built. Default: *false*, no shell. The standalone image has none.`},
 
 		{"key", "table", "The key of all volumes that have no *volume.key* of their own."},
-		{"key.source", "string", `Where the passphrase's ciphertext is. *s3://BUCKET/KEY*, *file:/PATH* (in the image) or *ssm:NAME* (base64): a passphrase encrypted by KMS. *header*: a data key of KMS's in the LUKS header; nothing outside the disks is needed. *ephemeral*: a random key, never stored.`},
-		{"key.version_id", "string", "Version of the S3 object. Default: the current one."},
+		{"key.source", "string", "Where the passphrase comes from, encrypted by KMS but for *ephemeral*. " + sources()},
+		{"key.version_id", "string", "Version of what is named by " + source.Forms("or", func(k *source.Kind) bool { return k.Pins }) + ". Default: the current one."},
 		{"key.kms_key", "string or array", "ARN of the KMS key; ciphertext of any other is refused. An array is for multi-Region keys and for rotations: all are accepted and tried in order, the first makes new data keys. Aliases are refused, as they can be moved to another key."},
 		{"key.context", "table of strings", "The KMS encryption context. The name *unlock:set* is unlock's own."},
 
 		{"aws", "table", "How AWS is reached. Not needed on most instances."},
-		{"aws.region", "string", "Region of bucket or parameter, where neither the key's ARN nor IMDS should decide."},
-		{"aws.endpoint", "table of strings", "URLs by service: *kms*, *s3*, *ssm*, *imds*. All but imds begin with https://."},
+		{"aws.region", "string", "Region of the ciphertext, where neither the key's ARN nor IMDS should decide."},
+		{"aws.endpoint", "table of strings", "URLs by service: *" + strings.Join(config.Services(), "*, *") + "*. All but imds begin with https://."},
 		{"aws.fips", "boolean", "Use the FIPS endpoints. Default: false."},
 		{"aws.dualstack", "boolean", "Use the dual-stack endpoints. Default: false."},
 		{"aws.ca_bundle", "string", "PEM file with certificate authorities beside Amazon's, an absolute path."},
@@ -43,6 +52,16 @@ func Settings() []Setting {
 		{"volume.discard", "boolean", "Pass discards through to the disk, which tells it which blocks are unused. Default: false."},
 		{"volume.key", "table", "The volume's own key: the settings of *key*."},
 	}
+}
+
+// sources says what each source is.
+func sources() string {
+	var list []string
+	for _, k := range source.Kinds {
+		p, _ := places.Of(k) // a test holds the two together
+		list = append(list, fmt.Sprintf("*%s*: %s.", k.Form, p.Text))
+	}
+	return strings.Join(list, " ")
 }
 
 // example is a whole unlock.toml.

@@ -9,7 +9,10 @@ import (
 	"slices"
 	"strings"
 
+	"unlock/cmd/unlockctl/internal/places"
+	"unlock/internal/aws/arn"
 	"unlock/internal/config"
+	"unlock/internal/keys/source"
 )
 
 // Document is a policy.
@@ -30,13 +33,17 @@ type Statement struct {
 }
 
 // Role is the identity policy of the instance's role.
-func Role(c *config.Config) Document {
+func Role(c *config.Config) (Document, error) {
 	d := newDocument()
 	for i, u := range uses(c) {
-		d.Statement = append(d.Statement, source(c, u, i)...)
-		d.Statement = append(d.Statement, kms(u, i, u.key.KMSKeys))
+		read, err := reading(c, u, i)
+		if err != nil {
+			return d, err
+		}
+		d.Statement = append(d.Statement, read...)
+		d.Statement = append(d.Statement, kms(u, i, names(u.key.KMSKeys)))
 	}
-	return d
+	return d, nil
 }
 
 // Key is what a key policy needs beside the statement that lets the account
@@ -44,7 +51,7 @@ func Role(c *config.Config) Document {
 func Key(c *config.Config, arn, role string) Document {
 	d := newDocument()
 	for i, u := range uses(c) {
-		if !slices.Contains(u.key.KMSKeys, arn) {
+		if !slices.Contains(names(u.key.KMSKeys), arn) {
 			continue
 		}
 		s := kms(u, i, []string{"*"}) // in a key policy that is the key itself
@@ -56,15 +63,19 @@ func Key(c *config.Config, arn, role string) Document {
 
 // Bucket is the policy of a bucket: the role reads its objects, and nobody does so
 // in the clear.
-func Bucket(c *config.Config, bucket, role string) Document {
+func Bucket(c *config.Config, bucket, role string) (Document, error) {
 	d := newDocument()
 	partition := "aws"
 	for i, u := range uses(c) {
-		if name, _ := u.key.Source.Bucket(); u.key.Source.Scheme() != config.SourceS3 || name != bucket {
+		if s := u.key.Source; s.Kind != source.S3 || s.Bucket != bucket {
 			continue
 		}
-		partition = partitionOf(u.key)
-		for _, s := range source(c, u, i) {
+		partition = u.key.Home().Partition
+		read, err := reading(c, u, i)
+		if err != nil {
+			return d, err
+		}
+		for _, s := range read {
 			s.Principal = map[string]string{"AWS": role}
 			d.Statement = append(d.Statement, s)
 		}
@@ -75,14 +86,14 @@ func Bucket(c *config.Config, bucket, role string) Document {
 		Condition: map[string]map[string]any{"Bool": {"aws:SecureTransport": "false"}},
 		Why:       "nobody speaks to the bucket without TLS",
 	})
-	return d
+	return d, nil
 }
 
 // Keys lists the KMS keys of a configuration, Buckets its buckets.
 func Keys(c *config.Config) []string {
 	var list []string
 	for _, u := range uses(c) {
-		list = add(list, u.key.KMSKeys...)
+		list = add(list, names(u.key.KMSKeys)...)
 	}
 	return list
 }
@@ -91,9 +102,17 @@ func Keys(c *config.Config) []string {
 func Buckets(c *config.Config) []string {
 	var list []string
 	for _, u := range uses(c) {
-		if bucket, _ := u.key.Source.Bucket(); u.key.Source.Scheme() == config.SourceS3 {
-			list = add(list, bucket)
+		if u.key.Source.Kind == source.S3 {
+			list = add(list, u.key.Source.Bucket)
 		}
+	}
+	return list
+}
+
+func names(keys []arn.ARN) []string {
+	var list []string
+	for _, k := range keys {
+		list = append(list, k.String())
 	}
 	return list
 }
@@ -111,7 +130,7 @@ type use struct {
 func uses(c *config.Config) []use {
 	var list []use
 	for _, v := range c.Volumes {
-		if v.Key.Source.Scheme() == config.SourceEphemeral {
+		if v.Key.Source.Kind == source.Ephemeral {
 			continue
 		}
 		i := slices.IndexFunc(list, func(u use) bool { return u.key.Equal(v.Key) })
@@ -127,7 +146,7 @@ func uses(c *config.Config) []use {
 
 // kms is the statement for a key's calls to KMS.
 func kms(u use, number int, resources []string) Statement {
-	header := u.key.Source.Scheme() == config.SourceHeader
+	header := u.key.Source.Kind == source.Header
 	s := Statement{Sid: sid("UnlockKMS", number), Effect: "Allow", Action: []string{"kms:Decrypt"}, Resource: resources,
 		Why: "decrypt the passphrase of " + strings.Join(u.volumes, ", ")}
 	if header {
@@ -140,7 +159,7 @@ func kms(u use, number int, resources []string) Statement {
 	names := slices.Sorted(maps.Keys(u.key.Context))
 	equals := map[string]any{}
 	for _, name := range names {
-		equals["kms:EncryptionContext:"+name] = u.key.Context[name]
+		equals["kms:EncryptionContext:"+name] = variable(u.key.Context[name])
 	}
 	s.Condition = map[string]map[string]any{}
 	if len(equals) > 0 {
@@ -160,45 +179,27 @@ func kms(u use, number int, resources []string) Statement {
 	return s
 }
 
-// source is the statement for where a ciphertext is read from, if that is AWS.
-func source(c *config.Config, u use, number int) []Statement {
-	s := Statement{Effect: "Allow"}
-	partition := partitionOf(u.key)
-	switch u.key.Source.Scheme() {
-	case config.SourceS3:
-		bucket, key := u.key.Source.Bucket()
-		s.Sid, s.Action = sid("UnlockRead", number), []string{"s3:GetObject"}
-		if u.key.VersionID != "" {
-			s.Action = []string{"s3:GetObjectVersion"}
-		}
-		s.Resource = []string{"arn:" + partition + ":s3:::" + bucket + "/" + key}
-		s.Why = "read the ciphertext, this object alone; a missing object looks like a denial, as listing is not allowed"
-	case config.SourceSSM:
-		s.Sid, s.Action = sid("UnlockRead", number), []string{"ssm:GetParameter"}
-		s.Resource = []string{parameterARN(c, u.key)}
-		s.Why = "read the ciphertext, this parameter alone"
-	default:
-		return nil
+// reading is the statement for where a ciphertext is read from, if that is AWS.
+func reading(c *config.Config, u use, number int) ([]Statement, error) {
+	s := u.key.Source
+	if s.Kind.Remote == nil {
+		return nil, nil
 	}
-	return []Statement{s}
+	place, err := places.Of(s.Kind)
+	if err != nil {
+		return nil, err
+	}
+	words := places.Words{Key: u.key, Region: c.AWS.Region, Escape: literal}
+	return []Statement{{Sid: sid("UnlockRead", number), Effect: "Allow", Action: []string{s.Action()},
+		Resource: []string{place.ARN(words)}, Why: place.Why}}, nil
 }
 
-// parameterARN is in the region where a boot looks for the parameter.
-func parameterARN(c *config.Config, k config.Key) string {
-	name := k.Source.Path()
-	if strings.HasPrefix(name, "arn:") {
-		return name
-	}
-	p := strings.SplitN(k.KMSKeys[0], ":", 6) // config has checked it
-	region := p[3]
-	if c.AWS.Region != "" {
-		region = c.AWS.Region
-	}
-	return fmt.Sprintf("arn:%s:ssm:%s:%s:parameter/%s", p[1], region, p[4], strings.TrimPrefix(name, "/"))
-}
+// variable keeps IAM from taking what is in a value for a variable.
+func variable(value string) string { return strings.ReplaceAll(value, "${", "${$}{") }
 
-func partitionOf(k config.Key) string {
-	return strings.SplitN(k.KMSKeys[0], ":", 3)[1] // config has checked it
+// literal keeps IAM from taking what is in a name for wildcards and variables.
+func literal(name string) string {
+	return strings.NewReplacer("*", "${*}", "?", "${?}", "$", "${$}").Replace(name)
 }
 
 // sid numbers statements from the second on.

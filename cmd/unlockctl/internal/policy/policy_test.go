@@ -37,7 +37,7 @@ func TestDocuments(t *testing.T) {
 	const set = `"Condition":{"Null":{"kms:EncryptionContext:unlock:set":"false"},"ForAllValues:StringEquals":{"kms:EncryptionContextKeys":["unlock:set"]}}`
 	for name, row := range map[string]struct {
 		config string
-		make   func(*config.Config) policy.Document
+		make   func(*config.Config) (policy.Document, error)
 		want   string // of the statements
 	}{
 		"role, sealed in S3": {sealed, policy.Role, `[
@@ -50,10 +50,10 @@ func TestDocuments(t *testing.T) {
 		"role, SSM in China": {"[key]\nsource = \"ssm:/unlock/key\"\nkms_key = \"" + cnARN + "\"\n[[volume]]\nname = \"a\"\ndevice = \"/dev/vdb\"\n", policy.Role, `[
 			{"Sid":"UnlockRead","Effect":"Allow","Action":["ssm:GetParameter"],"Resource":["arn:aws-cn:ssm:cn-north-1:111122223333:parameter/unlock/key"]},
 			{"Sid":"UnlockKMS","Effect":"Allow","Action":["kms:Decrypt"],"Resource":["` + cnARN + `"]}]`},
-		"key": {header("never"), func(c *config.Config) policy.Document { return policy.Key(c, arn, role) },
+		"key": {header("never"), func(c *config.Config) (policy.Document, error) { return policy.Key(c, arn, role), nil },
 			`[{"Sid":"UnlockKMS","Effect":"Allow","Principal":{"AWS":"` + role + `"},"Action":["kms:Decrypt"],"Resource":["*"],` + set + `}]`},
-		"another key": {header("never"), func(c *config.Config) policy.Document { return policy.Key(c, cnARN, role) }, `[]`},
-		"bucket": {sealed, func(c *config.Config) policy.Document { return policy.Bucket(c, "a-bucket", role) }, `[
+		"another key": {header("never"), func(c *config.Config) (policy.Document, error) { return policy.Key(c, cnARN, role), nil }, `[]`},
+		"bucket": {sealed, func(c *config.Config) (policy.Document, error) { return policy.Bucket(c, "a-bucket", role) }, `[
 			{"Sid":"UnlockRead","Effect":"Allow","Principal":{"AWS":"` + role + `"},"Action":["s3:GetObject"],"Resource":["arn:aws:s3:::a-bucket/dir/key"]},
 			{"Sid":"UnlockTLSOnly","Effect":"Deny","Principal":"*","Action":["s3:*"],"Resource":["arn:aws:s3:::a-bucket","arn:aws:s3:::a-bucket/*"],
 			 "Condition":{"Bool":{"aws:SecureTransport":"false"}}}]`},
@@ -63,7 +63,10 @@ func TestDocuments(t *testing.T) {
 			if err != nil {
 				t.Fatal(err)
 			}
-			d := row.make(c)
+			d, err := row.make(c)
+			if err != nil {
+				t.Fatal(err)
+			}
 			b, err := json.Marshal(d.Statement)
 			if err != nil || d.Version != "2012-10-17" {
 				t.Fatalf("version %q, %v", d.Version, err)

@@ -50,10 +50,18 @@ func TestTerraform(t *testing.T) {
 				t.Fatal(err)
 			}
 			c := parse(t, source)
-			same(t, "role", json.RawMessage(outputs["role"].Value), policy.Role(c))
+			doc, err := policy.Role(c)
+			if err != nil {
+				t.Fatal(err)
+			}
+			same(t, "role", json.RawMessage(outputs["role"].Value), doc)
 			same(t, "key", []json.RawMessage{json.RawMessage(outputs["key"].Value)}, policy.Key(c, keyARN, roleARN).Statement)
 			if name == "s3" {
-				same(t, "bucket", json.RawMessage(outputs["bucket"].Value), policy.Bucket(c, "a-bucket", roleARN))
+				doc, err := policy.Bucket(c, "a-bucket", roleARN)
+				if err != nil {
+					t.Fatal(err)
+				}
+				same(t, "bucket", json.RawMessage(outputs["bucket"].Value), doc)
 			}
 		})
 	}
