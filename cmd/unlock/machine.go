@@ -3,10 +3,12 @@ package main
 import (
 	"context"
 	"errors"
+	"net/netip"
 	"os"
 
 	"golang.org/x/sys/unix"
 
+	"unlock/internal/aws"
 	"unlock/internal/block"
 	"unlock/internal/boot"
 	"unlock/internal/config"
@@ -65,8 +67,18 @@ func kernelCommandLine() (string, error) {
 }
 
 // network brings the network up and says how.
-func network(ctx context.Context) (boot.Network, error) {
-	n, err := netup.Up(ctx, netup.Options{Log: kernelLog.Warnf})
+func network(ctx context.Context, w boot.Wanted) (boot.Network, error) {
+	o := netup.Options{
+		Log: kernelLog.Warnf,
+		Reach: func(ctx context.Context, imds netip.Addr, dial netup.DialFunc) error {
+			return w.Reach(ctx, imds, aws.Dialer(dial))
+		},
+		Early: func(n *netup.Network) { w.Early(n) },
+	}
+	if w.Debug {
+		o.Debug = kernelLog.Warnf // to pass a quiet console
+	}
+	n, err := netup.Up(ctx, o)
 	if err != nil {
 		return nil, err
 	}

@@ -42,6 +42,10 @@ type Options struct {
 	// Roots are the certificate authorities; nil: the embedded Amazon Trust Services roots.
 	Roots *x509.CertPool
 	AWS   config.AWS
+	// Families tells whether the network has IPv4 and IPv6 by now; nil: IPv4 alone.
+	// Without IPv4 the dual-stack endpoints are asked; with both, they are where the
+	// others cannot be reached.
+	Families func() (four, six bool)
 	// Log, if not nil, reports each retry.
 	Log func(format string, args ...any)
 }
@@ -54,6 +58,7 @@ type Client struct {
 	ahead     *Ahead
 	skew      atomic.Int64 // nanoseconds by which AWS' clock is ahead of ours
 	identity  identity
+	dual      atomic.Bool // with both families: the dual-stack endpoints' turn
 }
 
 // New returns a Client. It fails if the configured CA bundle cannot be read.
@@ -65,7 +70,7 @@ func New(o Options) (*Client, error) {
 	if err != nil {
 		return nil, err
 	}
-	c := &Client{o: o, identity: newIdentity(o.Identity), tls: newTLSDialer(o.Dial, roots)}
+	c := &Client{o: o, identity: newIdentity(o.Identity), tls: newTLSDialer(viaProxy(o.AWS, o.Dial), roots)}
 	c.ahead = NewAhead(c.tls.dial, warmFor)
 	c.transport = newTransport(o.Dial, c.ahead.Dial)
 	return c, nil
@@ -85,7 +90,7 @@ func (c *Client) Close() {
 func (c *Client) Warm(ctx context.Context, urls ...*url.URL) {
 	hosts := map[string]bool{}
 	for _, u := range urls {
-		hosts[hostPort(u)] = true
+		hosts[hostPort(c.reachable(u))] = true
 	}
 	var wg sync.WaitGroup
 	for addr := range hosts {

@@ -47,6 +47,41 @@ func Endpoint(o config.AWS, service, region string) *url.URL {
 	return &url.URL{Scheme: "https", Host: label + "." + region + "." + suffix}
 }
 
+// reachable returns the URL of an endpoint by the families that the network has: itself,
+// or that of the dual-stack endpoint.
+func (c *Client) reachable(u *url.URL) *url.URL {
+	if c.o.Families == nil {
+		return u
+	}
+	four, six := c.o.Families()
+	if six && (!four || c.dual.Load()) {
+		return dualStack(u)
+	}
+	return u
+}
+
+// dualStack returns the URL of the endpoint with IPv6 beside the given one; itself where
+// there is none, or where it is not one of AWS' own.
+func dualStack(u *url.URL) *url.URL {
+	for _, p := range partitions {
+		name, ok := strings.CutSuffix(u.Host, "."+p.suffix)
+		labels := strings.Split(name, ".")
+		if !ok || len(labels) < 2 || !strings.HasPrefix(labels[len(labels)-1], p.region) {
+			continue
+		}
+		d := *u
+		region := labels[len(labels)-1]
+		switch service := labels[len(labels)-2]; {
+		case service == "s3" || service == "s3-fips":
+			d.Host = strings.TrimSuffix(name, region) + "dualstack." + region + "." + p.suffix
+		case len(labels) == 2:
+			d.Host = name + "." + p.dual
+		}
+		return &d
+	}
+	return u
+}
+
 // hostPort returns the address to dial for a URL.
 func hostPort(u *url.URL) string {
 	if u.Port() != "" {

@@ -81,6 +81,9 @@ func (c *Client) Do(ctx context.Context, r *Request, read func(h http.Header, bo
 		}
 		class, pattern := classify(err, r.Rules)
 		failures[class]++
+		if unreached(err) {
+			c.dual.Store(!c.dual.Load())
+		}
 		c.learn(r, role, class, err)
 		tries := class.tries
 		if r.Hurry && class == fast {
@@ -105,6 +108,12 @@ func (c *Client) Do(ctx context.Context, r *Request, read func(h http.Header, bo
 		case <-time.After(rand.N(window)):
 		}
 	}
+}
+
+// unreached reports whether AWS may be reached under another name.
+func unreached(err error) bool {
+	code := codes(err)[0]
+	return code == "(dns)" || code == "(timeout)" || code == "(network)"
 }
 
 // learn takes from an error what the next attempt needs to know.
@@ -151,7 +160,7 @@ func (c *Client) attempt(ctx context.Context, r *Request, role Role, read func(h
 
 // answer makes a request and returns what AWS says if it does not refuse.
 func (c *Client) answer(ctx context.Context, r *Request, role Role) (http.Header, []byte, error) {
-	u := *r.URL
+	u := *c.reachable(r.URL)
 	req := &http.Request{Method: http.MethodGet, URL: &u, Host: u.Host, Header: http.Header{}}
 	refusal := xmlRefusal
 	var payload []byte

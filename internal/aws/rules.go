@@ -54,6 +54,7 @@ var rules = []Rule{
 	{"(dns)", fast, "{host} does not resolve: check the VPC's DNS settings (enableDnsSupport), the resolver, and aws.endpoint"},
 	{"(timeout)", fast, "no answer from {host}: check the route, security groups and network ACLs, or add a VPC endpoint for {service}"},
 	{"(network)", fast, "cannot talk to {host}: check the route, security groups and network ACLs, or add a VPC endpoint for {service}"},
+	{"(proxy)", fast, "{host} is not reached: check aws.proxy, and that the proxy lets this instance connect there"},
 	{"(truncated)", fast, "{host} breaks off its answers: check proxies and the MTU on the way"},
 
 	{"AccessDeniedException AccessDenied 403", Slow, "allow {action} on {resource} to role {role}{context}"},

@@ -17,7 +17,7 @@ const (
 	warmFor        = 20 * time.Second // AWS closes connections on which nothing is asked
 )
 
-// newTransport returns a transport of HTTP/1.1 without proxies.
+// newTransport returns a transport of HTTP/1.1; proxies are below it.
 func newTransport(dial, dialTLS Dialer) *http.Transport {
 	return &http.Transport{
 		DialContext:         dial, // only for a plain-text endpoint of tests: config refuses one

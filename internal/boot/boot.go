@@ -14,10 +14,12 @@ import (
 	"context"
 	"fmt"
 	"net"
+	"net/netip"
 	"slices"
 	"sync"
 	"time"
 
+	"unlock/internal/aws"
 	"unlock/internal/block"
 	"unlock/internal/config"
 	"unlock/internal/hint"
@@ -43,20 +45,32 @@ type Machine struct {
 	// Watch lists and awaits disks as block.Finder does.
 	Watch func(ctx context.Context, look func(disks []block.Disk, settled bool) (done bool)) error
 	// Network brings a network up, or finds one.
-	Network func(ctx context.Context) (Network, error)
-	// DialIMDS connects to the metadata service; nil: as package ec2 does.
-	DialIMDS func(ctx context.Context, network, addr string) (net.Conn, error)
-	Kernel   unlock.Kernel
+	Network func(ctx context.Context, w Wanted) (Network, error)
+	Kernel  unlock.Kernel
 	// Restrict takes from the process what it has no use for, and Confine all disks but
 	// these, for good; nil: nothing is taken. After Confine nothing can be mounted.
 	Restrict func() error
 	Confine  func(disks []string) error
 }
 
+// Wanted is what a boot wants of a network.
+type Wanted struct {
+	Debug bool // each step is to be told
+	// Reach asks the metadata service at this address, unless another is configured,
+	// by a way to try; nil says that it answers, once: the network is the one of that
+	// way.
+	Reach func(ctx context.Context, imds netip.Addr, dial aws.Dialer) error
+	// Early is called once Dial can be tried, which may be before the network is known
+	// to be the right one.
+	Early func(Network)
+}
+
 // Network is a network that is up.
 type Network interface {
 	// Dial resolves and connects.
 	Dial(ctx context.Context, network, addr string) (net.Conn, error)
+	// Families tells whether there is IPv4, and IPv6.
+	Families() (four, six bool)
 	// Rinse has what was received last overwritten.
 	Rinse(ctx context.Context)
 	// Down undoes what was done to bring it up.

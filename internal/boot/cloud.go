@@ -2,8 +2,12 @@ package boot
 
 import (
 	"context"
+	"errors"
 	"fmt"
+	"net"
+	"net/netip"
 	"sync"
+	"sync/atomic"
 	"time"
 
 	"unlock/internal/aws"
@@ -20,13 +24,18 @@ type cloud struct {
 	cfg *config.Config
 	rec *status.Recorder
 
-	once    sync.Once
-	ready   chan struct{} // closed when client or err is set; nil until it is started
+	once   sync.Once
+	ready  chan struct{} // closed when client or err is set; nil until it is started
+	cancel context.CancelFunc
+	client *keys.Client
+	err    error
+	warm   sync.WaitGroup
+
+	early   chan struct{} // closed when network is set
 	network Network
-	imds    *ec2.Client
-	client  *keys.Client
-	err     error
-	warm    sync.WaitGroup
+
+	mu   sync.Mutex
+	imds *ec2.Client // nil until it is reached
 
 	ask      sync.Once // who the instance is
 	asking   sync.WaitGroup
@@ -69,16 +78,13 @@ func (c *cloud) blockDevices(ctx context.Context) (map[string]string, error) {
 	return c.imds.BlockDevices(ctx)
 }
 
+// up opens connections to AWS while the metadata service is being reached, so that
+// neither waits for the other.
 func (c *cloud) up(ctx context.Context) error {
-	err := c.rec.Step("network", "", func() (err error) {
-		c.network, err = c.Network(ctx)
-		return err
-	})
-	if err != nil {
-		return fmt.Errorf("bringing up the network: %w", err)
-	}
-	c.imds = ec2.New(ec2.Options{Dial: c.DialIMDS, Endpoint: c.cfg.AWS.Endpoint["imds"], Log: c.Log.Warnf})
-	c.client, err = keys.New(keys.Options{
+	ctx, c.cancel = context.WithCancel(ctx)
+	c.early = make(chan struct{})
+	var bad error // told only once the network is there, which may be what is amiss
+	c.client, bad = keys.New(keys.Options{
 		Identity: func(ctx context.Context) (role aws.Role, err error) {
 			err = c.rec.Step("credentials", "", func() error {
 				role, err = c.imds.Role(ctx)
@@ -89,14 +95,41 @@ func (c *cloud) up(ctx context.Context) error {
 			}
 			return role, err
 		},
-		Region: c.imds.Region,
-		Dial:   c.network.Dial,
-		AWS:    c.cfg.AWS,
-		Log:    c.Log.Warnf,
+		Region:   c.region,
+		Dial:     c.dial,
+		Families: func() (four, six bool) { return c.network.Families() },
+		AWS:      c.cfg.AWS,
+		Log:      c.Log.Warnf,
+	})
+	var early sync.Once
+	w := Wanted{Debug: c.cfg.Debug, Early: func(n Network) {
+		early.Do(func() {
+			c.network = n
+			close(c.early)
+			if bad == nil {
+				c.warmUp(ctx)
+			}
+		})
+	}}
+	w.Reach = func(patience context.Context, at netip.Addr, dial aws.Dialer) error {
+		return c.reach(ctx, patience, at, dial)
+	}
+	err := c.rec.Step("network", "", func() error {
+		n, err := c.Network(ctx, w)
+		if err == nil {
+			w.Early(n)
+		}
+		return err
 	})
 	if err != nil {
-		return err
+		c.cancel()
+		return fmt.Errorf("bringing up the network: %w", err)
 	}
+	return bad
+}
+
+// warmUp opens connections for all keys.
+func (c *cloud) warmUp(ctx context.Context) {
 	var all []config.Key
 	for _, v := range c.cfg.Volumes {
 		all = append(all, v.Key)
@@ -107,7 +140,63 @@ func (c *cloud) up(ctx context.Context) error {
 			return nil
 		})
 	})
-	return nil
+}
+
+// errSecond is why a way to the metadata service is not taken.
+var errSecond = errors.New("another way was first")
+
+// reach tries one way to the metadata service, and keeps the client of the first that
+// gets an answer.
+func (c *cloud) reach(ctx, patience context.Context, at netip.Addr, dial aws.Dialer) error {
+	endpoint := c.cfg.AWS.Endpoint["imds"]
+	if endpoint == "" {
+		endpoint = "http://" + netip.AddrPortFrom(at, imdsPort).String()
+	}
+	var taken atomic.Bool // what happens before is told by whoever tries the ways
+	md := ec2.New(ec2.Options{Dial: dial, Endpoint: endpoint, Log: func(format string, args ...any) {
+		if taken.Load() {
+			c.Log.Warnf(format, args...)
+		}
+	}})
+	err := md.Reach(ctx, patience)
+	c.mu.Lock()
+	if err == nil && c.imds != nil {
+		err = errSecond
+	}
+	if err == nil {
+		c.imds = md
+		taken.Store(true)
+	}
+	c.mu.Unlock()
+	if err != nil {
+		md.Close()
+	}
+	return err
+}
+
+const imdsPort = 80
+
+// region is that of the instance, which is known once the metadata service is reached.
+func (c *cloud) region(ctx context.Context) (string, error) {
+	select {
+	case <-c.ready:
+		if c.err != nil {
+			return "", c.err
+		}
+		return c.imds.Region(ctx)
+	case <-ctx.Done():
+		return "", context.Cause(ctx)
+	}
+}
+
+// dial connects through the network, once there is one to try.
+func (c *cloud) dial(ctx context.Context, network, addr string) (net.Conn, error) {
+	select {
+	case <-c.early:
+		return c.network.Dial(ctx, network, addr)
+	case <-ctx.Done():
+		return nil, context.Cause(ctx)
+	}
 }
 
 // identify asks IMDS who the instance is, for the record, while S3 and KMS are asked: it
@@ -141,6 +230,7 @@ func (c *cloud) close() {
 		return
 	}
 	<-c.ready
+	c.cancel()
 	c.warm.Wait()
 	c.identified()
 	if c.client != nil {

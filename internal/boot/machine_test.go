@@ -8,6 +8,7 @@ import (
 	"log"
 	"net"
 	"net/http"
+	"net/netip"
 	"os"
 	"path/filepath"
 	"slices"
@@ -80,7 +81,7 @@ purpose = "test"
 %s`, m.file("ca.pem"), pipecloud.KeyARN, volumes))
 	m.Machine = &boot.Machine{
 		Version: "test", Config: m.file("unlock.toml"), Status: m.file("run/status.json"),
-		Log: m.log, Prompt: m.prompt, Watch: m.watch, Network: m.up, DialIMDS: m.cloud.Dial, Kernel: kernel{m},
+		Log: m.log, Prompt: m.prompt, Watch: m.watch, Network: m.up, Kernel: kernel{m},
 		Restrict: func() error { return m.ask("restrict") },
 		Confine: func(disks []string) error {
 			for i, d := range disks {
@@ -189,11 +190,12 @@ func (m *machine) watch(ctx context.Context, look func([]block.Disk, bool) bool)
 	return ctx.Err()
 }
 
-func (m *machine) up(context.Context) (boot.Network, error) {
+func (m *machine) up(ctx context.Context, w boot.Wanted) (boot.Network, error) {
 	if err := m.ask("network up"); err != nil {
 		return nil, err
 	}
-	return network{m}, nil
+	w.Early(network{m})
+	return network{m}, w.Reach(ctx, netip.MustParseAddr("169.254.169.254"), m.cloud.Dial)
 }
 
 type network struct{ m *machine }
@@ -201,6 +203,8 @@ type network struct{ m *machine }
 func (n network) Dial(ctx context.Context, kind, addr string) (net.Conn, error) {
 	return n.m.cloud.Dial(ctx, kind, addr)
 }
+
+func (n network) Families() (four, six bool) { return true, false }
 
 func (n network) Rinse(context.Context) { n.m.note("rinse") }
 func (n network) Down() error           { return n.m.ask("network down") }

@@ -40,6 +40,7 @@ type AWS struct {
 	Endpoint  map[string]string // service ("kms", "imds", "s3", …) → URL, for VPC endpoints
 	FIPS      bool
 	DualStack bool
+	Proxy     string // http://HOST:PORT, for everything but IMDS and what Endpoint names
 	CABundle  string // PEM file with further certificate authorities
 }
 

@@ -6,6 +6,7 @@ import (
 	"errors"
 	"fmt"
 	"maps"
+	"net/url"
 	"os"
 	"path"
 	"slices"
@@ -50,6 +51,7 @@ type awsTOML struct {
 	Endpoint  map[string]string `toml:"endpoint"`
 	FIPS      bool              `toml:"fips"`
 	DualStack bool              `toml:"dualstack"`
+	Proxy     string            `toml:"proxy"`
 	CABundle  string            `toml:"ca_bundle"`
 }
 
@@ -194,6 +196,12 @@ func (p *parser) aws(a *AWS) error {
 		secure := strings.HasPrefix(url, "https://")
 		if !secure && (service != "imds" || !strings.HasPrefix(url, "http://")) {
 			return p.errorAt("only imds is spoken to without TLS", fmt.Sprintf("endpoint %q does not begin with https://", url), at, "aws.endpoint")
+		}
+	}
+	if a.Proxy != "" {
+		u, err := url.Parse(a.Proxy)
+		if err != nil || u.Hostname() == "" || u.Port() == "" || a.Proxy != "http://"+u.Host { // which may hold a password: it is not shown
+			return p.errorAt("use the form http://HOST:PORT; a proxy that asks for a password cannot be used", "proxy is not of the form http://HOST:PORT", "aws.proxy")
 		}
 	}
 	if a.CABundle != "" && !path.IsAbs(a.CABundle) {

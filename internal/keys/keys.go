@@ -41,6 +41,8 @@ type Options struct {
 	// Roots are the certificate authorities; nil: the embedded Amazon Trust Services roots.
 	Roots *x509.CertPool
 	AWS   config.AWS
+	// Families is as aws.Options has it.
+	Families func() (four, six bool)
 	// Log, if not nil, reports each retry.
 	Log func(format string, args ...any)
 }
@@ -56,7 +58,7 @@ func New(o Options) (*Client, error) {
 	if o.Log == nil {
 		o.Log = func(string, ...any) {}
 	}
-	a, err := aws.New(aws.Options{Identity: o.Identity, Dial: o.Dial, Roots: o.Roots, AWS: o.AWS, Log: o.Log})
+	a, err := aws.New(aws.Options{Identity: o.Identity, Dial: o.Dial, Roots: o.Roots, AWS: o.AWS, Families: o.Families, Log: o.Log})
 	if err != nil {
 		return nil, err
 	}

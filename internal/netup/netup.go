@@ -95,16 +95,16 @@ func Up(ctx context.Context, o Options) (*Network, error) {
 	return n, nil
 }
 
-// IPv4 reports whether there is IPv4, through any card. Where there is not, endpoints
-// of AWS have other names.
-func (n *Network) IPv4() bool { return n.has(four) }
-
-// IPv6 reports whether there is IPv6, through any card.
-func (n *Network) IPv6() bool { return n.has(six) }
-
-func (n *Network) has(f family) bool {
+// Families tells whether there is IPv4, and IPv6, through any card. Where there is no
+// IPv4, endpoints of AWS have other names.
+func (n *Network) Families() (four, six bool) {
 	cards, _ := n.through()
-	return slices.ContainsFunc(cards, func(c *card) bool { return slices.Contains(c.families(), f) })
+	for _, c := range cards {
+		for _, f := range c.families() {
+			four, six = four || f == familyOf(IMDS4), six || f == familyOf(IMDS6)
+		}
+	}
+	return four, six
 }
 
 // through returns the cards that can be used, and what is closed when there are more.

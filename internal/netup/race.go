@@ -300,7 +300,7 @@ func (r *race) ready(ctx context.Context, c *card, f family) {
 		c.came(stepLease, fmt.Errorf("%w over %v: %w", ErrNoIMDS, f, err))
 		if s := err.Error(); s != said {
 			said = s
-			c.debug("%v over %v: %v", ErrNoIMDS, f, err)
+			c.log("%v over %v: %v", ErrNoIMDS, f, err)
 		}
 		select {
 		case r.stuck <- c:

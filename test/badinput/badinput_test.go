@@ -293,12 +293,17 @@ func (m *machine) boot(t *testing.T, mutate func(string, []byte) []byte) (outcom
 			<-ctx.Done()
 			return ctx.Err()
 		},
-		Network: func(ctx context.Context) (boot.Network, error) {
+		Network: func(ctx context.Context, w boot.Wanted) (boot.Network, error) {
 			_, err := netup.RequestLease(ctx, newWire(mutate), card, func(string, ...any) {})
-			return network{c}, err
+			for err == nil && ctx.Err() == nil { // as netup does
+				if err := w.Reach(ctx, netup.IMDS4, c.Dial); err == nil {
+					return network{c}, nil
+				}
+				time.Sleep(time.Second)
+			}
+			return network{c}, errors.Join(err, ctx.Err())
 		},
-		DialIMDS: c.Dial,
-		Kernel:   kernel{t: t, volumeKey: m.volumeKey},
+		Kernel: kernel{t: t, volumeKey: m.volumeKey},
 	}
 	if outcome = here.Disks(t.Context()); outcome == boot.Done {
 		outcome = here.Files(t.Context(), m.dir)
@@ -318,8 +323,9 @@ func (m *machine) disks() []block.Disk {
 // network has nothing to undo.
 type network struct{ *pipecloud.Cloud }
 
-func (network) Rinse(context.Context) {}
-func (network) Down() error           { return nil }
+func (network) Families() (four, six bool) { return true, false }
+func (network) Rinse(context.Context)      {}
+func (network) Down() error                { return nil }
 
 // kernel maps nothing but sees with which key it should.
 type kernel struct {

@@ -1,12 +1,14 @@
 package account
 
 import (
+	"cmp"
 	"context"
 	"crypto/tls"
 	"crypto/x509"
 	"fmt"
 	"net"
 	"net/http"
+	"net/url"
 	"os"
 	"sync"
 
@@ -15,6 +17,7 @@ import (
 	"github.com/aws/aws-sdk-go-v2/credentials/ec2rolecreds"
 	"github.com/aws/smithy-go/logging"
 
+	"unlock/internal/aws"
 	"unlock/internal/config"
 	"unlock/internal/ec2"
 )
@@ -71,7 +74,9 @@ func (c *connections) dial(dial func(context.Context, string, string) (net.Conn,
 // transport is the SDK's client, which also trusts the configured authorities unless
 // the environment names others.
 func (c *connections) transport(o config.AWS) (*awshttp.BuildableClient, error) {
-	client := awshttp.NewBuildableClient().WithTransportOptions(func(t *http.Transport) { t.DialContext = c.dial(t.DialContext) })
+	client := awshttp.NewBuildableClient().WithTransportOptions(func(t *http.Transport) {
+		t.DialContext, t.Proxy = c.dial(t.DialContext), proxy(o)
+	})
 	if o.CABundle == "" || os.Getenv("AWS_CA_BUNDLE") != "" {
 		return client, nil
 	}
@@ -87,6 +92,16 @@ func (c *connections) transport(o config.AWS) (*awshttp.BuildableClient, error) 
 		return nil, fmt.Errorf("reading certificate authorities: %s holds no certificate in PEM", o.CABundle)
 	}
 	return client.WithTransportOptions(func(t *http.Transport) { t.TLSClientConfig = &tls.Config{RootCAs: pool} }), nil
+}
+
+// proxy is the environment's or else that of a boot.
+func proxy(o config.AWS) func(*http.Request) (*url.URL, error) {
+	return func(r *http.Request) (*url.URL, error) {
+		if u, err := http.ProxyFromEnvironment(r); u != nil || err != nil {
+			return u, err
+		}
+		return aws.ProxyOf(o, net.JoinHostPort(r.URL.Hostname(), cmp.Or(r.URL.Port(), "443"))), nil
+	}
 }
 
 // instanceRole has the SDK ask IMDS, where it comes to that, as a boot does: version 2

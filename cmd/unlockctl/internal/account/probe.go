@@ -7,6 +7,7 @@ import (
 	"errors"
 	"fmt"
 	"net/http"
+	"net/url"
 	"os"
 	"strings"
 	"time"
@@ -73,9 +74,17 @@ func endpoint(o config.AWS, base *string, service, region string) string {
 	return aws.Endpoint(o, service, region).String()
 }
 
+// Connected returns the host that is connected to for a URL: its own, or a proxy's.
+func Connected(o config.AWS, u *url.URL) string {
+	if p, err := proxy(o)(&http.Request{URL: u}); err == nil && p != nil {
+		return p.Hostname()
+	}
+	return u.Hostname()
+}
+
 // Date asks an endpoint for the time, over TLS with the same authorities as all
 // other requests. What it says of the request does not matter.
-func Date(ctx context.Context, o config.AWS, url string) (time.Time, error) {
+func Date(ctx context.Context, o config.AWS, at string) (time.Time, error) {
 	pool, err := x509.SystemCertPool()
 	if err != nil {
 		pool = x509.NewCertPool()
@@ -90,11 +99,11 @@ func Date(ctx context.Context, o config.AWS, url string) (time.Time, error) {
 		}
 		pool.AppendCertsFromPEM(pem)
 	}
-	req, err := http.NewRequestWithContext(ctx, http.MethodHead, url, nil)
+	req, err := http.NewRequestWithContext(ctx, http.MethodHead, at, nil)
 	if err != nil {
 		return time.Time{}, err
 	}
-	t := &http.Transport{Proxy: http.ProxyFromEnvironment, TLSClientConfig: &tls.Config{RootCAs: pool}}
+	t := &http.Transport{Proxy: proxy(o), TLSClientConfig: &tls.Config{RootCAs: pool}}
 	defer t.CloseIdleConnections()
 	resp, err := t.RoundTrip(req)
 	if err != nil {

@@ -118,8 +118,8 @@ func (d *Doctor) aws(ctx context.Context, r *report, c *config.Config, headers [
 func (d *Doctor) network(ctx context.Context, r *report, c *config.Config) bool {
 	good := true
 	for _, u := range endpoints(c) {
-		host := u.Hostname()
-		if err := d.Resolve(ctx, host); err != nil {
+		host, by := u.Hostname(), account.Connected(c.AWS, u)
+		if err := d.Resolve(ctx, by); err != nil {
 			r.add("dns", Fail, "check the VPC's DNS settings (enableDnsSupport, DHCP options) and private hosted zones", "%v", err)
 			good = false
 			continue
@@ -133,16 +133,28 @@ func (d *Doctor) network(ctx context.Context, r *report, c *config.Config) bool 
 			r.add("tls", Fail, "trust the authority with ca_bundle, if the endpoint is yours; else somebody is in between", "%s: %v", host, cert)
 			good = false
 		case err != nil:
-			r.add("network", Fail, "check route table, network ACLs and security groups: port 443 to the endpoint, or a VPC endpoint", "%s: %v", host, err)
+			advice := "check route table, network ACLs and security groups: port 443 to the endpoint, or a VPC endpoint"
+			if by != host {
+				advice = "check that the proxy is reached, and that it lets this instance connect there"
+			}
+			r.add("network", Fail, advice, "%s: %v", through(host, by), err)
 			good = false
 		case time.Until(date).Abs() > maxSkew:
 			r.add("clock", Fail, "set the clock (chrony, hwclock --systohc): AWS refuses signatures that are off by 5 minutes", "this machine's clock is %s off", time.Until(date).Abs().Round(time.Minute))
 			good = false
 		default:
-			r.add("network", OK, "", "%s: name, TLS and clock", host)
+			r.add("network", OK, "", "%s: name, TLS and clock", through(host, by))
 		}
 	}
 	return good
+}
+
+// through names a host and the proxy by which it is reached.
+func through(host, by string) string {
+	if by == host {
+		return host
+	}
+	return host + " through the proxy " + by
 }
 
 func (d *Doctor) sealed(ctx context.Context, r *report, a *account.Account, v *config.Volume) {
