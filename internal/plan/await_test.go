@@ -6,6 +6,7 @@ import (
 	"unlock/internal/block"
 	"unlock/internal/config"
 	"unlock/internal/hint"
+	"unlock/internal/keys/source"
 )
 
 func configOf(volumes ...config.Volume) *config.Config { return &config.Config{Volumes: volumes} }
@@ -87,7 +88,7 @@ func TestPromising(t *testing.T) {
 
 func TestNeedsKey(t *testing.T) {
 	t.Parallel()
-	sealed, random := &config.Volume{Key: config.Key{Source: "s3://b/k"}}, &config.Volume{Key: config.Key{Source: config.SourceEphemeral}}
+	sealed, random := &config.Volume{Key: config.Key{Source: source.MustParse("s3://bucket/key")}}, &config.Volume{Key: config.Key{Source: source.Ephemeral.Source()}}
 	for name, row := range map[string]struct {
 		steps []Step
 		want  bool
