@@ -15,6 +15,7 @@ import (
 	"unlock/internal/confine"
 	"unlock/internal/dm"
 	"unlock/internal/hint"
+	"unlock/internal/initd"
 	"unlock/internal/netup"
 	"unlock/internal/status"
 	"unlock/internal/unlock"
@@ -101,6 +102,6 @@ func confineTo(disks []string) error {
 
 // restart returns only if it cannot.
 func restart() error {
-	unix.Sync()
+	initd.Sync()
 	return unix.Reboot(unix.LINUX_REBOOT_CMD_RESTART)
 }

@@ -48,7 +48,8 @@ func run(args []string) boot.Outcome {
 	case os.Getpid() == 1:
 		return bootMachine()
 	case len(args) > 0 && args[0] == workerMark:
-		return handOver(work(context.Background(), args[1:]))
+		p := progress()
+		return handOver(p, work(context.Background(), p, args[1:]))
 	case len(args) == 1 && (args[0] == "help" || args[0] == "--help" || args[0] == "-h" || args[0] == "--version" || args[0] == "-v"):
 		os.Stdout.WriteString(help + version + "\n")
 		return boot.Done
@@ -66,12 +67,13 @@ func run(args []string) boot.Outcome {
 }
 
 // work is what the worker does: one part of a boot.
-func work(ctx context.Context, args []string) boot.Outcome {
+func work(ctx context.Context, p *boot.Progress, args []string) boot.Outcome {
 	m, err := machine()
 	if err != nil {
 		kernelLog.Failure(err)
 		return boot.Locked
 	}
+	m.Progress = p
 	if len(args) == 0 {
 		return m.Disks(ctx)
 	}

@@ -5,13 +5,13 @@ import (
 	"encoding/binary"
 	"errors"
 	"fmt"
-	"io"
 	"os"
 	"os/exec"
 	"runtime"
 	"strconv"
 	"strings"
 	"syscall"
+	"time"
 
 	"golang.org/x/sys/unix"
 
@@ -24,19 +24,26 @@ import (
 // memory that a process leaves behind to others without clearing it. So the worker
 // does not exit: it stops, and its parent, which never saw a secret, overwrites
 // all of its writable memory before killing it, and free memory after that
-// (overwrite.go).
+// (overwrite.go). A worker that crashes leaves its memory to the kernel; of one that
+// waits for a disk which does not answer, and is given up, the kernel keeps what it was
+// reading or writing.
 
 // workerMark is an argument that no user gives.
 const workerMark = "--worker"
 
-// resultFile is the file descriptor to which the worker writes its outcome.
-const resultFile = 3
+// progressFile is the file descriptor on which the worker says what it is doing, and
+// its outcome.
+const progressFile = 3
+
+func progress() *boot.Progress {
+	unix.CloseOnExec(progressFile) // who makes file systems has nothing to say
+	return boot.NewProgress(os.NewFile(progressFile, "progress"))
+}
 
 // handOver tells the parent the outcome and waits for the end. It returns only if
 // there is no parent.
-func handOver(outcome boot.Outcome) boot.Outcome {
-	f := os.NewFile(resultFile, "result")
-	if _, err := f.Write([]byte{byte(outcome)}); err != nil {
+func handOver(p *boot.Progress, outcome boot.Outcome) boot.Outcome {
+	if p.Outcome(outcome) != nil {
 		return outcome
 	}
 	_ = unix.Kill(os.Getpid(), unix.SIGSTOP)
@@ -64,34 +71,52 @@ func runWorker(args ...string) (outcome boot.Outcome, err error) {
 	if err != nil {
 		return boot.Locked, fmt.Errorf("starting the worker: %w", err)
 	}
-	var result [1]byte
-	_, err = io.ReadFull(r, result[:])
-	if err != nil { // it died without a result
-		return boot.Locked, fmt.Errorf("the worker broke down: %w", cmd.Wait())
+	outcome, err = boot.Follow(r)
+	if errors.Is(err, boot.ErrBroke) { // its memory is free already
+		return outcome, hint.All(fmt.Errorf("%w: %w", err, cmd.Wait()), overwriteFree())
 	}
-	if err = stopped(cmd.Process.Pid); err == nil {
-		err = scrub(cmd.Process.Pid)
-	}
+	return outcome, hint.All(err, end(cmd), overwriteFree())
+}
+
+// endFor is how long a worker is waited for that was given up: the kernel holds what a
+// disk has not answered to, and neither stops nor ends it before the disk does.
+const endFor = 3 * time.Second
+
+// end overwrites the memory of a worker that has handed over, or was given up, and
+// kills it. What of one that was given up cannot be stopped asleep in the kernel runs
+// no more code of its own: it finds itself killed.
+func end(cmd *exec.Cmd) error {
+	_ = cmd.Process.Signal(unix.SIGSTOP) // it stops by itself, unless it was given up
+	stopped(cmd.Process.Pid, endFor)
+	err := within(endFor, func() error { return scrub(cmd.Process.Pid) })
 	if err != nil {
 		err = fmt.Errorf("overwriting the worker's memory: %w", err)
 	}
 	_ = cmd.Process.Kill()
-	_ = cmd.Wait()
-	return boot.Outcome(result[0]), hint.All(err, overwriteFree())
+	_ = within(endFor, cmd.Wait) // whatever it says
+	return err
 }
 
-// stopped waits until the process has stopped.
-func stopped(pid int) error {
+// stopped waits until the process has stopped, but not for ever.
+func stopped(pid int, most time.Duration) bool {
 	var s unix.WaitStatus
-	for {
-		_, err := unix.Wait4(pid, &s, unix.WUNTRACED, nil)
-		if err == unix.EINTR {
-			continue
+	for end := time.Now().Add(most); time.Now().Before(end); <-time.After(time.Millisecond) {
+		if n, err := unix.Wait4(pid, &s, unix.WUNTRACED|unix.WNOHANG, nil); n == pid || err != nil && err != unix.EINTR {
+			return err == nil && s.Stopped()
 		}
-		if err == nil && !s.Stopped() {
-			err = errors.New("it did not stop")
-		}
+	}
+	return false
+}
+
+// within returns what f does, or an error if that takes longer.
+func within(most time.Duration, f func() error) error {
+	done := make(chan error, 1)
+	go func() { done <- f() }()
+	select {
+	case err := <-done:
 		return err
+	case <-time.After(most):
+		return errors.New("the kernel does not get to it")
 	}
 }
 

@@ -9,6 +9,7 @@ import (
 	"strconv"
 	"strings"
 	"testing"
+	"time"
 
 	"golang.org/x/sys/unix"
 )
@@ -54,8 +55,8 @@ func TestScrub(t *testing.T) {
 	if err != nil {
 		t.Fatal(err)
 	}
-	if err := stopped(cmd.Process.Pid); err != nil {
-		t.Fatal(err)
+	if !stopped(cmd.Process.Pid, time.Minute) {
+		t.Fatal("the process did not stop")
 	}
 	read := func() []byte {
 		mem, err := os.Open(fmt.Sprintf("/proc/%d/mem", cmd.Process.Pid))

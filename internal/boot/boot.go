@@ -45,8 +45,9 @@ type Machine struct {
 	// Watch lists and awaits disks as block.Finder does.
 	Watch func(ctx context.Context, look func(disks []block.Disk, settled bool) (done bool)) error
 	// Network brings a network up, or finds one.
-	Network func(ctx context.Context, w Wanted) (Network, error)
-	Kernel  unlock.Kernel
+	Network  func(ctx context.Context, w Wanted) (Network, error)
+	Kernel   unlock.Kernel
+	Progress *Progress // nil: nobody watches over what cannot be interrupted
 	// Restrict takes from the process what it has no use for, and Confine all disks but
 	// these, for good; nil: nothing is taken. After Confine nothing can be mounted.
 	Restrict func() error
@@ -112,6 +113,9 @@ func again(b *status.Boot) {
 	b.Volumes = slices.DeleteFunc(b.Volumes, func(v status.Volume) bool { return v.Mapping == "" && v.Action != status.ActionAbsent })
 }
 
+// closing is for taking the network down and leaving the status.
+const closing = 10 * time.Second
+
 // part is a part of a boot.
 type part struct {
 	*Machine
@@ -122,6 +126,7 @@ type part struct {
 	cloud  *cloud
 	policy policy
 	asking sync.Mutex // one volume at a time
+	given  given
 }
 
 // run does a part within the deadline, and leaves the status whatever happens.
@@ -129,8 +134,10 @@ func (p *part) run(ctx context.Context, do func(context.Context) error) Outcome 
 	err := p.prepare()
 	if err == nil {
 		ctx, cancel := context.WithTimeout(ctx, p.cfg.Timeout)
+		p.watched()
 		p.cloud = &cloud{Machine: p.Machine, cfg: p.cfg, rec: p.rec}
 		err = do(ctx)
+		p.Progress.deadline(closing) // no disk is asked for anything any more
 		p.cloud.close()
 		if p.cloud.instance != nil {
 			p.report.Instance = p.cloud.instance
@@ -189,7 +196,7 @@ func (p *part) disks(ctx context.Context) error {
 		p.Log.Warnf("skipped (rd.unlock=0)")
 		return nil
 	}
-	search := unlock.Search{Config: p.cfg, Watch: p.Watch, Active: p.active(),
+	search := unlock.Search{Config: p.cfg, Rec: p.rec, Watch: p.Watch, Active: p.active(),
 		Mapping: p.cloud.blockDevices, Promising: func() { p.cloud.start(ctx) }, Waiting: p.waiting}
 	var found *plan.Plan
 	err := p.rec.Step("disks", "", func() (err error) {
@@ -234,7 +241,12 @@ func (p *part) active() map[string]string {
 
 // files does the volumes that lie in files of the new root.
 func (p *part) files(ctx context.Context, newroot string) error {
-	return p.apply(ctx, unlock.Files(p.cfg, p.Kernel, p.active(), luks.Limits{}, newroot))
+	var found *plan.Plan
+	_ = p.rec.Do("attach", "", func() error {
+		found = unlock.Files(p.cfg, p.Kernel, p.active(), luks.Limits{}, newroot)
+		return nil
+	})
+	return p.apply(ctx, found)
 }
 
 // apply carries out a plan, or stops at its refusals.
@@ -246,7 +258,8 @@ func (p *part) apply(ctx context.Context, decided *plan.Plan) error {
 	for _, step := range decided.Steps {
 		p.Log.Infof("volume %q: %s %s", step.Name, step.Action(), step.DiskList())
 	}
-	a := unlock.Apply{Rec: p.rec, Ask: p.ask, Log: p.Log.Infof, Kernel: p.Kernel}
+	p.pending(decided)
+	a := unlock.Apply{Rec: p.rec, Ask: p.ask, Log: p.Log.Infof, Kernel: p.Kernel, Ended: p.ended}
 	if decided.NeedsKey() {
 		p.cloud.start(ctx)
 		a.Keys = p.cloud.keys()
@@ -259,6 +272,8 @@ func (p *part) ask(volume string, why error) (*secret.Bytes, error) {
 	p.asking.Lock()
 	defer p.asking.Unlock()
 	p.Log.Failure(why)
+	p.Progress.asking()
+	defer p.Progress.deadline(p.cfg.Timeout) // anew, for what comes of the answer
 	return p.Prompt(fmt.Sprintf("Recovery passphrase for volume %s:", volume))
 }
 
@@ -276,21 +291,30 @@ func (p *part) refused(decided *plan.Plan) error {
 func (p *part) applied(results []unlock.Result) error {
 	var errs []error
 	for _, r := range results {
-		v := status.Volume{Name: r.Step.Name, Action: r.Step.Action(), KMSKey: r.KMSKey, Calls: r.Requests}
-		for _, m := range r.Step.Members {
-			v.Devices = append(v.Devices, m.Disk.Path)
-			v.UUIDs = append(v.UUIDs, m.UUID)
-		}
+		v := record(r)
 		if r.Err == nil {
-			v.Mapping = r.Device.Path()
 			p.Log.Infof("volume %q: %s is ready", r.Step.Name, v.Mapping)
 		} else {
-			v.Action, v.Error = "failed", r.Err.Error()
 			errs = append(errs, p.failed(r.Step.Volume, r.Err))
 		}
 		p.report.Volumes = append(p.report.Volumes, v)
 	}
 	return hint.All(errs...)
+}
+
+// record is what the status says of a result.
+func record(r unlock.Result) status.Volume {
+	v := status.Volume{Name: r.Step.Name, Action: r.Step.Action(), KMSKey: r.KMSKey, Calls: r.Requests}
+	for _, m := range r.Step.Members {
+		v.Devices = append(v.Devices, m.Disk.Path)
+		v.UUIDs = append(v.UUIDs, m.UUID)
+	}
+	if r.Err == nil {
+		v.Mapping = r.Device.Path()
+	} else {
+		v.Action, v.Error = "failed", r.Err.Error()
+	}
+	return v
 }
 
 // failed returns the error if the volume is required; otherwise it only reports it.

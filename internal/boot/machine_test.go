@@ -49,6 +49,8 @@ type machine struct {
 	active  map[string]string // name → UUID of mappings that are there before
 	table   dm.Table          // theirs
 	answers []string          // of the operator; none: nobody is there
+	stalls  string            // what does not end
+	never   chan struct{}     // before this is closed
 	spoil   string            // a file that holds nothing of use
 
 	mu      sync.Mutex
@@ -153,6 +155,9 @@ func (m *machine) ask(format string, args ...any) error {
 	what := fmt.Sprintf(format, args...)
 	if err := m.refuses[what]; err != nil {
 		return err
+	}
+	if what == m.stalls {
+		<-m.never
 	}
 	m.note("%s", what)
 	return nil

@@ -14,6 +14,7 @@ import (
 // is optional or may be absent, or because the boot skips it, is covered, so that nothing
 // is written there in the clear.
 func (p *part) mount(newroot string) error {
+	p.Progress.otherwise(p.allFailed()) // again: what is not mounted is of no use
 	var errs []error
 	for i := range p.cfg.Volumes {
 		v := &p.cfg.Volumes[i]
@@ -34,7 +35,9 @@ func (p *part) place(v *config.Volume, newroot string) error {
 		return nil // by an earlier try
 	}
 	if i >= 0 {
-		err := p.Kernel.Mount(p.report.Volumes[i].Mapping, newroot, v.Mount, v.Filesystem, v.MountOptions)
+		err := p.rec.Do("mount", v.Name, func() error {
+			return p.Kernel.Mount(p.report.Volumes[i].Mapping, newroot, v.Mount, v.Filesystem, v.MountOptions)
+		})
 		if err == nil {
 			p.report.Volumes[i].Mount = v.Mount
 		}

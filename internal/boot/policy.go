@@ -41,6 +41,17 @@ func (p *policy) failed(v *config.Volume) {
 	}
 }
 
+// given is the outcome of a part that was given up, where these volumes have failed.
+func (p *policy) given() Outcome {
+	switch {
+	case p.stop:
+		return Locked
+	case p.reboot:
+		return Reboot
+	}
+	return Done
+}
+
 // outcome of a part that ended with err. Only if all that failed ask for it is the
 // machine rebooted.
 func (p *policy) outcome(err error) Outcome {

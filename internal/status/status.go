@@ -103,6 +103,10 @@ func (m *Millis) UnmarshalJSON(b []byte) error {
 
 // Recorder collects the steps of a running boot. Safe for concurrent use.
 type Recorder struct {
+	// Doing, if not nil, is called where something begins that a disk may never answer,
+	// and returns what is called at its end.
+	Doing func(what, subject string) (end func())
+
 	mu    sync.Mutex
 	start time.Time
 	steps []Step
@@ -120,7 +124,7 @@ func Continue(b *Boot) *Recorder {
 // Step runs f and records how long it took and how it ended.
 func (r *Recorder) Step(name, subject string, f func() error) error {
 	begin := time.Now()
-	err := f()
+	err := r.Do(name, subject, f)
 	s := Step{Name: name, Subject: subject, Start: Millis(begin.Sub(r.start)), Duration: Millis(time.Since(begin))}
 	if err != nil {
 		s.Error = err.Error()
@@ -129,6 +133,14 @@ func (r *Recorder) Step(name, subject string, f func() error) error {
 	defer r.mu.Unlock()
 	r.steps = append(r.steps, s)
 	return err
+}
+
+// Do runs f, of which Doing is to know, without recording it. A nil Recorder just runs it.
+func (r *Recorder) Do(what, subject string, f func() error) error {
+	if r != nil && r.Doing != nil {
+		defer r.Doing(what, subject)()
+	}
+	return f()
 }
 
 // Called records a request that AWS answered.

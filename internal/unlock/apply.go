@@ -30,6 +30,8 @@ type Apply struct {
 	// prompt; the caller wipes it. It may wait for ever.
 	Ask    func(volume string, why error) (*secret.Bytes, error)
 	Kernel Kernel
+	// Ended, if not nil, is called as each step ends, several at once.
+	Ended func(r Result)
 	// Open opens a disk, exclusively where nobody else may have it; nil: the device.
 	Open func(d block.Disk, write, exclusive bool) (Disk, error)
 }
@@ -57,6 +59,9 @@ func (a *Apply) Run(ctx context.Context, p *plan.Plan) []Result {
 	results := make([]Result, len(p.Steps))
 	_ = parallel(len(p.Steps), func(i int) error {
 		results[i] = a.step(ctx, &p.Steps[i], ring)
+		if a.Ended != nil {
+			a.Ended(results[i])
+		}
 		return nil
 	})
 	return results
@@ -236,7 +241,8 @@ func token(s *plan.Step, m *plan.Member, state luks.State) luks.SetToken {
 func (a *Apply) mark(s *plan.Step, members []*held, state luks.State) error {
 	return parallel(len(members), func(i int) error {
 		m := members[i]
-		if err := m.header.PutSet(m.dev, token(s, m.Member, state)); err != nil {
+		err := a.Rec.Do("mark", m.Disk.Name, func() error { return m.header.PutSet(m.dev, token(s, m.Member, state)) })
+		if err != nil {
 			return fmt.Errorf("marking %s as %s: %w", m.Disk.Path, state, err)
 		}
 		return nil

@@ -12,6 +12,7 @@ import (
 	"unlock/internal/config"
 	"unlock/internal/luks"
 	"unlock/internal/plan"
+	"unlock/internal/status"
 )
 
 // Search finds the disks of a configuration and plans for them.
@@ -20,6 +21,7 @@ type Search struct {
 	// Watch lists and awaits disks as block.Finder does.
 	Watch  func(ctx context.Context, look func(disks []block.Disk, settled bool) (done bool)) error
 	Limits luks.Limits
+	Rec    *status.Recorder  // nil: nobody watches over disks that do not answer
 	Active map[string]string // as in plan.Situation
 	// Mapping asks IMDS which disk is which (block-device-mapping), where the disks
 	// themselves do not say it: on Xen. It is called at most once.
@@ -92,7 +94,10 @@ func (s *Search) inspect(d block.Disk) *plan.Candidate {
 	key := fmt.Sprintf("%s %d:%d %d", d.Name, d.Major, d.Minor, d.Size)
 	c, ok := s.seen[key]
 	if !ok {
-		c = Inspect(s.Limits, d)
+		_ = s.Rec.Do("read", d.Name, func() error {
+			c = Inspect(s.Limits, d)
+			return nil
+		})
 		s.seen[key] = c
 	}
 	c.Disk = d // InUse may have changed

@@ -45,18 +45,20 @@ func (a *Apply) hold(s *plan.Step) (members []*held, release func(), err error) 
 	}
 	err = parallel(len(s.Members), func(i int) error {
 		m := &s.Members[i]
-		dev, err := a.openFor(s, m)
-		if err != nil {
-			return err
-		}
-		members[i] = &held{Member: m, dev: dev}
-		if s.Format {
-			return nil // compared when nobody else can have it
-		}
-		if members[i].header = m.LUKS.Header; members[i].header == nil {
-			return errors.New("the plan has no header to open")
-		}
-		return a.unchanged(dev, m)
+		return a.Rec.Do("compare", m.Disk.Name, func() error {
+			dev, err := a.openFor(s, m)
+			if err != nil {
+				return err
+			}
+			members[i] = &held{Member: m, dev: dev}
+			if s.Format {
+				return nil // compared when nobody else can have it
+			}
+			if members[i].header = m.LUKS.Header; members[i].header == nil {
+				return errors.New("the plan has no header to open")
+			}
+			return a.unchanged(dev, m)
+		})
 	})
 	if err != nil {
 		release()
