@@ -5,6 +5,7 @@ import (
 	"strings"
 
 	"unlock/internal/hint"
+	"unlock/internal/plain"
 )
 
 // Level says how much a line matters, in the kernel's numbers (linux/kern_levels.h).
@@ -16,7 +17,7 @@ const (
 	LevelInfo    Level = 6
 )
 
-// Logger writes one line, which has no newline in it.
+// Logger writes one line, which is plain text (package plain) without a newline.
 type Logger func(l Level, line string)
 
 // Errorf writes a line on what fails.
@@ -39,5 +40,5 @@ func (log Logger) Failure(err error) {
 }
 
 func (log Logger) write(l Level, format string, args []any) {
-	log(l, strings.ReplaceAll(fmt.Sprintf(format, args...), "\n", "; "))
+	log(l, plain.Text(strings.ReplaceAll(fmt.Sprintf(format, args...), "\n", "; ")))
 }

@@ -4,6 +4,7 @@ import (
 	"errors"
 	"fmt"
 	"slices"
+	"strings"
 	"testing"
 	"testing/synctest"
 	"time"
@@ -11,6 +12,7 @@ import (
 	"unlock/internal/boot"
 	"unlock/internal/config"
 	"unlock/internal/hint"
+	"unlock/internal/plain"
 	"unlock/internal/plan"
 )
 
@@ -86,9 +88,12 @@ func TestLogger(t *testing.T) {
 	log := boot.Logger(func(l boot.Level, line string) { lines = append(lines, fmt.Sprint(int(l), " ", line)) })
 	log.Failure(nil)
 	log.Failure(hint.All(hint.New("locked", "find the key"), errors.New("two\nlines")))
+	log.Errorf("IMDS says %s", "\x1b[2Jall is well")
+	log.Errorf("%s", strings.Repeat("x", 60_000))
 	log.Warnf("%d disks", 2)
 	log.Infof("done")
-	want := []string{"3 locked", "3 hint: find the key", "3 two; lines", "4 2 disks", "6 done"}
+	want := []string{"3 locked", "3 hint: find the key", "3 two; lines", `3 IMDS says \x1b[2Jall is well`,
+		"3 " + strings.Repeat("x", plain.Max-len("…")) + "…", "4 2 disks", "6 done"}
 	if !slices.Equal(lines, want) {
 		t.Errorf("lines %q, want %q", lines, want)
 	}
