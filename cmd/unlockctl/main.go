@@ -12,6 +12,7 @@ import (
 	"github.com/alecthomas/kong"
 
 	"unlock/cmd/unlockctl/internal/account"
+	"unlock/cmd/unlockctl/internal/record"
 	"unlock/internal/config"
 	"unlock/internal/hint"
 	"unlock/internal/keys/source"
@@ -29,6 +30,7 @@ type commands struct {
 	machine    `embed:""`
 	Policy     policyCmd     `cmd:"" help:"Print the AWS policies that a configuration needs."`
 	Audit      auditCmd      `cmd:"" help:"Tell from CloudTrail's records who had the keys, and what an auditor should look at."`
+	Record     recordCmd     `cmd:"" help:"Pass on what the last boot did: to the journal, to Prometheus, to CloudWatch."`
 	Plot       plotCmd       `cmd:"" help:"Draw the last boot's steps."`
 	Completion completionCmd `cmd:"" help:"Print a completion script for a shell."`
 	Man        manCmd        `cmd:"" help:"Print a manual page."`
@@ -95,7 +97,7 @@ func main() {
 func newParser(ctx context.Context, con console) *kong.Kong {
 	return kong.Must(&commands{}, kong.Name("unlockctl"), kong.Description("Administer volumes that unlock opens at boot. Print the version with --version."),
 		kong.Writers(con.out, con.err), kong.Exit(func(status int) { panic(ended(status)) }), kong.ConfigureHelp(kong.HelpOptions{Compact: true}),
-		kong.Vars{"config": config.DefaultFile, "status": status.DefaultFile,
+		kong.Vars{"config": config.DefaultFile, "status": status.DefaultFile, "journal": record.Journal,
 			"places":   source.Forms("or", (*source.Kind).Sealed),
 			"services": source.List("and", append([]string{"KMS"}, source.Services()...))},
 		kong.BindTo(ctx, (*context.Context)(nil)), kong.Bind(con))
