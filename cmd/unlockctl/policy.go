@@ -10,11 +10,14 @@ import (
 )
 
 type policyCmd struct {
-	For     string `arg:"" optional:"" enum:"role,key,bucket" default:"role" help:"Whose policy: role (the instance's), key or bucket (${default})."`
-	Config  string `default:"${config}" placeholder:"FILE" help:"Configuration (${config})."`
-	Role    string `placeholder:"ARN" help:"The instance's role, for the policies of key and bucket."`
-	Only    string `placeholder:"NAME" help:"The key's ARN or the bucket, where the configuration has several."`
-	Explain bool   `help:"Say what each statement is for, instead of JSON."`
+	For      string   `arg:"" optional:"" enum:"role,key,bucket" default:"role" help:"Whose policy: role (the instance's), key or bucket (${default})."`
+	Config   string   `default:"${config}" placeholder:"FILE" help:"Configuration (${config})."`
+	Role     string   `placeholder:"ARN" help:"The instance's role, for the policies of key and bucket."`
+	Only     string   `placeholder:"NAME" help:"The key's ARN or the bucket, where the configuration has several."`
+	Endpoint []string `name:"vpc-endpoint" placeholder:"ID" help:"Allow it only through this VPC endpoint; may be repeated."`
+	VPC      []string `name:"source-vpc" placeholder:"ID" help:"Allow it only in this VPC, for the instance and for its calls, which go through VPC endpoints then; may be repeated."`
+	Instance []string `name:"instance-arn" placeholder:"ARN" help:"Allow it only with credentials of this instance, such as arn:aws:ec2:REGION:ACCOUNT:instance/*; may be repeated."`
+	Explain  bool     `help:"Say what each statement is for, instead of JSON."`
 }
 
 // Run prints a policy, ready to paste.
@@ -27,12 +30,38 @@ func (c *policyCmd) Run(con console) error {
 	if err != nil {
 		return err
 	}
+	if err := c.bind(&d); err != nil {
+		return err
+	}
+	if c.For == "role" {
+		for _, v := range cfg.Volumes {
+			if v.Key.Source == config.SourceEphemeral {
+				con.note("volume %q is ephemeral: its key is made at random and needs no permissions", v.Name)
+			}
+		}
+	}
 	if !c.Explain {
 		return con.json(d)
 	}
 	for _, s := range d.Statement {
 		fmt.Fprintf(con.out, "%s: %s %s\n    on %s\n    %s\n", s.Sid, strings.ToLower(s.Effect), strings.Join(s.Action, ", "), strings.Join(s.Resource, ", "), s.Why)
 	}
+	return nil
+}
+
+// bind adds the conditions that flags ask for.
+func (c *policyCmd) bind(d *policy.Document) error {
+	for _, row := range []struct {
+		flag, prefix string
+		values       []string
+	}{{"--vpc-endpoint", "vpce-", c.Endpoint}, {"--source-vpc", "vpc-", c.VPC}, {"--instance-arn", "arn:", c.Instance}} {
+		for _, v := range row.values {
+			if !strings.HasPrefix(v, row.prefix) {
+				return usage(fmt.Sprintf("%s %q does not begin with %s", row.flag, v, row.prefix), "")
+			}
+		}
+	}
+	d.Bind(policy.Binding{Endpoints: c.Endpoint, VPCs: c.VPC, Instances: c.Instance})
 	return nil
 }
 

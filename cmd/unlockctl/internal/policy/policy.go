@@ -171,6 +171,9 @@ func kms(u use, number int, resources []string) Statement {
 	}
 	if len(names) > 0 {
 		slices.Sort(names)
+		for i := range names {
+			names[i] = variable(names[i])
+		}
 		s.Condition["ForAllValues:StringEquals"] = map[string]any{"kms:EncryptionContextKeys": names}
 		s.Why += "; with this encryption context only, so not what else the key protects"
 	} else {

@@ -50,6 +50,30 @@ func TestDocuments(t *testing.T) {
 		"role, SSM in China": {"[key]\nsource = \"ssm:/unlock/key\"\nkms_key = \"" + cnARN + "\"\n[[volume]]\nname = \"a\"\ndevice = \"/dev/vdb\"\n", policy.Role, `[
 			{"Sid":"UnlockRead","Effect":"Allow","Action":["ssm:GetParameter"],"Resource":["arn:aws-cn:ssm:cn-north-1:111122223333:parameter/unlock/key"]},
 			{"Sid":"UnlockKMS","Effect":"Allow","Action":["kms:Decrypt"],"Resource":["` + cnARN + `"]}]`},
+		"role, a version in SSM": {"[key]\nsource = \"ssm:/unlock/key:3\"\nkms_key = \"" + cnARN + "\"\n[[volume]]\nname = \"a\"\ndevice = \"/dev/vdb\"\n", policy.Role, `[
+			{"Sid":"UnlockRead","Effect":"Allow","Action":["ssm:GetParameter"],"Resource":["arn:aws-cn:ssm:cn-north-1:111122223333:parameter/unlock/key"]},
+			{"Sid":"UnlockKMS","Effect":"Allow","Action":["kms:Decrypt"],"Resource":["` + cnARN + `"]}]`},
+		"role, what IAM would read": {"[key]\nsource = \"s3://a-bucket/keys/a*b?${aws:username}\"\nkms_key = \"" + arn + "\"\ncontext = { purpose = \"${aws:PrincipalTag/x}*\" }\n[[volume]]\nname = \"a\"\ndevice = \"/dev/vdb\"\n", policy.Role, `[
+			{"Sid":"UnlockRead","Effect":"Allow","Action":["s3:GetObject"],"Resource":["arn:aws:s3:::a-bucket/keys/a${*}b${?}${$}{aws:username}"]},
+			{"Sid":"UnlockKMS","Effect":"Allow","Action":["kms:Decrypt"],"Resource":["` + arn + `"],"Condition":{
+			 "StringEquals":{"kms:EncryptionContext:purpose":"${$}{aws:PrincipalTag/x}*"},"ForAllValues:StringEquals":{"kms:EncryptionContextKeys":["purpose"]}}}]`},
+		"role, bound": {header("never"), func(c *config.Config) (policy.Document, error) {
+			d, err := policy.Role(c)
+			d.Bind(policy.Binding{Endpoints: []string{"vpce-1"}, VPCs: []string{"vpc-1"}, Instances: []string{"arn:aws:ec2:us-east-1:111122223333:instance/*"}})
+			return d, err
+		}, `[{"Sid":"UnlockKMS","Effect":"Allow","Action":["kms:Decrypt"],"Resource":["` + arn + `"],"Condition":{
+			"Null":{"kms:EncryptionContext:unlock:set":"false"},"ForAllValues:StringEquals":{"kms:EncryptionContextKeys":["unlock:set"]},
+			"StringEquals":{"aws:SourceVpce":["vpce-1"],"aws:SourceVpc":["vpc-1"],"aws:Ec2InstanceSourceVpc":["vpc-1"]},
+			"ArnLike":{"ec2:SourceInstanceARN":["arn:aws:ec2:us-east-1:111122223333:instance/*"]}}}]`},
+		"bucket, bound": {sealed, func(c *config.Config) (policy.Document, error) {
+			d, err := policy.Bucket(c, "a-bucket", role)
+			d.Bind(policy.Binding{Endpoints: []string{"vpce-1"}})
+			return d, err
+		}, `[
+			{"Sid":"UnlockRead","Effect":"Allow","Principal":{"AWS":"` + role + `"},"Action":["s3:GetObject"],"Resource":["arn:aws:s3:::a-bucket/dir/key"],
+			 "Condition":{"StringEquals":{"aws:SourceVpce":["vpce-1"]}}},
+			{"Sid":"UnlockTLSOnly","Effect":"Deny","Principal":"*","Action":["s3:*"],"Resource":["arn:aws:s3:::a-bucket","arn:aws:s3:::a-bucket/*"],
+			 "Condition":{"Bool":{"aws:SecureTransport":"false"}}}]`},
 		"key": {header("never"), func(c *config.Config) (policy.Document, error) { return policy.Key(c, arn, role), nil },
 			`[{"Sid":"UnlockKMS","Effect":"Allow","Principal":{"AWS":"` + role + `"},"Action":["kms:Decrypt"],"Resource":["*"],` + set + `}]`},
 		"another key": {header("never"), func(c *config.Config) (policy.Document, error) { return policy.Key(c, cnARN, role), nil }, `[]`},
