@@ -7,6 +7,8 @@ import (
 	"os"
 
 	"unlock/cmd/unlockctl/internal/recovery"
+	"unlock/internal/hint"
+	"unlock/internal/luks"
 	"unlock/internal/plain"
 	"unlock/internal/secret"
 )
@@ -34,4 +36,16 @@ func (c console) ask(ctx context.Context, question string) (*secret.Bytes, error
 		}
 		fmt.Fprintln(tty, err)
 	}
+}
+
+// wrongKey gives a passphrase that does not open a volume the advice for one that was
+// typed or came from a file; that of the error is about KMS.
+func wrongKey(err error, given *secret.Bytes) error {
+	if !errors.Is(err, luks.ErrPassphrase) {
+		return err
+	}
+	if b := given.Bytes(); len(b) > 0 && b[len(b)-1] == '\n' {
+		return hint.With(err, "what was given ends with a newline, which counts: printf makes a file without one")
+	}
+	return hint.With(err, "see which keyslots there are with unlockctl list; one of priority ignore is not tried")
 }

@@ -13,7 +13,7 @@ import (
 // awsFlags choose whose AWS is asked.
 type awsFlags struct {
 	Profile string `placeholder:"NAME" help:"Profile of the AWS configuration; by default AWS_PROFILE."`
-	Region  string `placeholder:"REGION" help:"Region of ${services}; by default that of the key's ARN."`
+	Region  string `placeholder:"REGION" help:"Region of ${services}, but for a key with an ARN; by default that of the key's ARN."`
 }
 
 func (f awsFlags) account(ctx context.Context, c *config.Config) (*account.Account, error) {

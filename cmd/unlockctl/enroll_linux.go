@@ -52,7 +52,11 @@ func (c *enrollCmd) Run(ctx context.Context, con console) error {
 		con.note("nothing was written")
 	}
 	if errors.Is(err, enrollment.ErrEnrolled) {
-		return usage(err.Error(), "replace it with unlockctl rotate, or remove it with unlockctl enroll --remove")
+		advice := "replace it with unlockctl rotate --passphrase, or remove it with unlockctl enroll --remove=kms"
+		if c.Recovery {
+			advice = "remove the old one first, with unlockctl enroll --remove=recovery and a passphrase that stays"
+		}
+		return usage(err.Error(), advice)
 	}
 	return err
 }
@@ -101,7 +105,7 @@ func (c *enrollCmd) recoveryKey(ctx context.Context, con console, set *enrollmen
 	err = set.AddRecovery(ctx, existing, key)
 	done()
 	if err != nil {
-		return err
+		return wrongKey(err, existing)
 	}
 	if c.DryRun {
 		return nil // a key that opens nothing must not end on paper
@@ -167,7 +171,7 @@ func (c *enrollCmd) kms(ctx context.Context, con console, set *enrollment.Set) e
 	err = set.Check(ctx, existing) // before AWS is asked
 	done()
 	if err != nil {
-		return err
+		return wrongKey(err, existing)
 	}
 	if key.Source.Kind != source.Header {
 		passphrase, err := p.sealed(ctx, con)

@@ -7,6 +7,7 @@ import (
 
 	"unlock/cmd/unlockctl/internal/policy"
 	"unlock/internal/config"
+	"unlock/internal/keys/source"
 )
 
 type policyCmd struct {
@@ -35,7 +36,7 @@ func (c *policyCmd) Run(con console) error {
 	}
 	if c.For == "role" {
 		for _, v := range cfg.Volumes {
-			if v.Key.Source == config.SourceEphemeral {
+			if v.Key.Source.Kind == source.Ephemeral {
 				con.note("volume %q is ephemeral: its key is made at random and needs no permissions", v.Name)
 			}
 		}

@@ -48,9 +48,14 @@ func (c *recoverCmd) Run(ctx context.Context, con console) error {
 	}
 	defer passphrase.Wipe()
 	if c.Test {
-		return c.test(ctx, con, found, passphrase)
+		err = c.test(ctx, con, found, passphrase)
+	} else {
+		err = c.open(ctx, con, found, passphrase)
 	}
-	return c.open(ctx, con, found, passphrase)
+	if c.KeyFile != "" || c.Ask {
+		return wrongKey(err, passphrase)
+	}
+	return err
 }
 
 // candidates reads what is on the devices.

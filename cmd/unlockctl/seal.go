@@ -46,6 +46,9 @@ func (c *sealCmd) Run(ctx context.Context, con console) error {
 	if err != nil {
 		return err
 	}
+	if len(c.Context) == 0 {
+		con.note("note: without --context whatever the KMS key has encrypted can be put in place of this ciphertext, and doctor will say so")
+	}
 	a, err := c.account(ctx, nil)
 	if err != nil {
 		return err

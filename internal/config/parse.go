@@ -5,6 +5,7 @@ import (
 	"crypto/sha256"
 	"errors"
 	"fmt"
+	"io/fs"
 	"maps"
 	"net/url"
 	"os"
@@ -79,7 +80,14 @@ const missingHint = "put the configuration there and rebuild the initramfs"
 func Load(file, cmdline string) (*Config, error) {
 	data, err := os.ReadFile(file)
 	if err != nil {
-		return nil, &Error{File: file, Msg: errors.Unwrap(err).Error(), Hint: missingHint}
+		advice := missingHint
+		switch {
+		case errors.Is(err, fs.ErrPermission):
+			advice = "only root may read it: run it as root"
+		case !errors.Is(err, fs.ErrNotExist):
+			advice = "name the file itself"
+		}
+		return nil, &Error{File: file, Msg: errors.Unwrap(err).Error(), Hint: advice}
 	}
 	c, err := Parse(file, data)
 	if err != nil {

@@ -49,3 +49,27 @@ func TestTimeline(t *testing.T) {
 		}
 	}
 }
+
+// TestTimelineTells: a failure has its reason, and time that belongs to no step a line.
+func TestTimelineTells(t *testing.T) {
+	t.Parallel()
+	at := func(ms int) status.Millis { return status.Millis(time.Duration(ms) * time.Millisecond) }
+	b := &status.Boot{Duration: at(100), Steps: []status.Step{
+		{Name: "dhcp", Start: at(0), Duration: at(30), Error: "nobody answers"},
+		{Name: "disks", Start: at(10), Duration: at(10)},
+		{Name: "key", Start: at(80), Duration: at(19)},
+	}}
+	got := b.Timeline(10)
+	for _, want := range []string{
+		"dhcp                               ███            0.0 +30.0 ms FAILED\n    nobody answers\n",
+		"in no step                            ░░░░░ ░         +51.0 ms\n",
+	} {
+		if !strings.Contains(got, want) {
+			t.Errorf("Timeline =\n%s\nwant %q in it", got, want)
+		}
+	}
+	b.Steps = []status.Step{{Name: "all", Duration: at(100)}}
+	if got := b.Timeline(10); strings.Contains(got, "no step") {
+		t.Errorf("Timeline of one step =\n%s", got)
+	}
+}

@@ -9,7 +9,7 @@ import (
 
 // S3 is a ciphertext as `aws kms encrypt` makes it, raw bytes, in an object.
 var S3 = &Kind{
-	Name: "s3", Form: "s3://BUCKET/KEY", Pins: true,
+	Name: "s3", Form: "s3://BUCKET/KEY", rule: ", a BUCKET being 3 to 63 small letters, digits, dots and hyphens", Pins: true,
 	Parse: func(s *Source, location string) bool {
 		location, ok := strings.CutPrefix(location, "//")
 		s.Bucket, s.Name, _ = strings.Cut(location, "/")

@@ -71,6 +71,11 @@ func New(ctx context.Context, o Options) (*Account, error) {
 	a.imds = imds
 	options = append(append(options, awsconfig.WithHTTPClient(client)), asked...)
 	c, err := awsconfig.LoadDefaultConfig(ctx, options...)
+	var unknown awsconfig.SharedConfigProfileNotExistError
+	if errors.As(err, &unknown) {
+		return nil, &Error{Op: "reading the AWS configuration", Err: fmt.Errorf("there is no profile %q", unknown.Profile),
+			Hint: "aws configure list-profiles shows those that there are"}
+	}
 	if err != nil {
 		return nil, fmt.Errorf("reading the AWS configuration: %w", err)
 	}

@@ -7,6 +7,7 @@ import (
 	"fmt"
 	"net"
 	"strings"
+	"syscall"
 
 	"github.com/aws/smithy-go"
 
@@ -38,6 +39,12 @@ func wrap(op, action, resource string, err error) error {
 		e.Err, e.Hint = dns, "check the region's name and this machine's DNS"
 	case errors.As(err, &cert):
 		e.Err, e.Hint = cert, "set AWS_CA_BUNDLE to the authorities of a proxy or private endpoint"
+	case errors.Is(err, syscall.ECONNREFUSED), errors.Is(err, syscall.EHOSTUNREACH), errors.Is(err, syscall.ENETUNREACH), errors.Is(err, syscall.ECONNRESET):
+		var op *net.OpError
+		if errors.As(err, &op) {
+			e.Err = op
+		}
+		e.Hint = "nobody answers there: check the network, the proxy variables and AWS_ENDPOINT_URL"
 	case errors.Is(err, errNoRegion), strings.Contains(text, "Missing Region"), strings.Contains(text, "missing AWS region"), strings.Contains(text, "A region must be set"):
 		e.Err, e.Hint = errNoRegion, "give --region, set AWS_REGION, or name the KMS key by its ARN"
 	case strings.Contains(text, "get credentials"), strings.Contains(text, "retrieve credentials"), strings.Contains(text, "refresh cached credentials"):
@@ -77,6 +84,10 @@ func hintFor(code, action, resource string) string {
 		return "the ciphertext is damaged, or was made under another encryption context: compare --context with what sealed it"
 	case "IncorrectKeyException":
 		return "the ciphertext is under another KMS key: someone replaced it, or kms_key is wrong"
+	case "SignatureDoesNotMatch", "InvalidSignatureException":
+		return "the secret key is not that of the access key: log in again, or correct the profile"
+	case "InvalidAccessKeyId", "UnrecognizedClientException", "InvalidClientTokenId":
+		return "AWS does not know these credentials: log in again, or choose a profile with --profile"
 	case "ExpiredToken", "ExpiredTokenException":
 		return "the credentials have expired: log in again"
 	case "RequestTimeTooSkewed":

@@ -13,10 +13,11 @@ import (
 	"unlock/internal/secret"
 )
 
-// inRegion has KMS asked in the region of the key's ARN.
+// inRegion has KMS asked in the region of the key's ARN, where the key is, whatever
+// region was chosen for the rest.
 func (a *Account) inRegion(key string) func(*kms.Options) {
 	return func(o *kms.Options) {
-		if r := arn.Region(key); r != "" && a.region == "" {
+		if r := arn.Region(key); r != "" {
 			o.Region = r
 		}
 	}

@@ -18,6 +18,7 @@ import (
 	"strconv"
 
 	"unlock/internal/aws/arn"
+	"unlock/internal/hint"
 	"unlock/internal/keys"
 	"unlock/internal/luks"
 	"unlock/internal/secret"
@@ -75,6 +76,10 @@ func Open(path string, dry bool) (*Disk, error) {
 // New returns the disk on a Device of size bytes.
 func New(path string, dev luks.Device, size int64) (*Disk, error) {
 	h, err := luks.Read(dev, size, luks.Limits{})
+	if errors.Is(err, luks.ErrNotLUKS) {
+		return nil, hint.With(fmt.Errorf("reading LUKS header of %s: %w", path, err),
+			"is it the right one? cryptsetup luksFormat makes a volume; a boot makes one of a blank disk where format is set")
+	}
 	if err != nil {
 		return nil, fmt.Errorf("reading LUKS header of %s: %w", path, err)
 	}

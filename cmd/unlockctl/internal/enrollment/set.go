@@ -7,6 +7,7 @@ import (
 	"fmt"
 	"slices"
 
+	"unlock/internal/hint"
 	"unlock/internal/keys"
 	"unlock/internal/luks"
 	"unlock/internal/secret"
@@ -98,7 +99,7 @@ func (s *Set) Vacant(typ string) error {
 			return err
 		}
 		if slices.ContainsFunc(tokens, func(t Token) bool { return t.Type == typ }) {
-			return fmt.Errorf("%s has a %s token: %w", d.Path, typ, ErrEnrolled)
+			return fmt.Errorf("%s, token %s: %w", d.Path, typ, ErrEnrolled)
 		}
 	}
 	return nil
@@ -195,7 +196,7 @@ func (s *Set) Remove(ctx context.Context, typ string, proof *secret.Bytes) error
 		}
 	}
 	if !found {
-		return fmt.Errorf("%s has no %s token", s.Disks[0].Path, typ)
+		return hint.With(fmt.Errorf("%s has no %s token", s.Disks[0].Path, typ), "unlockctl list shows what it has")
 	}
 	for i, d := range s.Disks {
 		for slot := range doomed[i] {

@@ -11,6 +11,7 @@ import (
 	"strings"
 	"time"
 
+	"unlock/internal/plain"
 	"unlock/internal/status"
 )
 
@@ -26,8 +27,11 @@ const (
 
 // style has light and dark.
 const style = `text{font:12px sans-serif;fill:#222}.title{font-size:16px}.axis{stroke:#ccc}.network{fill:#5b9bd5}.disk{fill:#70ad47}` +
-	`.key{fill:#ed9b33}.other{fill:#a5a5a5}.failed{fill:#c00000}` +
+	`.key{fill:#ed9b33}.other{fill:#a5a5a5}.failed{fill:#c00000}.gap{stroke:#a5a5a5;stroke-dasharray:2 3}` +
 	`@media(prefers-color-scheme:dark){svg{background:#1b1b1b}text{fill:#ddd}.axis{stroke:#444}}`
+
+// legend says what colours mean: class and text.
+var legend = [][2]string{{"network", "network"}, {"key", "AWS and keys"}, {"disk", "disks"}, {"other", "other"}, {"failed", "failed"}}
 
 // SVG returns the drawing.
 func SVG(b *status.Boot) []byte {
@@ -39,10 +43,14 @@ func SVG(b *status.Boot) []byte {
 	}
 	total = max(total, time.Millisecond)
 	x := func(d time.Duration) float64 { return margin + float64(d)/float64(total)*width }
+	gaps := b.Gaps()
 	bottom := head + row*len(steps)
+	if len(gaps) > 0 {
+		bottom += row
+	}
 
 	var out bytes.Buffer
-	fmt.Fprintf(&out, `<svg xmlns="http://www.w3.org/2000/svg" width="%d" height="%d"><style>%s</style>`+"\n", 2*margin+width+labels, bottom+margin, style)
+	fmt.Fprintf(&out, `<svg xmlns="http://www.w3.org/2000/svg" width="%d" height="%d"><style>%s</style>`+"\n", 2*margin+width+labels, bottom+2*margin, style)
 	fmt.Fprintf(&out, `<text class="title" x="%d" y="24">unlock %s: %s in %.1f ms</text>`+"\n", margin, escape(b.Version), escape(b.Result), ms(b.Duration))
 	fmt.Fprintf(&out, `<text x="%d" y="42">%s</text>`+"\n", margin, escape(b.Started.UTC().Format(time.RFC3339)))
 	for at := time.Duration(0); at <= total; at += grid(total) {
@@ -55,7 +63,23 @@ func SVG(b *status.Boot) []byte {
 		fmt.Fprintf(&out, `<rect class="%s" x="%.1f" y="%d" width="%.1f" height="%d"><title>%s</title></rect>`,
 			class(s), from, top, max(to-from, 1), bar, escape(s.Error))
 		text := fmt.Sprintf("%s (%.1f ms)", strings.TrimSpace(s.Name+" "+s.Subject), ms(s.Duration))
+		if s.Error != "" {
+			text += ": " + s.Error
+		}
 		fmt.Fprintf(&out, `<text x="%.1f" y="%d">%s</text>`+"\n", max(to, from+1)+5, top+bar-4, escape(text))
+	}
+	var nowhere status.Millis
+	for _, g := range gaps {
+		nowhere += g.Duration
+		fmt.Fprintf(&out, `<path class="gap" d="M%.1f %dH%.1f"/>`, x(time.Duration(g.Start)), bottom-row/2, x(time.Duration(g.Start+g.Duration)))
+	}
+	if len(gaps) > 0 {
+		last := gaps[len(gaps)-1]
+		fmt.Fprintf(&out, `<text x="%.1f" y="%d">in no step (%.1f ms)</text>`+"\n", x(time.Duration(last.Start+last.Duration))+5, bottom-row/2+4, ms(nowhere))
+	}
+	for i, l := range legend {
+		at := margin + 110*i
+		fmt.Fprintf(&out, `<circle class="%s" cx="%d" cy="%d" r="5"/><text x="%d" y="%d">%s</text>`+"\n", l[0], at+5, bottom+margin-4, at+14, bottom+margin, l[1])
 	}
 	out.WriteString("</svg>\n")
 	return out.Bytes()
@@ -93,6 +117,6 @@ func ms(m status.Millis) float64 { return float64(m) / float64(time.Millisecond)
 
 func escape(s string) string {
 	var b strings.Builder
-	_ = xml.EscapeText(&b, []byte(s)) // a strings.Builder takes everything
+	_ = xml.EscapeText(&b, []byte(plain.Text(s))) // a strings.Builder takes everything
 	return b.String()
 }

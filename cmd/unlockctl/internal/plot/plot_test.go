@@ -47,7 +47,7 @@ func TestSVG(t *testing.T) {
 			t.Errorf("bars %v, want %v", bars, want)
 		}
 	}
-	for _, text := range []string{`key <"header"> (50.0 ms)`, "denied & refused", "disks (10.0 ms)"} {
+	for _, text := range []string{`key <"header"> (50.0 ms)`, "denied & refused", "disks (10.0 ms)", "(50.0 ms): denied & refused", "in no step (40.0 ms)", "AWS and keys"} {
 		if !strings.Contains(strings.Join(texts, "\n"), text) {
 			t.Errorf("no text %s", strconv.Quote(text))
 		}
