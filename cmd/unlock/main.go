@@ -28,6 +28,7 @@ import (
 	"unlock/internal/block"
 	"unlock/internal/boot"
 	"unlock/internal/config"
+	"unlock/internal/dm"
 	"unlock/internal/initd"
 )
 
@@ -74,6 +75,7 @@ func work(ctx context.Context, p *boot.Progress, args []string) boot.Outcome {
 		return boot.Locked
 	}
 	m.Progress = p
+	defer os.Remove(dm.Nodes) // if it was needed at all
 	if len(args) == 0 {
 		return m.Disks(ctx)
 	}
