@@ -1,6 +1,6 @@
 # make          builds bin/unlock and bin/unlockctl
 # make demo     boots a simulated EC2 instance twice and shows what happens
-# make test     everything that CI runs, as root; make test-faults test-images boot more
+# make test     everything that CI runs, as root; make test-faults test-images test-generators boot more
 # make size     the sizes of unlock, against their budget
 
 SHELL = /bin/bash -o pipefail
@@ -58,7 +58,11 @@ test: test-packages lint unit fips vulnerabilities emulators size fuzz benchmark
 test-faults: test-packages
 	scripts/qemu-test --group faults
 test-images: test-packages deb-test
+	scripts/qemu-test --group images-real
 	scripts/qemu-test --group images
+# Every generator that a suite of Debian brings, from the oldest to the newest.
+test-generators: test-packages
+	scripts/qemu-test --group generators
 
 unit:
 	GOEXPERIMENT=runtimesecret go test ./...
@@ -135,4 +139,4 @@ FORCE:
 include install.mk
 include packaging/release.mk
 
-.PHONY: all demo test test-faults test-images unit fips vulnerabilities emulators benchmarks size fuzz lint other-systems vm-packages test-packages clean FORCE
+.PHONY: all demo test test-faults test-images test-generators unit fips vulnerabilities emulators benchmarks size fuzz lint other-systems vm-packages test-packages clean FORCE

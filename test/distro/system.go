@@ -81,7 +81,8 @@ func makeSystem(ctx context.Context, dir, suite, packages string) error {
 	if err := errors.Join(os.WriteFile(list, []byte(sources), 0o644), os.WriteFile(script, systemScript, 0o755)); err != nil {
 		return err
 	}
-	if _, err := run(ctx, nil, "mmdebstrap", "--quiet", "--variant=minbase", "--include="+commonPackages+","+packages,
+	// Of suites that are not released, the lists on a mirror expire within days.
+	if _, err := run(ctx, nil, "mmdebstrap", "--quiet", "--variant=minbase", `--aptopt=Acquire::Check-Valid-Until "false"`, "--include="+commonPackages+","+packages,
 		"--dpkgopt=path-exclude=/usr/share/doc/*", "--dpkgopt=path-exclude=/usr/share/locale/*", "--dpkgopt=path-exclude=/usr/share/man/*",
 		`--customize-hook=sh "`+script+`" "$1"`, suite, tree, list); err != nil {
 		return err
@@ -92,6 +93,9 @@ func makeSystem(ctx context.Context, dir, suite, packages string) error {
 	}
 	return nil
 }
+
+// alone are suites that have no updates of their own, or need not have them any more.
+var alone = []string{"bullseye", "sid"}
 
 // sourcesOf returns a sources.list(5) of the suite on the mirrors from which this
 // machine, also a Debian, gets its own suite.
@@ -113,6 +117,9 @@ func sourcesOf(ctx context.Context, suite string) (string, error) {
 	}
 	var b strings.Builder
 	for _, l := range lines {
+		if slices.Contains(alone, suite) && !strings.Contains(l, " "+slices.Min(own)+" ") {
+			continue
+		}
 		fmt.Fprintf(&b, "deb [signed-by=%s] %s\n", keyring, strings.Replace(l, " "+slices.Min(own), " "+suite, 1))
 	}
 	return b.String(), nil
