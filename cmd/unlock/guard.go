@@ -7,7 +7,6 @@ import (
 	"unlock/internal/boot"
 	"unlock/internal/config"
 	"unlock/internal/fsys"
-	"unlock/internal/guard"
 	"unlock/internal/status"
 )
 
@@ -34,8 +33,8 @@ func guardSystem() boot.Outcome {
 		}
 		s.Stop(err)
 	}
-	verdict := guard.Judge(guard.System{Config: cfg, Boot: before, BootID: bootID(),
-		Mounted: func(dir string) bool { return fsys.Mounted("/", dir) }})
+	verdict := boot.Guard{Config: cfg, Boot: before, BootID: bootID(),
+		Mounted: func(dir string) bool { return fsys.Mounted("/", dir) }}.Judge()
 	for _, note := range verdict.Notes {
 		kernelLog.Warnf("%s", note)
 	}

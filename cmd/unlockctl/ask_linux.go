@@ -8,8 +8,8 @@ import (
 
 	"unlock/cmd/unlockctl/internal/recovery"
 	"unlock/internal/hint"
+	"unlock/internal/hint/plain"
 	"unlock/internal/luks"
-	"unlock/internal/plain"
 	"unlock/internal/secret"
 )
 

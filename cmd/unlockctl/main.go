@@ -15,8 +15,8 @@ import (
 	"unlock/cmd/unlockctl/internal/record"
 	"unlock/internal/config"
 	"unlock/internal/hint"
+	"unlock/internal/hint/plain"
 	"unlock/internal/keys/source"
-	"unlock/internal/plain"
 	"unlock/internal/secret"
 	"unlock/internal/status"
 )

@@ -7,7 +7,7 @@ import (
 	"sync"
 	"time"
 
-	"unlock/internal/plain"
+	"unlock/internal/hint/plain"
 )
 
 // working shows on a terminal what the command is at, once that has taken a second,

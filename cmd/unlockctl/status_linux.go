@@ -7,7 +7,7 @@ import (
 	"strings"
 	"time"
 
-	"unlock/internal/plain"
+	"unlock/internal/hint/plain"
 	"unlock/internal/status"
 )
 

@@ -6,7 +6,7 @@ import (
 	"strings"
 	"unicode/utf8"
 
-	"unlock/internal/plain"
+	"unlock/internal/hint/plain"
 )
 
 // table prints rows in columns as wide as their longest cells; the last one is not

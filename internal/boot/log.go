@@ -5,7 +5,7 @@ import (
 	"strings"
 
 	"unlock/internal/hint"
-	"unlock/internal/plain"
+	"unlock/internal/hint/plain"
 )
 
 // Level says how much a line matters, in the kernel's numbers (linux/kern_levels.h).

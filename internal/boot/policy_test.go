@@ -12,7 +12,7 @@ import (
 	"unlock/internal/boot"
 	"unlock/internal/config"
 	"unlock/internal/hint"
-	"unlock/internal/plain"
+	"unlock/internal/hint/plain"
 	"unlock/internal/plan"
 )
 

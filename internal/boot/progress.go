@@ -13,7 +13,7 @@ import (
 	"time"
 
 	"unlock/internal/hint"
-	"unlock/internal/plain"
+	"unlock/internal/hint/plain"
 )
 
 // A disk that does not answer cannot be waited for within a deadline by whoever asked it:

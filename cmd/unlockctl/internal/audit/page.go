@@ -10,7 +10,7 @@ import (
 	"time"
 
 	"unlock/internal/config"
-	"unlock/internal/plain"
+	"unlock/internal/hint/plain"
 )
 
 // Rows of the page's tables, beyond which it would be too long to read.

@@ -9,7 +9,7 @@ import (
 	"text/tabwriter"
 	"time"
 
-	"unlock/internal/plain"
+	"unlock/internal/hint/plain"
 )
 
 // Text writes a result for people: the calls, what is found, and what was read.

@@ -8,7 +8,7 @@ import (
 	"strings"
 	"time"
 
-	"unlock/internal/plain"
+	"unlock/internal/hint/plain"
 )
 
 // Sizes in pixels of a time line.

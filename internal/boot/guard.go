@@ -1,8 +1,4 @@
-// Package guard judges, in the real system and before its services start, whether the
-// initramfs of this boot did what the configuration asks for. An initramfs without
-// unlock, or none at all, leaves nothing that could stop a boot; the system itself has
-// to notice. It judges only; its caller covers mount points and holds up the boot.
-package guard
+package boot
 
 import (
 	"errors"
@@ -14,15 +10,18 @@ import (
 	"unlock/internal/status"
 )
 
-// System is what Judge looks at.
-type System struct {
+// Guard judges, in the real system and before its services start, whether the initramfs
+// of this boot did what the configuration asks for. An initramfs without unlock, or none
+// at all, leaves nothing that could stop a boot; the system itself has to notice. It
+// judges only; its caller covers mount points and holds up the boot.
+type Guard struct {
 	Config  *config.Config // that of the root file system, with the kernel command line's word
 	Boot    *status.Boot   // what unlock left behind; nil: nothing
 	BootID  string         // of the running kernel
 	Mounted func(dir string) bool
 }
 
-// Verdict is what follows.
+// Verdict is what a Guard says.
 type Verdict struct {
 	Missing error            // why the boot must not go on; nil: it may
 	Failed  []*config.Volume // the required volumes that are missing
@@ -35,36 +34,36 @@ func (v *Verdict) Reboot() bool {
 	return !slices.ContainsFunc(v.Failed, func(f *config.Volume) bool { return f.OnFailure != config.FailReboot })
 }
 
-const advice = "boot an initramfs with unlock: rebuild it, see that the boot loader names it for this kernel and does not try without (GRUB_FORCE_PARTUUID), or boot once with rd.unlock=0"
+const guardAdvice = "boot an initramfs with unlock: rebuild it, see that the boot loader names it for this kernel and does not try without (GRUB_FORCE_PARTUUID), or boot once with rd.unlock=0"
 
 // Judge decides. It touches nothing.
-func Judge(s System) Verdict {
-	boot := s.Boot
-	if boot != nil && boot.BootID != s.BootID {
+func (g Guard) Judge() Verdict {
+	boot := g.Boot
+	if boot != nil && boot.BootID != g.BootID {
 		boot = nil // another boot's, if /run outlives one
 	}
 	var v Verdict
-	if boot != nil && boot.ConfigSum != s.Config.Sum {
+	if boot != nil && boot.ConfigSum != g.Config.Sum {
 		v.Notes = append(v.Notes, "/etc/unlock.toml differs from the one in the initramfs, which this boot went by; rebuild the initramfs")
 	}
-	for i := range s.Config.Volumes {
-		volume := &s.Config.Volumes[i]
-		if volume.Mount != "" && !s.Mounted(volume.Mount) {
+	for i := range g.Config.Volumes {
+		volume := &g.Config.Volumes[i]
+		if volume.Mount != "" && !g.Mounted(volume.Mount) {
 			v.Cover = append(v.Cover, volume)
 		}
-		if volume.Required && !s.Config.Skip && !isOpen(boot, volume) {
+		if volume.Required && !g.Config.Skip && !isOpen(boot, volume) {
 			v.Failed = append(v.Failed, volume)
 		}
 	}
 	var errs []error
 	for _, volume := range v.Failed {
-		errs = append(errs, fmt.Errorf("volume %q is required and not open: %s", volume.Name, why(boot)))
+		errs = append(errs, fmt.Errorf("volume %q is required and not open: %s", volume.Name, whyNot(boot)))
 	}
-	v.Missing = hint.With(errors.Join(errs...), advice)
+	v.Missing = hint.With(errors.Join(errs...), guardAdvice)
 	return v
 }
 
-func why(boot *status.Boot) string {
+func whyNot(boot *status.Boot) string {
 	if boot == nil {
 		return "this boot had no unlock in its initramfs"
 	}

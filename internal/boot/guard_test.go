@@ -1,4 +1,4 @@
-package guard_test
+package boot_test
 
 import (
 	"fmt"
@@ -6,8 +6,8 @@ import (
 	"strings"
 	"testing"
 
+	"unlock/internal/boot"
 	"unlock/internal/config"
-	"unlock/internal/guard"
 	"unlock/internal/hint"
 	"unlock/internal/status"
 )
@@ -17,8 +17,8 @@ const (
 	sum      = "e3b0c44298fc1c14"
 )
 
-// boot is what unlock left; done are the names of the mappings that it made.
-func boot(done ...string) *status.Boot {
+// left is what unlock left; done are the names of the mappings that it made.
+func left(done ...string) *status.Boot {
 	b := &status.Boot{BootID: thisBoot, ConfigSum: sum, Result: status.ResultDone}
 	for _, name := range done {
 		b.Volumes = append(b.Volumes, status.Volume{Name: name, Mapping: "/dev/mapper/" + name})
@@ -26,7 +26,7 @@ func boot(done ...string) *status.Boot {
 	return b
 }
 
-func TestJudge(t *testing.T) {
+func TestGuard(t *testing.T) {
 	t.Parallel()
 	data := config.Volume{Name: "data", Mount: "/mnt/data", Required: true}
 	cache := config.Volume{Name: "cache", Mount: "/mnt/cache"}
@@ -42,31 +42,31 @@ func TestJudge(t *testing.T) {
 		cover   string
 		notes   string
 	}{
-		{name: "all is there", volumes: []config.Volume{data, cache}, boot: boot("data", "cache"), mounted: "/mnt/data /mnt/cache"},
+		{name: "all is there", volumes: []config.Volume{data, cache}, boot: left("data", "cache"), mounted: "/mnt/data /mnt/cache"},
 		{name: "no unlock", volumes: []config.Volume{data}, missing: "had no unlock in its initramfs", cover: "data"},
-		{name: "another boot's", volumes: []config.Volume{data}, boot: &status.Boot{BootID: "another", Volumes: boot("data").Volumes},
+		{name: "another boot's", volumes: []config.Volume{data}, boot: &status.Boot{BootID: "another", Volumes: left("data").Volumes},
 			missing: "had no unlock in its initramfs", cover: "data"},
-		{name: "the optional one alone is missing", volumes: []config.Volume{data, cache}, boot: boot("data"), mounted: "/mnt/data", cover: "cache"},
+		{name: "the optional one alone is missing", volumes: []config.Volume{data, cache}, boot: left("data"), mounted: "/mnt/data", cover: "cache"},
 		{name: "a volume that is new in the root", volumes: []config.Volume{data}, boot: &status.Boot{BootID: thisBoot, ConfigSum: "older", Result: status.ResultDone},
 			missing: "knew nothing of it", cover: "data", notes: "differs"},
 		{name: "another configuration with the same volumes", volumes: []config.Volume{data}, mounted: "/mnt/data",
-			boot: &status.Boot{BootID: thisBoot, ConfigSum: "older", Volumes: boot("data").Volumes}, notes: "differs"},
+			boot: &status.Boot{BootID: thisBoot, ConfigSum: "older", Volumes: left("data").Volumes}, notes: "differs"},
 		{name: "a volume that failed", volumes: []config.Volume{data}, missing: "not open", cover: "data",
 			boot: &status.Boot{BootID: thisBoot, ConfigSum: sum, Volumes: []status.Volume{{Name: "data", Action: "failed"}}}},
 		{name: "absent, as it may be", volumes: []config.Volume{data}, cover: "data",
 			boot: &status.Boot{BootID: thisBoot, ConfigSum: sum, Volumes: []status.Volume{{Name: "data", Action: status.ActionAbsent}}}},
 		{name: "skipped", volumes: []config.Volume{data, cache}, skip: true, cover: "data cache"},
-		{name: "skipped, covered already", volumes: []config.Volume{data}, skip: true, boot: boot(), mounted: "/mnt/data"},
+		{name: "skipped, covered already", volumes: []config.Volume{data}, skip: true, boot: left(), mounted: "/mnt/data"},
 		{name: "to be rebooted", volumes: []config.Volume{rebooting}, missing: "had no unlock", reboot: true},
 		{name: "one of two to be rebooted", volumes: []config.Volume{rebooting, {Name: "other", Required: true}}, missing: `"other" is required`},
-		{name: "separate disks", volumes: []config.Volume{{Name: "disk", Layout: config.LayoutSeparate, Required: true}}, boot: boot("disk0", "disk1")},
+		{name: "separate disks", volumes: []config.Volume{{Name: "disk", Layout: config.LayoutSeparate, Required: true}}, boot: left("disk0", "disk1")},
 	} {
 		t.Run(row.name, func(t *testing.T) {
 			t.Parallel()
-			v := guard.Judge(guard.System{
+			v := boot.Guard{
 				Config: &config.Config{Volumes: row.volumes, Skip: row.skip, Sum: sum}, Boot: row.boot, BootID: thisBoot,
 				Mounted: func(dir string) bool { return slices.Contains(strings.Fields(row.mounted), dir) },
-			})
+			}.Judge()
 			if row.missing == "" && v.Missing != nil || row.missing != "" && !strings.Contains(fmt.Sprint(v.Missing), row.missing) {
 				t.Errorf("missing: %v, want %q", v.Missing, row.missing)
 			}

@@ -5,7 +5,7 @@ import (
 	"strings"
 	"testing"
 
-	"unlock/internal/plain"
+	"unlock/internal/hint/plain"
 )
 
 func TestText(t *testing.T) {
