@@ -2,6 +2,7 @@ package config
 
 import (
 	"bytes"
+	"cmp"
 	"crypto/sha256"
 	"errors"
 	"fmt"
@@ -108,16 +109,39 @@ func Parse(file string, data []byte) (*Config, error) {
 		return nil, decodeError(file, err)
 	}
 	p := &parser{file: file, lines: keyLines(data)}
-	return p.config(&f)
+	c := p.config(&f)
+	if len(p.mistakes) > 0 {
+		return nil, p.mistakes[0]
+	}
+	return c, nil
+}
+
+// Check returns all mistakes in a configuration, by line; but of settings that are
+// unknown and values of the wrong type, which hide the others, only those.
+func Check(file string, data []byte) []*Error {
+	var f fileTOML
+	err := toml.NewDecoder(bytes.NewReader(data)).DisallowUnknownFields().Decode(&f)
+	var unknown *toml.StrictMissingError
+	var mistakes []*Error
+	if errors.As(err, &unknown) {
+		for _, e := range unknown.Errors {
+			mistakes = append(mistakes, unknownSetting(file, e))
+		}
+		err = toml.Unmarshal(data, &f) // which then takes the others
+	}
+	if err != nil {
+		return append(mistakes, decodeError(file, err))
+	}
+	p := &parser{file: file, lines: keyLines(data), mistakes: mistakes}
+	p.config(&f)
+	slices.SortStableFunc(p.mistakes, func(a, b *Error) int { return cmp.Compare(a.Line, b.Line) })
+	return p.mistakes
 }
 
 func decodeError(file string, err error) *Error {
 	var unknown *toml.StrictMissingError
 	if errors.As(err, &unknown) && len(unknown.Errors) > 0 {
-		first := unknown.Errors[0]
-		line, _ := first.Position()
-		return &Error{File: file, Line: line, Msg: fmt.Sprintf("unknown setting %q", strings.Join(first.Key(), ".")),
-			Hint: "unlock.toml(5) lists all settings"}
+		return unknownSetting(file, unknown.Errors[0])
 	}
 	var decode *toml.DecodeError
 	if errors.As(err, &decode) {
@@ -127,64 +151,61 @@ func decodeError(file string, err error) *Error {
 	return &Error{File: file, Msg: strings.TrimPrefix(err.Error(), "toml: ")}
 }
 
-// parser turns the decoded file into a Config; its methods return *Error with
-// the line of the setting at fault.
-type parser struct {
-	file  string
-	lines map[string]int
+func unknownSetting(file string, e toml.DecodeError) *Error {
+	line, _ := e.Position()
+	return &Error{File: file, Line: line, Msg: fmt.Sprintf("unknown setting %q", strings.Join(e.Key(), ".")),
+		Hint: "unlock.toml(5) lists all settings"}
 }
 
-// errorAt names the line of the first of keys that the file sets.
-func (p *parser) errorAt(hint, msg string, keys ...string) *Error {
+// parser turns the decoded file into a Config, which is of use only if it found no
+// mistakes. It goes on after each, as far as what follows does not depend on it.
+type parser struct {
+	file     string
+	lines    map[string]int
+	mistakes []*Error
+}
+
+// mistake notes one, in the line of the first of keys that the file sets.
+func (p *parser) mistake(hint, msg string, keys ...string) {
+	e := &Error{File: p.file, Msg: msg, Hint: hint}
 	for _, k := range keys {
 		if line := p.lines[k]; line > 0 {
-			return &Error{File: p.file, Line: line, Msg: msg, Hint: hint}
+			e.Line = line
+			break
 		}
 	}
-	return &Error{File: p.file, Msg: msg, Hint: hint}
+	p.mistakes = append(p.mistakes, e)
 }
 
-func (p *parser) config(f *fileTOML) (*Config, error) {
+func (p *parser) config(f *fileTOML) *Config {
 	c := &Config{File: p.file, Timeout: DefaultTimeout, Retry: DefaultRetry, Shell: f.Shell, AWS: AWS(f.AWS)}
 	if f.Timeout != "" {
 		d, err := parseTimeout(f.Timeout)
 		if err != nil {
-			return nil, p.errorAt("", err.Error(), "timeout")
+			p.mistake("", err.Error(), "timeout")
 		}
 		c.Timeout = d
 	}
 	if f.Retry != "" {
 		d, err := time.ParseDuration(f.Retry)
 		if err != nil || d < 0 || d > 0 && d < leastRetry {
-			return nil, p.errorAt("write 5m, or 0s for never", fmt.Sprintf("retry_every %q is neither 0s nor a duration of %v or more", f.Retry, leastRetry), "retry_every")
+			p.mistake("write 5m, or 0s for never", fmt.Sprintf("retry_every %q is neither 0s nor a duration of %v or more", f.Retry, leastRetry), "retry_every")
 		}
 		c.Retry = d
 	}
-	if err := p.aws(&c.AWS); err != nil {
-		return nil, err
-	}
+	p.aws(&c.AWS)
 	var shared *Key
 	if f.Key != nil {
-		k, err := p.key(f.Key, "key")
-		if err != nil {
-			return nil, err
-		}
-		shared = k
+		shared = p.key(f.Key, "key")
 	}
 	if len(f.Volume) == 0 {
-		return nil, &Error{File: p.file, Msg: "no [[volume]]", Hint: "add one, or remove the file and rebuild the initramfs"}
+		p.mistakes = append(p.mistakes, &Error{File: p.file, Msg: "no [[volume]]", Hint: "add one, or remove the file and rebuild the initramfs"})
 	}
 	for i := range f.Volume {
-		v, err := p.volume(&f.Volume[i], fmt.Sprintf("volume[%d]", i), shared)
-		if err != nil {
-			return nil, err
-		}
-		c.Volumes = append(c.Volumes, *v)
+		c.Volumes = append(c.Volumes, *p.volume(&f.Volume[i], fmt.Sprintf("volume[%d]", i), shared))
 	}
-	if err := p.together(c.Volumes); err != nil {
-		return nil, err
-	}
-	return c, nil
+	p.together(c.Volumes)
+	return c
 }
 
 func parseTimeout(text string) (time.Duration, error) {
@@ -195,70 +216,87 @@ func parseTimeout(text string) (time.Duration, error) {
 	return d, nil
 }
 
-func (p *parser) aws(a *AWS) error {
-	for service, url := range a.Endpoint {
+func (p *parser) aws(a *AWS) {
+	for _, service := range slices.Sorted(maps.Keys(a.Endpoint)) {
+		text := a.Endpoint[service]
 		at := "aws.endpoint." + service
 		if known := Services(); !slices.Contains(known, service) {
-			return p.errorAt("endpoints are "+source.List("and", known), fmt.Sprintf("unknown service %q", service), at, "aws.endpoint")
+			p.mistake("endpoints are "+source.List("and", known), fmt.Sprintf("unknown service %q", service), at, "aws.endpoint")
+			continue
 		}
-		secure := strings.HasPrefix(url, "https://")
-		if !secure && (service != "imds" || !strings.HasPrefix(url, "http://")) {
-			return p.errorAt("only imds is spoken to without TLS", fmt.Sprintf("endpoint %q does not begin with https://", url), at, "aws.endpoint")
+		secure := strings.HasPrefix(text, "https://")
+		if !secure && (service != "imds" || !strings.HasPrefix(text, "http://")) {
+			p.mistake("only imds is spoken to without TLS", fmt.Sprintf("endpoint %q does not begin with https://", text), at, "aws.endpoint")
+			continue
+		}
+		if u, err := url.Parse(text); err != nil || u.Hostname() == "" || u.User != nil || u.RawQuery != "" || u.Path != "" && u.Path != "/" {
+			p.mistake("use the form https://HOST", fmt.Sprintf("endpoint of %s is not a host's URL", service), at, "aws.endpoint")
 		}
 	}
 	if a.Proxy != "" {
 		u, err := url.Parse(a.Proxy)
 		if err != nil || u.Hostname() == "" || u.Port() == "" || a.Proxy != "http://"+u.Host { // which may hold a password: it is not shown
-			return p.errorAt("use the form http://HOST:PORT; a proxy that asks for a password cannot be used", "proxy is not of the form http://HOST:PORT", "aws.proxy")
+			p.mistake("use the form http://HOST:PORT; a proxy that asks for a password cannot be used", "proxy is not of the form http://HOST:PORT", "aws.proxy")
 		}
 	}
 	if a.CABundle != "" && !path.IsAbs(a.CABundle) {
-		return p.errorAt("", fmt.Sprintf("ca_bundle %q is not an absolute path", a.CABundle), "aws.ca_bundle")
+		p.mistake("", fmt.Sprintf("ca_bundle %q is not an absolute path", a.CABundle), "aws.ca_bundle")
 	}
-	return nil
+	if a.Region != "" && !validRegion(a.Region) {
+		p.mistake("use the form us-east-1", fmt.Sprintf("region %q cannot be one", a.Region), "aws.region")
+	}
 }
 
-func (p *parser) key(k *keyTOML, at string) (*Key, error) {
+// key returns nil if nothing can be said about the key.
+func (p *parser) key(k *keyTOML, at string) *Key {
 	if k.Source == "" {
-		return nil, p.errorAt("set source to "+source.Forms("or", source.Any), "the key has no source", at)
+		p.mistake("set source to "+source.Forms("or", source.Any), "the key has no source", at)
+		return nil
 	}
 	src, err := source.Parse(k.Source)
 	if err != nil {
-		return nil, p.errorAt("sources are "+source.Forms("and", source.Any), err.Error(), at+".source")
+		p.mistake("sources are "+source.Forms("and", source.Any), err.Error(), at+".source")
+		return nil
 	}
 	if k.VersionID != "" {
 		if !src.Kind.Pins {
-			return nil, p.errorAt("", "version_id is for "+pinning()+" sources only", at+".version_id")
+			p.mistake("", "version_id is for "+pinning()+" sources only", at+".version_id")
 		}
 		src.Version = k.VersionID
 	}
 	key := &Key{Source: src, Context: maps.Clone(k.Context)}
 	names, err := stringOrList(k.KMSKey)
 	if err != nil {
-		return nil, p.errorAt("", "kms_key is neither a string nor an array of strings", at+".kms_key")
+		p.mistake("", "kms_key is neither a string nor an array of strings", at+".kms_key")
 	}
-	for name := range key.Context {
+	folded := map[string]string{}
+	for _, name := range slices.Sorted(maps.Keys(key.Context)) {
+		where := at + ".context." + name
 		if name == "" || name == ContextSet {
-			return nil, p.errorAt("choose another name", fmt.Sprintf("context name %q is unlock's own", name), at+".context."+name, at+".context")
+			p.mistake("choose another name", fmt.Sprintf("context name %q is unlock's own", name), where, at+".context")
 		}
+		if other, ok := folded[strings.ToLower(name)]; ok {
+			p.mistake("IAM does not tell them apart", fmt.Sprintf("context names %q and %q differ in capitals only", other, name), where, at+".context")
+		}
+		folded[strings.ToLower(name)] = name
 	}
 	if src.Kind == source.Ephemeral {
 		if len(names) > 0 || len(key.Context) > 0 {
-			return nil, p.errorAt("remove kms_key and context", "an ephemeral key never goes to KMS", at+".kms_key", at+".context")
+			p.mistake("remove kms_key and context", "an ephemeral key never goes to KMS", at+".kms_key", at+".context")
 		}
-		return key, nil
+		return key
 	}
-	if len(names) == 0 {
-		return nil, p.errorAt("set kms_key to the ARN of the key that must have encrypted the passphrase", "kms_key is missing", at+".source")
+	if len(names) == 0 && err == nil {
+		p.mistake("set kms_key to the ARN of the key that must have encrypted the passphrase", "kms_key is missing", at+".source")
 	}
 	for _, name := range names {
 		a, err := parseKMSKey(name)
 		if err != nil {
-			return nil, p.errorAt("use the form arn:aws:kms:REGION:ACCOUNT:key/ID (aws kms describe-key prints it)", err.Error(), at+".kms_key")
+			p.mistake("use the form arn:aws:kms:REGION:ACCOUNT:key/ID (aws kms describe-key prints it)", err.Error(), at+".kms_key")
 		}
 		key.KMSKeys = append(key.KMSKeys, a)
 	}
-	return key, nil
+	return key
 }
 
 // Services lists those whose endpoints can be set.
@@ -290,10 +328,15 @@ func parseKMSKey(text string) (arn.ARN, error) {
 		return a, fmt.Errorf("kms_key %q is an alias, which can be moved to another key", text)
 	}
 	id, ok := strings.CutPrefix(a.Resource, "key/")
-	if err != nil || a.Service != "kms" || a.Region == "" || a.Account == "" || !ok || id == "" || strings.Contains(id, "…") {
+	if err != nil || a.Service != "kms" || !validRegion(a.Region) || a.Account == "" || !ok || id == "" || strings.Contains(id, "…") {
 		return a, fmt.Errorf("kms_key %q is not the ARN of a KMS key", text)
 	}
 	return a, nil
+}
+
+// validRegion reports whether a text may be a region. It becomes part of host names.
+func validRegion(r string) bool {
+	return r != "" && len(r) <= 32 && strings.Trim(r, "abcdefghijklmnopqrstuvwxyz0123456789-") == ""
 }
 
 func stringOrList(v any) ([]string, error) {
@@ -316,91 +359,89 @@ func stringOrList(v any) ([]string, error) {
 	return nil, errors.ErrUnsupported
 }
 
-func (p *parser) volume(t *volumeTOML, at string, shared *Key) (*Volume, error) {
+func (p *parser) volume(t *volumeTOML, at string, shared *Key) *Volume {
 	v := &Volume{Line: p.lines[at], Name: t.Name, Count: t.Count, Filesystem: t.Filesystem,
 		Mount: t.Mount, MountOptions: t.MountOptions, Discard: t.Discard, Required: true}
 	if t.Required != nil {
 		v.Required = *t.Required
 	}
-	fail := func(setting, hint, format string, args ...any) (*Volume, error) {
-		return nil, p.errorAt(hint, fmt.Sprintf(format, args...), at+"."+setting, at)
+	fail := func(setting, hint, format string, args ...any) {
+		p.mistake(hint, fmt.Sprintf(format, args...), at+"."+setting, at)
 	}
 	if err := checkName(v.Name); err != nil {
-		return fail("name", "names are letters, digits, '.', '_', '+' and '-', as in /dev/mapper/NAME", "%v", err)
-	}
-	if t.Device == "" {
-		return fail("device", "selectors are "+selectorForms, "volume %q has no device", v.Name)
+		fail("name", "names are letters, digits, '.', '_', '+' and '-', as in /dev/mapper/NAME", "%v", err)
 	}
 	var err error
-	if v.Device, err = parseSelector(t.Device); err != nil {
-		return fail("device", "selectors are "+selectorForms, "%v", err)
+	if t.Device == "" {
+		fail("device", "selectors are "+selectorForms, "volume %q has no device", v.Name)
+	} else if v.Device, err = parseSelector(t.Device); err != nil {
+		fail("device", "selectors are "+selectorForms, "%v", err)
 	}
+	known := v.Device.Kind != SelectInvalid // else it is of no use to hold others against it
 	if v.Format, err = oneOf(t.Format, map[string]Format{"": FormatNever, "never": FormatNever, "blank": FormatBlank, "ephemeral": FormatEphemeral}); err != nil {
-		return fail("format", "format is never, blank or ephemeral", "%v", err)
+		fail("format", "format is never, blank or ephemeral", "%v", err)
 	}
 	if v.Layout, err = oneOf(t.Layout, map[string]Layout{"": LayoutStripe, "stripe": LayoutStripe, "separate": LayoutSeparate}); err != nil {
-		return fail("layout", "layout is stripe or separate", "%v", err)
+		fail("layout", "layout is stripe or separate", "%v", err)
 	}
 	if v.OnFailure, err = oneOf(t.OnFailure, map[string]OnFailure{"": FailStop, "stop": FailStop, "prompt": FailPrompt, "reboot": FailReboot}); err != nil {
-		return fail("on_failure", "on_failure is stop, prompt or reboot", "%v", err)
+		fail("on_failure", "on_failure is stop, prompt or reboot", "%v", err)
 	}
 	if v.MayBeAbsent, err = oneOf(t.Absent, map[string]bool{"": false, "stop": false, "allow": true}); err != nil {
-		return fail("absent", "absent is stop or allow", "%v", err)
+		fail("absent", "absent is stop or allow", "%v", err)
 	}
 	if t.Absent != "" && !v.Required {
-		return fail("absent", "remove one of the two", "absent is for required volumes, and required is false")
+		fail("absent", "remove one of the two", "absent is for required volumes, and required is false")
 	}
 	if t.Absent != "" && v.Device.Kind == SelectFile {
-		return fail("absent", "remove absent", "a volume in a file has no disk that could be absent")
+		fail("absent", "remove absent", "a volume in a file has no disk that could be absent")
 	}
 	if t.OnFailure != "" && !v.Required {
-		return fail("on_failure", "remove one of the two", "on_failure is for required volumes, and required is false")
+		fail("on_failure", "remove one of the two", "on_failure is for required volumes, and required is false")
 	}
-	if t.Layout != "" && v.Device.Single() {
-		return fail("layout", "remove layout", "%s is one device", v.Device)
+	if known && t.Layout != "" && v.Device.Single() {
+		fail("layout", "remove layout", "%s is one device", v.Device)
 	}
-	if v.Count < 0 || v.Count > 0 && v.Device.Single() {
-		return fail("count", "count is how many instance-store disks the volume has", "count %d does not fit device %s", v.Count, v.Device)
+	if v.Count < 0 || known && v.Count > 0 && v.Device.Single() {
+		fail("count", "count is how many instance-store disks the volume has", "count %d does not fit device %s", v.Count, v.Device)
 	}
 	if _, err := oneOf(v.Filesystem, map[string]bool{"": true, "ext4": true, "xfs": true, "btrfs": true, "swap": true}); err != nil {
-		return fail("filesystem", "filesystem is ext4, xfs, btrfs or swap", "%v", err)
+		fail("filesystem", "filesystem is ext4, xfs, btrfs or swap", "%v", err)
 	}
 	if v.Mount != "" {
 		if !path.IsAbs(v.Mount) || path.Clean(v.Mount) != v.Mount || v.Mount == "/" {
-			return fail("mount", "", "mount %q is not an absolute path below /", v.Mount)
+			fail("mount", "", "mount %q is not an absolute path below /", v.Mount)
 		}
 		if v.Filesystem == "" || v.Filesystem == "swap" {
-			return fail("mount", "set filesystem to ext4, xfs or btrfs", "volume %q has a mount point but no file system", v.Name)
+			fail("mount", "set filesystem to ext4, xfs or btrfs", "volume %q has a mount point but no file system", v.Name)
 		}
 		if v.Layout == LayoutSeparate {
-			return fail("mount", "give each disk a [[volume]] of its own with device = \"instance-store:N\"", "separate disks cannot share one mount point")
+			fail("mount", "give each disk a [[volume]] of its own with device = \"instance-store:N\"", "separate disks cannot share one mount point")
 		}
 	}
 	if v.MountOptions != "" && v.Mount == "" {
-		return fail("mount_options", "", "mount_options without mount")
+		fail("mount_options", "", "mount_options without mount")
 	}
 	if v.Size, err = parseSize(t.Size); err != nil {
-		return fail("size", "write a number and KiB, MiB, GiB or TiB", "%v", err)
+		fail("size", "write a number and KiB, MiB, GiB or TiB", "%v", err)
 	}
-	if file := v.Device.Kind == SelectFile; file != (v.Size > 0) {
+	if file := v.Device.Kind == SelectFile; known && file != (t.Size != "") {
 		if file {
-			return fail("device", "set size, for example \"20GiB\"", "file-backed volume %q has no size", v.Name)
+			fail("device", "set size, for example \"20GiB\"", "file-backed volume %q has no size", v.Name)
 		}
-		return fail("size", "", "size is for file-backed volumes only")
+		fail("size", "", "size is for file-backed volumes only")
 	}
-	if err := p.volumeKey(v, t, at, shared); err != nil {
-		return nil, err
-	}
-	return v, nil
+	p.volumeKey(v, t, at, shared)
+	return v
 }
 
 // volumeKey settles which key the volume has and whether it fits the format policy.
-func (p *parser) volumeKey(v *Volume, t *volumeTOML, at string, shared *Key) error {
+func (p *parser) volumeKey(v *Volume, t *volumeTOML, at string, shared *Key) {
 	switch {
 	case t.Key != nil:
-		k, err := p.key(t.Key, at+".key")
-		if err != nil {
-			return err
+		k := p.key(t.Key, at+".key")
+		if k == nil {
+			return
 		}
 		v.Key = *k
 	case v.Format == FormatEphemeral:
@@ -408,42 +449,43 @@ func (p *parser) volumeKey(v *Volume, t *volumeTOML, at string, shared *Key) err
 	case shared != nil:
 		v.Key = *shared
 	default:
-		return p.errorAt("add [key] or [volume.key]", fmt.Sprintf("volume %q has no key", v.Name), at)
+		if p.lines["key"] == 0 { // else its mistake is known
+			p.mistake("add [key] or [volume.key]", fmt.Sprintf("volume %q has no key", v.Name), at)
+		}
+		return
 	}
 	ephemeral := v.Key.Source.Kind == source.Ephemeral
 	if ephemeral != (v.Format == FormatEphemeral) {
-		return p.errorAt("use source = \"ephemeral\" with format = \"ephemeral\", and neither without the other",
+		p.mistake("use source = \"ephemeral\" with format = \"ephemeral\", and neither without the other",
 			fmt.Sprintf("volume %q: format and key source do not fit", v.Name), at+".format", at+".key.source", at)
 	}
-	if ephemeral && v.Device.Kind != SelectInstanceStore {
-		return p.errorAt("use device = \"instance-store\"", "ephemeral volumes are made on instance store only", at+".device")
+	if ephemeral && v.Device.Kind != SelectInvalid && v.Device.Kind != SelectInstanceStore {
+		p.mistake("use device = \"instance-store\"", "ephemeral volumes are made on instance store only", at+".device")
 	}
-	return nil
 }
 
 // together checks what only shows with all volumes in view.
-func (p *parser) together(volumes []Volume) error {
+func (p *parser) together(volumes []Volume) {
 	names, mounts := map[string]int{}, map[string]int{}
 	for i, v := range volumes {
 		at := fmt.Sprintf("volume[%d]", i)
-		if first, ok := names[v.Name]; ok {
-			return p.errorAt("give each volume a name of its own",
+		if first, ok := names[v.Name]; ok && v.Name != "" {
+			p.mistake("give each volume a name of its own",
 				fmt.Sprintf("volume %q is there already, in line %d", v.Name, volumes[first].Line), at+".name")
 		}
 		for j, w := range volumes {
 			rest, ok := strings.CutPrefix(v.Name, w.Name)
 			if _, err := strconv.ParseUint(rest, 10, 16); ok && j != i && w.Layout == LayoutSeparate && err == nil {
-				return p.errorAt("rename one of them",
+				p.mistake("rename one of them",
 					fmt.Sprintf("volume %q clashes with a disk of separate volume %q", v.Name, w.Name), at+".name")
 			}
 		}
 		names[v.Name] = i
 		if first, ok := mounts[v.Mount]; ok && v.Mount != "" {
-			return p.errorAt("", fmt.Sprintf("mount point %s is taken by the volume in line %d", v.Mount, volumes[first].Line), at+".mount")
+			p.mistake("", fmt.Sprintf("mount point %s is taken by the volume in line %d", v.Mount, volumes[first].Line), at+".mount")
 		}
 		mounts[v.Mount] = i
 	}
-	return nil
 }
 
 func oneOf[T any](text string, values map[string]T) (T, error) {
