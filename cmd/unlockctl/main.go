@@ -28,6 +28,7 @@ type commands struct {
 	Seal       sealCmd   `cmd:"" help:"Encrypt a passphrase under a KMS key and put it where boots find it."`
 	Rotate     rotateCmd `cmd:"" help:"Replace the KMS key of a ciphertext, or the passphrase of a volume."`
 	machine    `embed:""`
+	Check      checkCmd      `cmd:"" aliases:"validate" help:"Look for mistakes in a configuration, all at once."`
 	Policy     policyCmd     `cmd:"" help:"Print the AWS policies that a configuration needs."`
 	Audit      auditCmd      `cmd:"" help:"Tell from CloudTrail's records who had the keys, and what an auditor should look at."`
 	Record     recordCmd     `cmd:"" help:"Pass on what the last boot did: to the journal, to Prometheus, to CloudWatch."`
@@ -165,6 +166,9 @@ var errFound = errors.New("")
 func report(err error, stderr io.Writer) int {
 	if errors.Is(err, errFound) { // the parser wraps it
 		return exitFailed
+	}
+	if errors.Is(err, errMistaken) {
+		return exitUsage
 	}
 	fmt.Fprintln(stderr, "unlockctl:", err)
 	if h := advice(err); h != "" {

@@ -59,6 +59,9 @@ func parseSelector(text string) (Selector, error) {
 		if !strings.HasPrefix(text, "/dev/") || path.Clean(text) != text {
 			return Selector{}, fmt.Errorf("device %q is not a path below /dev", text)
 		}
+		if strings.HasPrefix(text, "/dev/disk/") && !strings.HasPrefix(text, "/dev/disk/by-id/nvme-") {
+			return Selector{}, fmt.Errorf("device %q is a link of udev's that unlock does not follow: use UUID=, LABEL=, PARTUUID= or serial=", text)
+		}
 		return Selector{SelectPath, text}, nil
 	}
 	i := strings.IndexAny(text, ":=")
