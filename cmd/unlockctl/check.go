@@ -10,7 +10,7 @@ import (
 	"unlock/cmd/unlockctl/internal/manual"
 	"unlock/internal/config"
 	"unlock/internal/hint"
-	"unlock/internal/plain"
+	"unlock/internal/hint/plain"
 )
 
 type checkCmd struct {
