@@ -8,7 +8,6 @@ import (
 	"unlock/internal/block"
 	"unlock/internal/config"
 	"unlock/internal/hint"
-	"unlock/internal/keys/source"
 	"unlock/internal/luks"
 )
 
@@ -184,7 +183,7 @@ func unusable(v *config.Volume, members []*Candidate) *Refusal {
 
 // openWithKey checks that a key in the header is there if one is needed.
 func openWithKey(step Step) (Step, *Refusal) {
-	if step.Volume.Key.Source.Kind == source.Header && step.Members[0].LUKS.KMS == nil {
+	if step.Volume.Key.Source.InHeader() && step.Members[0].LUKS.KMS == nil {
 		return Step{}, &Refusal{step.Volume, step.paths(), "the key source is \"header\", but the LUKS header holds no aws-kms token",
 			"add one with unlockctl enroll, or configure the source that its passphrase came from"}
 	}

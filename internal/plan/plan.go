@@ -24,7 +24,6 @@ import (
 
 	"unlock/internal/block"
 	"unlock/internal/config"
-	"unlock/internal/keys/source"
 	"unlock/internal/luks"
 )
 
@@ -260,6 +259,6 @@ func separateIndexes(members []*Candidate) []int {
 // NeedsKey reports whether a step needs a key that AWS has to give or decrypt.
 func (p *Plan) NeedsKey() bool {
 	return slices.ContainsFunc(p.Steps, func(s Step) bool {
-		return !s.Active && s.Volume.Key.Source.Kind != source.Ephemeral
+		return !s.Active && !s.Volume.Key.Source.Random()
 	})
 }

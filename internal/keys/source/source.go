@@ -84,6 +84,12 @@ type Source struct {
 // String returns the source as the configuration has it, without version_id.
 func (s Source) String() string { return s.text }
 
+// InHeader reports whether the ciphertext is in the volume's own header.
+func (s Source) InHeader() bool { return s.Kind == Header }
+
+// Random reports whether there is no ciphertext: the key is made, used, and forgotten.
+func (s Source) Random() bool { return s.Kind == Ephemeral }
+
 // Action is IAM's name for reading the ciphertext, "" if that is not AWS'.
 func (s Source) Action() string {
 	r := s.Kind.Remote
