@@ -1,10 +1,13 @@
-# Management events have the calls to KMS; data events those for the object.
+# Management events have the calls to KMS; data events those for the object. All
+# Regions: a replica of a multi-Region key decrypts elsewhere what this one encrypted.
 resource "aws_cloudtrail" "this" {
-  name                       = var.name
-  enable_log_file_validation = true
-  s3_bucket_name             = aws_s3_bucket.trail.id
-  cloud_watch_logs_group_arn = "${aws_cloudwatch_log_group.trail.arn}:*"
-  cloud_watch_logs_role_arn  = aws_iam_role.trail.arn
+  name                          = var.name
+  is_multi_region_trail         = true
+  include_global_service_events = true
+  enable_log_file_validation    = true
+  s3_bucket_name                = aws_s3_bucket.trail.id
+  cloud_watch_logs_group_arn    = "${aws_cloudwatch_log_group.trail.arn}:*"
+  cloud_watch_logs_role_arn     = aws_iam_role.trail.arn
   event_selector {
     read_write_type           = "All"
     include_management_events = true
@@ -17,6 +20,10 @@ resource "aws_cloudtrail" "this" {
     }
   }
   depends_on = [aws_s3_bucket_policy.trail, aws_iam_role_policy.trail]
+}
+
+locals {
+  trail_arn = "arn:${data.aws_partition.this.partition}:cloudtrail:${data.aws_region.this.name}:${data.aws_caller_identity.this.account_id}:trail/${var.name}"
 }
 
 resource "aws_s3_bucket" "trail" {
@@ -41,13 +48,14 @@ resource "aws_s3_bucket_policy" "trail" {
         Principal = { Service = "cloudtrail.amazonaws.com" }
         Action    = "s3:GetBucketAcl"
         Resource  = aws_s3_bucket.trail.arn
+        Condition = { StringEquals = { "aws:SourceArn" = local.trail_arn } }
       },
       {
         Effect    = "Allow"
         Principal = { Service = "cloudtrail.amazonaws.com" }
         Action    = "s3:PutObject"
         Resource  = "${aws_s3_bucket.trail.arn}/AWSLogs/${data.aws_caller_identity.this.account_id}/*"
-        Condition = { StringEquals = { "s3:x-amz-acl" = "bucket-owner-full-control" } }
+        Condition = { StringEquals = { "s3:x-amz-acl" = "bucket-owner-full-control", "aws:SourceArn" = local.trail_arn } }
       },
       {
         Effect    = "Deny"
@@ -103,6 +111,59 @@ resource "aws_cloudwatch_metric_alarm" "denied" {
   alarm_description   = "KMS denied a Decrypt"
   namespace           = var.name
   metric_name         = "DeniedDecrypt"
+  statistic           = "Sum"
+  period              = 300
+  evaluation_periods  = 1
+  threshold           = 1
+  comparison_operator = "GreaterThanOrEqualToThreshold"
+  treat_missing_data  = "notBreaching"
+  alarm_actions       = var.alarm_topic == null ? [] : [var.alarm_topic]
+}
+
+# Sealing and rotating are done by others than the role, and are seen too.
+resource "aws_cloudwatch_log_metric_filter" "used" {
+  name           = "${var.name}-used"
+  log_group_name = aws_cloudwatch_log_group.trail.name
+  pattern        = "{ ($.eventSource = \"kms.amazonaws.com\") && ($.resources[0].ARN = \"*:key/${aws_kms_key.this.key_id}\") && ($.errorCode NOT EXISTS) && (($.eventName = \"Decrypt\") || ($.eventName = \"GenerateDataKey*\") || ($.eventName = \"ReEncrypt\")) && (($.userIdentity.sessionContext.sessionIssuer.arn NOT EXISTS) || ($.userIdentity.sessionContext.sessionIssuer.arn != \"${aws_iam_role.this.arn}\")) }"
+  metric_transformation {
+    namespace     = var.name
+    name          = "UsedByOthers"
+    value         = "1"
+    default_value = 0
+  }
+}
+
+resource "aws_cloudwatch_metric_alarm" "used" {
+  alarm_name          = "${var.name}-used"
+  alarm_description   = "Another principal than the role used the key"
+  namespace           = var.name
+  metric_name         = "UsedByOthers"
+  statistic           = "Sum"
+  period              = 300
+  evaluation_periods  = 1
+  threshold           = 1
+  comparison_operator = "GreaterThanOrEqualToThreshold"
+  treat_missing_data  = "notBreaching"
+  alarm_actions       = var.alarm_topic == null ? [] : [var.alarm_topic]
+}
+
+resource "aws_cloudwatch_log_metric_filter" "changed" {
+  name           = "${var.name}-changed"
+  log_group_name = aws_cloudwatch_log_group.trail.name
+  pattern        = "{ ($.eventSource = \"kms.amazonaws.com\") && ($.resources[0].ARN = \"*:key/${aws_kms_key.this.key_id}\") && (($.eventName = \"CreateGrant\") || ($.eventName = \"PutKeyPolicy\") || ($.eventName = \"DisableKey\") || ($.eventName = \"ScheduleKeyDeletion\")) }"
+  metric_transformation {
+    namespace     = var.name
+    name          = "KeyChanged"
+    value         = "1"
+    default_value = 0
+  }
+}
+
+resource "aws_cloudwatch_metric_alarm" "changed" {
+  alarm_name          = "${var.name}-changed"
+  alarm_description   = "Grants, policy or state of the key were changed"
+  namespace           = var.name
+  metric_name         = "KeyChanged"
   statistic           = "Sum"
   period              = 300
   evaluation_periods  = 1

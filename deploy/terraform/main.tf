@@ -3,11 +3,11 @@
 # The same as ../cloudformation.yaml.
 
 terraform {
-  required_version = ">= 1.5"
+  required_version = ">= 1.5, < 2.0"
   required_providers {
     aws = {
       source  = "hashicorp/aws"
-      version = ">= 5.0"
+      version = ">= 5.0, < 6.0"
     }
   }
 }
@@ -130,6 +130,24 @@ resource "aws_launch_template" "this" {
     http_endpoint               = "enabled"
     http_tokens                 = "required"
     http_put_response_hop_limit = 1
+  }
+}
+
+# A node that is stuck in its initramfs answers no load balancer, and without one fails
+# EC2's status check, as its network is down: after the grace period it is replaced.
+# What is on its instance store goes with it.
+resource "aws_autoscaling_group" "this" {
+  count                     = var.group == null ? 0 : 1
+  name                      = var.name
+  min_size                  = var.group.size
+  max_size                  = var.group.size
+  vpc_zone_identifier       = var.group.subnet_ids
+  health_check_type         = length(var.group.target_group_arns) > 0 ? "ELB" : "EC2"
+  health_check_grace_period = 600
+  target_group_arns         = var.group.target_group_arns
+  launch_template {
+    id      = aws_launch_template.this.id
+    version = aws_launch_template.this.latest_version
   }
 }
 

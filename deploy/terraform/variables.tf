@@ -44,7 +44,17 @@ variable "vpc" {
 }
 
 variable "alarm_topic" {
-  description = "ARN of an SNS topic told of denied decryptions; null tells nobody"
+  description = "ARN of an SNS topic told of denied decryptions, of others who use the key, and of changes to it; null tells nobody"
   type        = string
   default     = null
+}
+
+variable "group" {
+  description = "Auto Scaling group of the launch template; null makes none. A load balancer's target groups say whether an instance is healthy, if there are any"
+  type = object({
+    size              = number
+    subnet_ids        = list(string)
+    target_group_arns = optional(list(string), [])
+  })
+  default = null
 }

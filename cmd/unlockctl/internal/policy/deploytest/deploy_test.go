@@ -81,6 +81,67 @@ func TestCloudFormation(t *testing.T) {
 	}
 }
 
+// TestAudit: the trail covers all Regions and is the only one that may write to its
+// bucket; alarms see who else uses the key, and what is done to it, in both templates.
+func TestAudit(t *testing.T) {
+	data, err := os.ReadFile("../../../../../deploy/cloudformation.yaml")
+	if err != nil {
+		t.Fatal(err)
+	}
+	var root yaml.Node
+	if err := yaml.Unmarshal(data, &root); err != nil {
+		t.Fatal(err)
+	}
+	s := stack{sealed: true, values: map[string]string{"Key": "KEY", "Role.Arn": "ROLE", "TrailBucket.Arn": "BUCKET", "AWS::StackName": "NAME",
+		"AWS::Partition": "aws", "AWS::Region": "us-east-1", "AWS::AccountId": "111122223333"}}
+	resources := s.resolve(root.Content[0]).(map[string]any)["Resources"].(map[string]any)
+	properties := func(name string) map[string]any {
+		return resources[name].(map[string]any)["Properties"].(map[string]any)
+	}
+	if properties("Trail")["IsMultiRegionTrail"] != "true" || properties("Trail")["TrailName"] != "NAME" {
+		t.Errorf("trail %v, want one of all Regions by the name in the bucket's policy", properties("Trail"))
+	}
+	for _, v := range properties("TrailBucketPolicy")["PolicyDocument"].(map[string]any)["Statement"].([]any) {
+		statement := v.(map[string]any)
+		if statement["Effect"] != "Allow" {
+			continue
+		}
+		equals := statement["Condition"].(map[string]any)["StringEquals"].(map[string]any)
+		if want := "arn:aws:cloudtrail:us-east-1:111122223333:trail/NAME"; equals["aws:SourceArn"] != want {
+			t.Errorf("%v without aws:SourceArn = %s", statement, want)
+		}
+	}
+	terraform, err := os.ReadFile("../../../../../deploy/terraform/audit.tf")
+	if err != nil {
+		t.Fatal(err)
+	}
+	module := strings.NewReplacer(`\"`, `"`, "${aws_kms_key.this.key_id}", "KEY", "${aws_iam_role.this.arn}", "ROLE").Replace(string(terraform))
+	for filter, events := range map[string][]string{
+		"DeniedFilter":  {"Decrypt"},
+		"UsedFilter":    {"Decrypt", "GenerateDataKey*", "ReEncrypt"},
+		"ChangedFilter": {"CreateGrant", "PutKeyPolicy", "DisableKey", "ScheduleKeyDeletion"},
+	} {
+		pattern := properties(filter)["FilterPattern"].(string)
+		for _, e := range events {
+			if !strings.Contains(pattern, `$.eventName = "`+e+`"`) {
+				t.Errorf("%s does not see %s: %s", filter, e, pattern)
+			}
+		}
+		if len(pattern) > 1024 || strings.Count(pattern, "(") != strings.Count(pattern, ")") {
+			t.Errorf("%s: %d characters, or unbalanced: %s", filter, len(pattern), pattern)
+		}
+		if !strings.Contains(module, pattern) {
+			t.Errorf("%s is not in the Terraform module: %s", filter, pattern)
+		}
+	}
+	if used := properties("UsedFilter")["FilterPattern"].(string); !strings.Contains(used, `sessionIssuer.arn != "ROLE"`) || !strings.Contains(used, "sessionIssuer.arn NOT EXISTS") {
+		t.Errorf("the filter leaves principals out: %s", used)
+	}
+	if !strings.Contains(module, "is_multi_region_trail         = true") || strings.Count(module, `"aws:SourceArn" = local.trail_arn`) != 2 {
+		t.Error("the Terraform module's trail is another")
+	}
+}
+
 // stack resolves CloudFormation's functions, as far as policies use them.
 type stack struct {
 	sealed bool
