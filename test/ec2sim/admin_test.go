@@ -35,6 +35,23 @@ func TestAdministrator(t *testing.T) {
 		t.Errorf("old value %s, want one", got)
 	}
 
+	a.must("secretsmanager", "create-secret", "--name", "s", "--secret-string", "one")
+	refused("ResourceExistsException", "secretsmanager", "create-secret", "--name", "s", "--secret-string", "two")
+	first := a.must("secretsmanager", "get-secret-value", "--secret-id", "s", "--query", "VersionId")
+	a.must("secretsmanager", "put-secret-value", "--secret-id", "s", "--secret-binary", "fileb://"+a.file("secret", "\x00two"))
+	if got := a.must("secretsmanager", "get-secret-value", "--secret-id", c.SecretARN("s"), "--query", "[Name,SecretBinary,VersionStages[0]]"); got != "s\tAHR3bw==\tAWSCURRENT" {
+		t.Errorf("secret %q", got)
+	}
+	if got := a.must("secretsmanager", "get-secret-value", "--secret-id", "s", "--version-id", first, "--query", "[SecretString,VersionStages[0]]"); got != "one\tAWSPREVIOUS" {
+		t.Errorf("old secret %q", got)
+	}
+	refused("ResourceNotFoundException", "secretsmanager", "get-secret-value", "--secret-id", "other")
+	c.DeleteSecret("s")
+	refused("InvalidRequestException", "secretsmanager", "get-secret-value", "--secret-id", "s")
+	if got := c.Secret("s"); string(got) != "\x00two" {
+		t.Errorf("secret %q", got)
+	}
+
 	a.must("s3api", "create-bucket", "--bucket", "a-bucket")
 	refused("BucketAlreadyOwnedByYou", "s3api", "create-bucket", "--bucket", "a-bucket")
 	put := []string{"s3api", "put-object", "--bucket", "a-bucket", "--key", "k", "--query", "VersionId", "--body"}

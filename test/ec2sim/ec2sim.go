@@ -49,6 +49,8 @@ var (
 		"s3":  netip.MustParseAddr("192.0.2.10"),
 		"kms": netip.MustParseAddr("192.0.2.20"),
 		"ssm": netip.MustParseAddr("192.0.2.30"),
+
+		"secretsmanager": netip.MustParseAddr("192.0.2.40"),
 	}
 )
 
@@ -95,6 +97,7 @@ type Cloud struct {
 	aliases    map[string]string    // region/alias/name to key id
 	buckets    map[string]*bucket
 	parameters map[string]*parameter
+	secrets    map[string]*storedSecret
 	roles      map[string]*role // made through IAM
 	recorder   recorder
 }
@@ -126,6 +129,7 @@ func New(cfg Config) (*Cloud, error) {
 		aliases:    map[string]string{},
 		buckets:    map[string]*bucket{},
 		parameters: map[string]*parameter{},
+		secrets:    map[string]*storedSecret{},
 		roles:      map[string]*role{},
 	}
 	if err := c.SetFaults(cfg.Faults...); err != nil {

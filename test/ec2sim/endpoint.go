@@ -25,7 +25,7 @@ var suffixes = map[string][2]string{
 
 // endpoint is a service's host name, taken apart.
 type endpoint struct {
-	service string // "s3", "kms", "ssm"
+	service string // "s3", "kms", "ssm", "secretsmanager"
 	region  string
 	host    string // without the bucket
 	bucket  string // S3, virtual-hosted style
@@ -52,7 +52,7 @@ func parseHost(host string) (endpoint, bool) {
 				return e, ok
 			}
 		}
-		for _, service := range []string{"kms", "ssm"} {
+		for _, service := range []string{"kms", "ssm", "secretsmanager"} {
 			switch host {
 			case service + "." + suffix, service + "-fips." + suffix, service + "." + dual, service + "-fips." + dual:
 				return endpoint{service: service, region: region, host: host, dual: strings.HasSuffix(host, dual)}, true

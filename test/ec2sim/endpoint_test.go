@@ -37,6 +37,7 @@ func TestNames(t *testing.T) {
 		"kms.cn-north-1.amazonaws.com.cn":                kms,
 		"vpce-0abc-xyz.kms.us-east-1.vpce.amazonaws.com": kms,
 		"ssm.us-east-1.amazonaws.com":                    ssm,
+		"secretsmanager.us-east-1.amazonaws.com":         "192.0.2.40",
 		"ip-172-31-5-10.ec2.internal":                    "172.31.5.10",
 		"ip-172-31-5-11.ec2.internal":                    "NXDOMAIN",
 		"kms.us-east-1.amazonaws.com.ec2.internal":       "NXDOMAIN",

@@ -115,6 +115,12 @@ var faultTable = []Fault{
 	{Name: "ssm-throttled", arg: argCount, Help: "SSM: ThrottlingException"},
 	{Name: "ssm-500", arg: argCount, Help: "SSM: InternalServerError"},
 	{Name: "ssm-slow", arg: argDuration, Help: "SSM: each answer is late"},
+
+	{Name: "secretsmanager-404", arg: argCount, Help: "Secrets Manager: ResourceNotFoundException"},
+	{Name: "secretsmanager-denied", arg: argCount, Help: "Secrets Manager: AccessDeniedException"},
+	{Name: "secretsmanager-throttled", arg: argCount, Help: "Secrets Manager: ThrottlingException"},
+	{Name: "secretsmanager-500", arg: argCount, Help: "Secrets Manager: InternalServiceError"},
+	{Name: "secretsmanager-slow", arg: argDuration, Help: "Secrets Manager: each answer is late"},
 }
 
 // Faults lists all faults.

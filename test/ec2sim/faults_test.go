@@ -48,6 +48,10 @@ func doSSM(t *testing.T, m *machine) string {
 	return line(m.json(t, admin, "ssm", "AmazonSSM.GetParameter", map[string]any{"Name": "p"}), func(answer) string { return "parameter" })
 }
 
+func doSecrets(t *testing.T, m *machine) string {
+	return line(m.json(t, admin, "secretsmanager", "secretsmanager.GetSecretValue", map[string]any{"SecretId": "s"}), func(answer) string { return "secret" })
+}
+
 // doIMDS gets a token and lists the roles with it.
 func doIMDS(t *testing.T, m *machine) string {
 	a := m.do(request(t, "PUT", imds+"api/token", "", ttlHeader, "60"))
@@ -391,6 +395,12 @@ func TestFaults(t *testing.T) {
 		{"ssm-throttled:1", doSSM, []string{"400 {\"__type\":\"ThrottlingException\"", "200"}, 0},
 		{"ssm-500:1", doSSM, []string{"500 {\"__type\":\"InternalServerError\"", "200"}, 0},
 		{"ssm-slow:150ms", doSSM, []string{"200"}, 150 * ms},
+
+		{"secretsmanager-404:1", doSecrets, []string{"400 {\"__type\":\"ResourceNotFoundException\"", "200"}, 0},
+		{"secretsmanager-denied:1", doSecrets, []string{"is not authorized to perform: secretsmanager:GetSecretValue", "200"}, 0},
+		{"secretsmanager-throttled:1", doSecrets, []string{"400 {\"__type\":\"ThrottlingException\"", "200"}, 0},
+		{"secretsmanager-500:1", doSecrets, []string{"500 {\"__type\":\"InternalServiceError\"", "200"}, 0},
+		{"secretsmanager-slow:150ms", doSecrets, []string{"200"}, 150 * ms},
 	}
 	tested := map[string]bool{}
 	for _, tt := range tests {
@@ -412,6 +422,7 @@ func TestFaults(t *testing.T) {
 			m.key = m.cloud.CreateKey()
 			m.cloud.PutObject("bucket", "key", make([]byte, 100))
 			m.cloud.PutParameter("p", "v")
+			m.cloud.PutSecretText("s", "v")
 			if tt.fault != "" {
 				if err := m.cloud.SetFaults(strings.Fields(tt.fault)...); err != nil {
 					t.Fatal(err)

@@ -99,7 +99,7 @@ func reset(r *http.Request) {
 	conn.Close()
 }
 
-// api serves S3, KMS or SSM; service "" (Loopback) tells them apart by the request,
+// api serves one of the services of AWS; service "" (Loopback) tells them apart by the request,
 // and serves IAM as well.
 func (c *Cloud) api(service string) http.Handler {
 	return http.HandlerFunc(func(w http.ResponseWriter, r *http.Request) {
@@ -121,6 +121,8 @@ func (c *Cloud) api(service string) http.Handler {
 				e.service = "kms"
 			} else if strings.HasPrefix(target, "AmazonSSM.") {
 				e.service = "ssm"
+			} else if strings.HasPrefix(target, secretsTarget) {
+				e.service = "secretsmanager"
 			} else if strings.Contains(target, cloudtrailTarget) {
 				e.service = "cloudtrail"
 			} else if isIAM(r, body) {
@@ -140,6 +142,8 @@ func (c *Cloud) api(service string) http.Handler {
 			rep.reset = c.fault("kms-reset")
 		case "ssm":
 			rep = c.json(r, e, "AmazonSSM.", body, c.ssm)
+		case "secretsmanager":
+			rep = c.json(r, e, secretsTarget, body, c.secretsmanager)
 		case "cloudtrail":
 			before, _, _ := strings.Cut(target, cloudtrailTarget)
 			rep = c.json(r, e, before+cloudtrailTarget, body, c.cloudtrail)

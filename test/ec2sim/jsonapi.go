@@ -8,7 +8,7 @@ import (
 	"strings"
 )
 
-// This file is the protocol of KMS and SSM, AWS JSON 1.1.
+// This file is the protocol of KMS, SSM and Secrets Manager, AWS JSON 1.1.
 
 // apiError is a refusal in the JSON protocol.
 type apiError struct {

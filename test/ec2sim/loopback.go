@@ -5,7 +5,7 @@ import (
 	"net"
 )
 
-// Loopback serves KMS, S3, SSM and a little of IAM over TLS on 127.0.0.1 for command-line tools,
+// Loopback serves KMS, S3, SSM, Secrets Manager and a little of IAM over TLS on 127.0.0.1 for command-line tools,
 // with the static credentials AccessKey and SecretKey; it returns the URL. S3 is
 // there in path style; the region is the one that requests are signed for.
 func (c *Cloud) Loopback() (url string, err error) {

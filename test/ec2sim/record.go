@@ -9,7 +9,7 @@ import (
 // Request is one request that the Cloud saw.
 type Request struct {
 	Time      time.Time // when it arrived
-	Service   string    // "dhcp", "dns", "imds", "s3", "kms", "ssm"
+	Service   string    // "dhcp", "dns", "imds", "s3", "kms", "ssm", "secretsmanager"
 	Operation string    // "DISCOVER", "A kms.us-east-1.amazonaws.com", "GET /latest/…", "GetObject", "Decrypt"
 	Resource  string    // "bucket/key", the ARN of the KMS key, the name of the SSM parameter
 	Host      string    // as the client named it

@@ -156,6 +156,9 @@ func (c *Cloud) logJSON(r *http.Request, service string, rq *call, requestID str
 	case "ssm":
 		arn := fmt.Sprintf("arn:%s:ssm:%s:%s:parameter/%s", partitions[rq.region], rq.region, c.cfg.Account, strings.TrimPrefix(rq.resource, "/"))
 		e.Resources = []cloudtrail.Resource{{Account: c.cfg.Account, Type: "AWS::SSM::Parameter", ARN: arn}}
+	case "secretsmanager":
+		delete(e.Request, "secretBinary")
+		delete(e.Request, "secretString")
 	}
 	c.log(r, rq.who, e)
 }
