@@ -30,7 +30,7 @@ type Options struct {
 	Modules string       // /lib/modules/VERSION; empty: no modules
 	Files   []string     // further files, HOST:IMAGE, executable as on the host; they come before what Build would put there itself
 	Version string       // of unlock, for /etc/unlock/release
-	Note    func(string) // is told of what the image lacks and may do without; nil: nobody is
+	Note    func(string) // reports what the image lacks and may do without; nil: it is not said
 }
 
 // Build writes the image, uncompressed, to w. Equal inputs give equal bytes. A

@@ -15,7 +15,7 @@ import (
 // controller without a driver or a namespace) no longer to be waited for.
 const quiet = 3 * time.Second
 
-// eventSource tells of changes among devices.
+// eventSource reports changes among devices.
 type eventSource interface {
 	// wait blocks until there was an event since the last call, or events were
 	// lost, and takes all that are pending; else it returns ctx's error.

@@ -55,7 +55,7 @@ func findExisting(n *Network) (*card, error) {
 	return c, nil
 }
 
-// held tells of which families a card has addresses that are somebody else's. Whoever
+// held reports of which families a card has addresses that are somebody else's. Whoever
 // gave it IPv4 will see to the rest.
 func held(index int) (held [2]bool) {
 	addrs, err := netlink.AddrList(&netlink.GenericLink{LinkAttrs: netlink.LinkAttrs{Index: index}}, netlink.FAMILY_ALL)

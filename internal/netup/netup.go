@@ -39,9 +39,9 @@ type DialFunc func(ctx context.Context, network, addr string) (net.Conn, error)
 
 // Options of Up.
 type Options struct {
-	// Log, if not nil, is told of retries and of what is given up.
+	// Log, if not nil, reports retries and what is given up.
 	Log func(format string, args ...any)
-	// Debug, if not nil, is told of each step of each card.
+	// Debug, if not nil, reports each step of each card.
 	Debug func(format string, args ...any)
 	// Reach asks IMDS, at that address unless another is configured, through one card;
 	// nil says that it answers. It is called for several at a time; the first nil

@@ -117,7 +117,7 @@ func (s *sixth) leases(ctx context.Context) {
 	}
 }
 
-// address takes an address; the first is the one that is told of. The caller holds mu.
+// address takes an address; the first is the one that is reported. The caller holds mu.
 func (s *sixth) address(p netip.Prefix) {
 	if err := s.card.addAddress(p); err != nil {
 		s.complain(err)

@@ -48,7 +48,7 @@ type Rotation struct {
 	Publish func(ctx context.Context, b keys.Blob) error
 	// Source of the object, as tokens name it that say where a passphrase is sealed.
 	Source string
-	// Log is told of each step.
+	// Log reports each step.
 	Log func(format string, args ...any)
 }
 
