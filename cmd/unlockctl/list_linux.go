@@ -136,6 +136,22 @@ func (c *listCmd) configured() ([]listed, error) {
 	return list, nil
 }
 
+// present inspects the disks of this machine that a configuration may mean.
+func present(cfg *config.Config) ([]*plan.Candidate, error) {
+	finder := &block.Finder{}
+	disks, err := finder.List()
+	if err != nil {
+		return nil, err
+	}
+	var found []*plan.Candidate
+	for _, d := range disks {
+		if plan.Relevant(cfg, d) {
+			found = append(found, unlock.Inspect(luks.Limits{}, d))
+		}
+	}
+	return found, nil
+}
+
 func notLUKS(c *plan.Candidate) string {
 	switch {
 	case errors.Is(c.Err, os.ErrPermission):

@@ -24,8 +24,8 @@ import (
 type recoverCmd struct {
 	awsFlags
 	keyFlags
-	Device  []string `arg:"" placeholder:"DEVICE" help:"LUKS volume; of a stripe, all its disks."`
-	Name    string   `default:"recovered" placeholder:"NAME" help:"Map it as /dev/mapper/NAME (${default})."`
+	Device  []string `arg:"" optional:"" placeholder:"DEVICE" help:"LUKS volume; of a stripe, all its disks; by default those of --volume."`
+	Name    string   `placeholder:"NAME" help:"Map it as /dev/mapper/NAME; by default as --volume says, else recovered."`
 	Sealed  string   `placeholder:"PLACE" help:"Open with the passphrase that is sealed there: ${places}."`
 	KeyFile string   `placeholder:"FILE" help:"Open with the passphrase in this file, - for standard input."`
 	Ask     bool     `help:"Ask for a passphrase or recovery key."`
@@ -37,6 +37,9 @@ type recoverCmd struct {
 func (c *recoverCmd) Run(ctx context.Context, con console) error {
 	if count(c.Sealed != "", c.KeyFile != "", c.Ask) > 1 {
 		return usage("--sealed, --key-file and --ask exclude each other", "")
+	}
+	if err := c.defaults(); err != nil {
+		return err
 	}
 	found, err := c.candidates()
 	if err != nil {
@@ -56,6 +59,49 @@ func (c *recoverCmd) Run(ctx context.Context, con console) error {
 		return wrongKey(err, passphrase)
 	}
 	return err
+}
+
+// defaults takes disks and the mapping's name from the volume of the configuration.
+func (c *recoverCmd) defaults() error {
+	if c.Volume == "" {
+		if len(c.Device) == 0 {
+			return usage("no DEVICE", "name the volume's disks, or the volume in the configuration with --volume")
+		}
+		if c.Name == "" {
+			c.Name = "recovered"
+		}
+		return nil
+	}
+	if c.Name == "" {
+		c.Name = c.Volume
+	}
+	if len(c.Device) > 0 {
+		return nil
+	}
+	cfg, err := config.Load(c.Config, "")
+	if err != nil {
+		return err
+	}
+	i := slices.IndexFunc(cfg.Volumes, func(v config.Volume) bool { return v.Name == c.Volume })
+	if i < 0 {
+		return usage(fmt.Sprintf("%s has no volume %q", c.Config, c.Volume), "")
+	}
+	v := &cfg.Volumes[i]
+	found, err := present(cfg)
+	if err != nil {
+		return err
+	}
+	members := plan.Select(v, found)
+	switch {
+	case len(members) == 0:
+		return usage(fmt.Sprintf("volume %q: no device %s is here", v.Name, v.Device), "name its disks; lsblk -o NAME,MODEL,SERIAL,UUID,PARTUUID shows what is there")
+	case v.Layout == config.LayoutSeparate && len(members) > 1:
+		return usage(fmt.Sprintf("volume %q is of separate disks", v.Name), "name one of them")
+	}
+	for _, m := range members {
+		c.Device = append(c.Device, m.Disk.Path)
+	}
+	return nil
 }
 
 // candidates reads what is on the devices.

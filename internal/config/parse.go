@@ -328,10 +328,16 @@ func parseKMSKey(text string) (arn.ARN, error) {
 		return a, fmt.Errorf("kms_key %q is an alias, which can be moved to another key", text)
 	}
 	id, ok := strings.CutPrefix(a.Resource, "key/")
-	if err != nil || a.Service != "kms" || !validRegion(a.Region) || a.Account == "" || !ok || id == "" || strings.Contains(id, "…") {
+	if err != nil || a.Service != "kms" || !validRegion(a.Region) || a.Account == "" || !ok || !validKeyID(id) {
 		return a, fmt.Errorf("kms_key %q is not the ARN of a KMS key", text)
 	}
 	return a, nil
+}
+
+// validKeyID reports whether a text may be the id of a KMS key: a policy that names
+// it must mean that key alone.
+func validKeyID(id string) bool {
+	return id != "" && strings.Trim(id, "abcdefghijklmnopqrstuvwxyzABCDEFGHIJKLMNOPQRSTUVWXYZ0123456789-") == ""
 }
 
 // validRegion reports whether a text may be a region. It becomes part of host names.

@@ -1,0 +1,47 @@
+package main
+
+import (
+	"context"
+	"fmt"
+	"os"
+	"os/exec"
+	"path/filepath"
+	"strings"
+	"testing"
+	"time"
+)
+
+// TestVolumeOfConfiguration: a volume that is attached is found by its name alone, by
+// recover and by list.
+func TestVolumeOfConfiguration(t *testing.T) {
+	t.Parallel()
+	ctx, cancel := context.WithTimeout(t.Context(), 10*time.Minute)
+	defer cancel()
+	disk, pass := luksFile(ctx, t, "correct horse", "1000")
+	output := func(name string, args ...string) string {
+		out, err := exec.CommandContext(ctx, name, args...).Output()
+		if err != nil {
+			t.Fatalf("%s: %v", name, err)
+		}
+		return strings.TrimSpace(string(out))
+	}
+	uuid := output("/usr/sbin/cryptsetup", "luksUUID", disk)
+	loop := output("/usr/sbin/losetup", "--find", "--show", disk)
+	t.Cleanup(func() { exec.Command("/usr/sbin/losetup", "--detach", loop).Run() })
+	file := filepath.Join(t.TempDir(), "unlock.toml")
+	if err := os.WriteFile(file, fmt.Appendf(nil, `[key]
+source  = "header"
+kms_key = "arn:aws:kms:us-east-1:111122223333:key/1234abcd-12ab-34cd-56ef-1234567890ab"
+[[volume]]
+name   = "attached"
+device = "UUID=%s"
+`, uuid), 0o600); err != nil {
+		t.Fatal(err)
+	}
+	if got, want := output("unlockctl", "recover", "--test", "--config", file, "--volume", "attached", "--key-file", pass), loop+": the key opens it"; got != want {
+		t.Errorf("recover prints %q, want %q", got, want)
+	}
+	if got := output("unlockctl", "list", "--config", file, "--volume", "attached"); !strings.HasPrefix(got, "volume attached, key header\n"+loop+": LUKS2 "+uuid) {
+		t.Errorf("list prints %q", got)
+	}
+}
