@@ -28,7 +28,8 @@ func (n *Network) Dial(ctx context.Context, network, addr string) (net.Conn, err
 		card *card
 		err  error
 	}
-	results := make(chan result)
+	results, done := make(chan result), make(chan struct{})
+	defer close(done)
 	tried, open := map[*card]bool{}, 0
 	try := func(c *card) {
 		tried[c] = true
@@ -40,7 +41,7 @@ func (n *Network) Dial(ctx context.Context, network, addr string) (net.Conn, err
 			}
 			select {
 			case results <- result{conn, c, err}:
-			case <-ctx.Done():
+			case <-done:
 				if conn != nil {
 					conn.Close()
 				}
@@ -76,6 +77,13 @@ func (n *Network) Dial(ctx context.Context, network, addr string) (net.Conn, err
 			cards, more = n.through()
 			grown = true
 		case <-ctx.Done():
+			for ; first == nil && open > 0; open-- { // those under way end, too, and say more
+				r := <-results
+				if r.err == nil {
+					return r.conn, nil
+				}
+				first = r.err
+			}
 			if first == nil {
 				first = context.Cause(ctx)
 			}
@@ -121,7 +129,7 @@ func (c *card) dial(ctx context.Context, network, addr string) (net.Conn, error)
 		conn net.Conn
 		err  error
 	}
-	found, results := make(chan names), make(chan result)
+	found, results := make(chan names, 2), make(chan result) // there is room for both families
 	asking, open := 0, 0
 	if ip, err := netip.ParseAddr(host); err == nil {
 		asking++
@@ -131,10 +139,7 @@ func (c *card) dial(ctx context.Context, network, addr string) (net.Conn, error)
 			asking++
 			go func() {
 				addrs, err := c.lookup(ctx, f.network(), host)
-				select {
-				case found <- names{addrs, err}:
-				case <-ctx.Done():
-				}
+				found <- names{addrs, err}
 			}()
 		}
 	}
@@ -189,6 +194,11 @@ func (c *card) dial(ctx context.Context, network, addr string) (net.Conn, error)
 			}
 			timer.Reset(handicap)
 		case <-ctx.Done():
+			// Lookups have ended, too, and say more.
+			for first == nil && asking > 0 {
+				asking--
+				first = (<-found).err
+			}
 			if first == nil {
 				first = context.Cause(ctx)
 			}
