@@ -20,7 +20,7 @@ SIZE_MAX      = 9000000
 SIZE_ZSTD_MAX = 3000000
 
 # What the tests and the demonstration need besides Go, git and make.
-VM_PACKAGES   = qemu-system-x86 mmdebstrap kmod e2fsprogs xfsprogs btrfs-progs cryptsetup-bin awscli zstd
+VM_PACKAGES   = qemu-system-x86 fdisk mmdebstrap kmod e2fsprogs xfsprogs btrfs-progs cryptsetup-bin awscli zstd
 # Makers of everything that must be told from a blank disk.
 FS_PACKAGES   = apfsprogs bcache-tools dosfstools drbd-utils erofs-utils exfatprogs f2fs-tools fdisk gdisk genisoimage \
 	genromfs gfs2-utils hfsutils jfsutils lvm2 mount nilfs-tools ntfs-3g ocfs2-tools parted reiser4progs reiserfsprogs \

@@ -23,8 +23,11 @@ func (l *Lab) Images() []string {
 // OtherSerial is the serial number of the disk that is not instance store.
 const OtherSerial = "OTHER"
 
+// PartUUID is that of the partition on a disk described as "gpt".
+const PartUUID = "7b9e6c14-2f6b-4d7e-8f0e-5a1c3b2d4e6f"
+
 // parseDisk takes apart the description of a disk: what is on it ("blank", "ext4",
-// "luks1", "luks2"), then its size in MiB, if not 64, and what is special about it:
+// "gpt" with one blank partition, "luks1", or "luks2" with the label "two"), then its size in MiB, if not 64, and what is special about it:
 // "virtio" instead of NVMe, "other" than instance store, "read-only", "read-errors"
 // or "write-errors". A colon comes before each.
 func parseDisk(text string) (content string, mib int64, d vm.Disk, err error) {
@@ -71,10 +74,12 @@ func MakeDisk(ctx context.Context, image, text string) (vm.Disk, error) {
 		return d, nil
 	case "ext4":
 		return d, Command(ctx, "", "mke2fs", "-q", "-t", "ext4", "-L", "data", d.File)
+	case "gpt":
+		return d, Command(ctx, "label: gpt\nstart=1MiB, uuid="+PartUUID+"\n", "sfdisk", "-q", d.File)
 	case "luks1":
 		return d, Command(ctx, Passphrase, append(format, "--type", "luks1", "--pbkdf-force-iterations", "20000", d.File)...)
 	case "luks2":
-		return d, Command(ctx, Passphrase, append(format, "--type", "luks2", "--pbkdf", "argon2id", "--pbkdf-memory", "8192", "--pbkdf-force-iterations", "4", d.File)...)
+		return d, Command(ctx, Passphrase, append(format, "--type", "luks2", "--label", "two", "--pbkdf", "argon2id", "--pbkdf-memory", "8192", "--pbkdf-force-iterations", "4", d.File)...)
 	}
 	return d, fmt.Errorf("no disk content is named %q", content)
 }

@@ -4,6 +4,7 @@ import (
 	"cmp"
 	"context"
 	_ "embed"
+	"encoding/base64"
 	"errors"
 	"fmt"
 	"os"
@@ -15,11 +16,12 @@ import (
 	"unlock/test/vm"
 )
 
-// What every lab has: S3 objects with the ciphertext, the same in a file, and what
-// scripts write to the volume.
+// What every lab has: S3 objects with the ciphertext, the same as a parameter and in
+// a file, and what scripts write to the volume.
 const (
 	Bucket      = "an-internalstoragekeybucket"
 	Object      = "LuksInternalStorageKey"
+	Parameter   = "/unlock/key"
 	OtherObject = "OtherStorageKey" // of the key $OTHER, without an encryption context
 	CipherFile  = "/etc/unlock/key.bin"
 	CAFile      = "/etc/unlock/test-ca.pem"
@@ -64,7 +66,8 @@ type Lab struct {
 	dir    string
 	key    string // ARNs
 	other  string
-	asked  int // requests before the last boot
+	asked  int      // requests before the last boot
+	faults []string // of the last boot
 	expand *strings.Replacer
 	notes  []string
 }
@@ -81,7 +84,7 @@ func (l *Lab) run(ctx context.Context) (err error) {
 	}
 	defer os.RemoveAll(l.dir)
 	cloud := l.Scenario.Cloud
-	cloud.Faults = l.Faults
+	cloud.Faults, l.faults = l.Faults, l.Faults
 	if l.Cloud, err = ec2sim.New(cloud); err != nil {
 		return err
 	}
@@ -135,7 +138,6 @@ func (l *Lab) PrintRequests() {
 // prepare makes keys, ciphertext, disks and the system.
 func (l *Lab) prepare(ctx context.Context) error {
 	l.key, l.other = l.Cloud.CreateKey(), l.Cloud.CreateKey()
-	l.expand = strings.NewReplacer("$KEY", l.key, "$OTHER", l.other, "$PASSPHRASE", l.Secret())
 	ciphertext := l.Cloud.Encrypt(l.key, []byte(l.Secret()), map[string]string{"purpose": "secretfs"})
 	if l.CLI {
 		var err error
@@ -144,6 +146,8 @@ func (l *Lab) prepare(ctx context.Context) error {
 		}
 	}
 	l.Cloud.PutObject(Bucket, Object, ciphertext)
+	l.Cloud.PutParameter(Parameter, base64.StdEncoding.EncodeToString(ciphertext))
+	l.expand = strings.NewReplacer("$KEY", l.key, "$OTHER", l.other, "$PASSPHRASE", l.Secret(), "$VERSION", l.Cloud.Versions(Bucket, Object)[0])
 	l.Cloud.PutObject(Bucket, OtherObject, l.Cloud.Encrypt(l.other, []byte(l.Secret()), nil))
 	if err := errors.Join(
 		os.WriteFile(l.File("key.bin"), ciphertext, 0o600),
@@ -217,6 +221,9 @@ func (l *Lab) machine(b Boot) vm.Machine {
 	m.Cards = slices.Clone(m.Cards)
 	m.Disks = append(slices.Clone(m.Disks), l.attached(b)...)
 	m.Append = strings.Join([]string{m.Append, l.Append, b.Append}, " ")
+	if b.Deadline > 0 {
+		m.Append += fmt.Sprintf(" rd.unlock.timeout=%v", b.Deadline)
+	}
 	m.Script = l.script(b)
 	m.Cut, m.CutWait, m.Type = b.Cut, b.After, b.Typed
 	if b.CutAt != nil {
@@ -240,7 +247,34 @@ func (l *Lab) machine(b Boot) vm.Machine {
 // dumpMark is what dump_memory prints.
 const dumpMark = "memory: dump now"
 
+// boot starts the machine and judges what comes of it. Where there is a deadline, it may
+// have been too early for a busy machine: then the boot has twice the time and, for the
+// last time, four times. It must have left the disks alone.
 func (l *Lab) boot(ctx context.Context, b Boot) error {
+	var before string // of no use where disks may change
+	if b.Script == "" || b.Deadline > 0 {
+		var err error
+		if before, err = vm.Sums(l.Drives); err != nil {
+			return err
+		}
+	}
+	for again := 2; ; again-- {
+		err := l.start(ctx, b, before)
+		if err == nil || b.Deadline == 0 || again == 0 {
+			return err
+		}
+		if after, err2 := vm.Sums(l.Drives); err2 != nil || after != before {
+			return errors.Join(err, err2)
+		}
+		b.Deadline *= 2
+		l.Note("again with %v, as %v", b.Deadline, err)
+		if err := l.Cloud.SetFaults(l.faults...); err != nil { // their counts begin anew
+			return err
+		}
+	}
+}
+
+func (l *Lab) start(ctx context.Context, b Boot, before string) error {
 	if b.Before != nil {
 		if err := b.Before(ctx, l); err != nil {
 			return err
@@ -254,16 +288,14 @@ func (l *Lab) boot(ctx context.Context, b Boot) error {
 		return errors.New("this system's image is built once: no boot has a configuration of its own")
 	}
 	if b.Faults != nil {
-		if err := l.Cloud.SetFaults(b.Faults...); err != nil {
+		l.faults = b.Faults
+		if err := l.Cloud.SetFaults(l.faults...); err != nil {
 			return err
 		}
 	}
-	before, err := vm.Sums(l.Drives)
-	if err != nil {
-		return err
-	}
 	m := l.machine(b)
 	l.asked = len(l.Cloud.Requests())
+	var err error
 	l.Console, err = m.Run(ctx)
 	l.Consoles = append(l.Consoles, l.Console...)
 	if err != nil {

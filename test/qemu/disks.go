@@ -29,7 +29,8 @@ var disks = []lab.Scenario{
 		},
 	},
 	{
-		Name: "stripe-unequal", Config: volume(s3Key, "ext4", atSecretfs), Disks: []string{"blank:64", "blank:100", "blank:80"},
+		Name: "stripe-unequal", Config: volume(with(s3Key, "[aws]", `endpoint.s3 = "https://s3-fips.us-east-1.amazonaws.com"`), "ext4", atSecretfs),
+		Hosts: []string{lab.Bucket + ".s3-fips.us-east-1.amazonaws.com"}, Disks: []string{"blank:64", "blank:100", "blank:80"},
 		Boots: []lab.Boot{
 			// Three times the smallest, less its header of 16 MiB.
 			{Script: "write_stripe\nsize_is secretfs 144", Check: lab.Formatted},
@@ -45,7 +46,7 @@ var disks = []lab.Scenario{
 		},
 	},
 	{
-		Name: "stripe-reordered", Config: volume(s3Key, "ext4", atSecretfs), Disks: blank(3),
+		Name: "stripe-reordered", Config: volume(strings.Replace(s3Key, `"$KEY"`, `["$OTHER", "$KEY"]`, 1), "ext4", atSecretfs), Disks: blank(3),
 		Boots: []lab.Boot{
 			{Script: "write_stripe"},
 			{Attach: []int{2, 0, 1}, Script: "read_stripe", Want: []string{lab.FileText}},
@@ -78,10 +79,10 @@ var disks = []lab.Scenario{
 		},
 	},
 	{
-		Name: "xfs", Config: volume(s3Key, "xfs", atSecretfs), Disks: []string{"blank:400"},
+		Name: "xfs", Config: volume(s3Key, "xfs", atSecretfs, `mount_options = "noatime,nodev"`, "discard = true"), Disks: []string{"blank:400"},
 		Boots: []lab.Boot{
-			{Script: "write_as xfs", Check: lab.Formatted},
-			{Script: "read_as xfs", Want: []string{lab.FileText}},
+			{Script: "passes_discards secretfs\nmounted_with /mnt/secretfs xfs rw,nodev,noatime\nwrite_as xfs", Check: lab.Formatted},
+			{Script: "passes_discards secretfs\nmounted_with /mnt/secretfs xfs rw,nodev,noatime\nread_as xfs", Want: []string{lab.FileText}},
 		},
 	},
 	{
@@ -92,9 +93,10 @@ var disks = []lab.Scenario{
 		},
 	},
 	{
-		Name: "swap", Config: volume(s3Key, "swap"), Disks: blank(1),
+		Name: "swap", Disks: []string{"gpt"},
+		Config: strings.Replace(volume(s3Key, "swap"), `"instance-store"`, `"PARTUUID=`+lab.PartUUID+`"`, 1),
 		Boots: []lab.Boot{
-			{Script: "swaps", Want: []string{"/dev/dm-0"}, Check: lab.Formatted},
+			{Script: "swaps", Want: []string{"/dev/dm-0"}},
 			{Script: "swaps"},
 		},
 	},

@@ -136,7 +136,7 @@ var distributions = []lab.Scenario{
 			{Append: "root=/dev/vda rd.unlock=0", Machine: besideRoot, Script: "move_root", Secret: true},
 			{Append: "root=/dev/mapper/system", Script: "root_on_volume\nwrite_root"},
 			{
-				Append: "root=/dev/mapper/system rd.unlock.timeout=15s", Faults: []string{"kms-denied"},
+				Append: "root=/dev/mapper/system", Deadline: 15 * time.Second, Faults: []string{"kms-denied"},
 				Typed: []vm.Typed{{When: systemQuestion, Text: "wrong " + lab.Passphrase + "\n", After: person},
 					{When: systemQuestion, Text: lab.Passphrase + "\n", After: person}},
 				Script: "root_on_volume\ncat /root/file", Want: []string{"AccessDenied", "hint: ", "(press TAB for no echo)", lab.FileText},

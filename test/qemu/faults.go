@@ -5,6 +5,7 @@ import (
 	"fmt"
 	"slices"
 	"strings"
+	"time"
 
 	"unlock/test/lab"
 )
@@ -13,13 +14,13 @@ import (
 // formatted, opened and mounted in spite of it, or the boot stops.
 type row struct {
 	name    string
-	faults  []string // of ec2sim
-	stop    string   // the hint with which the boot stops, and disks stay as they are; "": it must not
-	timeout string   // rd.unlock.timeout; "": 8s where the boot must stop, else the default
-	config  string   // "": one ext4 volume, its key from S3
-	disks   []string // nil: one blank one
-	script  string   // "": write_file
-	late    string   // the last disk is attached when the console shows this
+	faults  []string      // of ec2sim
+	stop    string        // the hint with which the boot stops, and disks stay as they are; "": it must not
+	timeout time.Duration // rd.unlock.timeout; 0: 8 s where the boot must stop, else the default
+	config  string        // "": one ext4 volume, its key from S3
+	disks   []string      // nil: one blank one
+	script  string        // "": write_file
+	late    string        // the last disk is attached when the console shows this
 	machine lab.Change
 	hosts   []string // that the fault has the machine talk to
 	reports string   // what the console shows of it, where ec2sim cannot tell whether it was met
@@ -44,11 +45,11 @@ func (r row) scenario() lab.Scenario {
 	}
 	b := lab.Boot{Script: cmp.Or(r.script, "write_file"), Check: r.outcome, Late: r.late}
 	if r.stop != "" {
-		s.Append = "rd.unlock.timeout=8s"
+		b.Deadline = 8 * time.Second
 		b.Script, b.Want = "", []string{"hint: " + r.stop, "exit status 1"}
 	}
-	if r.timeout != "" {
-		s.Append = "rd.unlock.timeout=" + r.timeout
+	if r.timeout > 0 {
+		b.Deadline = r.timeout
 	}
 	s.Boots = []lab.Boot{b}
 	return s

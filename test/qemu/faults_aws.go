@@ -2,6 +2,7 @@ package main
 
 import (
 	"strings"
+	"time"
 
 	"unlock/test/lab"
 	"unlock/test/vm"
@@ -28,7 +29,7 @@ var awsFaults = []row{
 	{name: "tls-wrong-host", faults: []string{"tls-wrong-host"}, stop: "the certificate that answers at an-internalstoragekeybucket.s3.us-east-1.amazonaws.com is not its own"},
 	{name: "tls-unknown-ca", faults: []string{"tls-unknown-ca"}, stop: "the certificate of an-internalstoragekeybucket.s3.us-east-1.amazonaws.com is not from an authority trusted here"},
 	// IMDS could tell the time, but anybody could be IMDS: certificates are not judged by what it says.
-	{name: "clock-of-1970", machine: func(_ *lab.Lab, m *vm.Machine) { m.Clock = "1970-01-01T00:00:00" }, timeout: "60s",
+	{name: "clock-of-1970", machine: func(_ *lab.Lab, m *vm.Machine) { m.Clock = "1970-01-01T00:00:00" }, timeout: time.Minute,
 		stop: "the certificate of an-internalstoragekeybucket.s3.us-east-1.amazonaws.com is not valid at this time: check the instance's clock"},
 	{name: "clock-behind", faults: []string{"clock-skew:1h"}},
 	{name: "clock-ahead", faults: []string{"clock-skew:-1h"}},

@@ -30,7 +30,7 @@ func soak(boots int, seed uint64) lab.Scenario {
 func (r row) soaking() lab.Boot {
 	s := r.scenario()
 	b := s.Boots[0]
-	b.Name, b.Append, b.Faults, b.Machine, b.Check = r.name, s.Append, append([]string{}, s.Faults...), s.Machine, func(l *lab.Lab) error { _, err := r.met(l); return err }
+	b.Name, b.Faults, b.Machine, b.Check = r.name, append([]string{}, s.Faults...), s.Machine, func(l *lab.Lab) error { _, err := r.met(l); return err }
 	if r.stop == "" {
 		b.Script, b.Want = "read_file", append(b.Want, lab.FileText)
 	}

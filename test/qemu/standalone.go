@@ -1,7 +1,9 @@
 package main
 
 import (
+	"context"
 	"strings"
+	"time"
 
 	"unlock/test/lab"
 	"unlock/test/vm"
@@ -27,6 +29,15 @@ purpose = "secretfs"
 [aws]
 ca_bundle = "/etc/unlock/test-ca.pem"
 `
+	ssmKey = `
+[key]
+source  = "ssm:/unlock/key"
+kms_key = "$KEY"
+[key.context]
+purpose = "secretfs"
+[aws]
+ca_bundle = "/etc/unlock/test-ca.pem"
+`
 	headerKey = `
 [key]
 source  = "header"
@@ -44,6 +55,16 @@ mount      = "/mnt/secretfs"
 `
 )
 
+// with adds settings, one a line, to a table of a configuration.
+func with(config, table string, settings ...string) string {
+	return strings.Replace(config, table+"\n", table+"\n"+strings.Join(settings, "\n")+"\n", 1)
+}
+
+// vpce is an interface endpoint that a VPC has of a service.
+func vpce(service string) string {
+	return "vpce-0a1b2c3d4e5f67890-abcdefgh." + service + ".us-east-1.vpce.amazonaws.com"
+}
+
 // standalone is what the standalone image has to do.
 var standalone = []lab.Scenario{
 	{
@@ -51,15 +72,16 @@ var standalone = []lab.Scenario{
 		Boots: []lab.Boot{{Script: "write_file\ncat /proc/1/limits", Check: lab.Formatted}},
 	},
 	{
-		Name: "second-boot", Config: s3Key + secretfs, Disks: []string{"blank"},
+		Name: "second-boot", Config: "timeout = \"15m\"\n" + s3Key + secretfs, Disks: []string{"blank"},
 		Boots: []lab.Boot{
 			{Script: "write_file", Check: lab.Formatted},
 			{Secret: true, Script: "read_file\nstock_opens\nmounted_with / ext4 rw,noatime", Append: "root=UUID=" + vm.RootUUID + " rootfstype=ext4 rootflags=noatime", Want: []string{lab.FileText}},
 		},
 	},
 	{
-		// What is written through one tool's mapping is read through the other's.
-		Name: "stock-tools", Config: s3Key + secretfs, Disks: []string{"blank"},
+		// What is written through one tool's mapping is read through the other's. The
+		// passphrase is an earlier version of the object.
+		Name: "stock-tools", Config: with(s3Key, "[key]", `version_id = "$VERSION"`) + secretfs, Disks: []string{"blank"}, Prepare: replaceObject,
 		Boots: []lab.Boot{
 			{Secret: true, Script: "write_file\nto_stock", Want: []string{lab.FileText}},
 			{Script: "read_file\ncat /mnt/secretfs/back", Want: []string{lab.FileText, "through cryptsetup"}},
@@ -78,7 +100,7 @@ name   = "one"
 device = "serial=AWS0123456789ABCDEF0"
 [[volume]]
 name   = "two"
-device = "serial=AWS0123456789ABCDEF1"
+device = "LABEL=two"
 `,
 		Boots: []lab.Boot{
 			{Script: "fill_each one two"},
@@ -93,7 +115,8 @@ device = "serial=AWS0123456789ABCDEF1"
 		},
 	},
 	{
-		Name: "header-source", Config: headerKey + secretfs, Disks: []string{"blank"},
+		Name: "header-source", Disks: []string{"blank"}, Hosts: []string{vpce("kms")},
+		Config: with(headerKey, "[aws]", `endpoint.kms = "https://`+vpce("kms")+`"`, `endpoint.imds = "http://169.254.169.254"`) + secretfs,
 		Boots: []lab.Boot{
 			{Script: "write_file", Check: lab.All(lab.Formatted, lab.PeakBelow(40e6))},
 			{Script: "read_file", Want: []string{lab.FileText}, Check: lab.All(lab.NoRequest("s3"), lab.PeakBelow(40e6))},
@@ -108,8 +131,12 @@ device = "serial=AWS0123456789ABCDEF1"
 		Boots: []lab.Boot{{Want: []string{"AccessDenied", "$KEY", "exit status 1"}, Check: lab.Answered("kms", 400)}},
 	},
 	{
-		Name: "no-role", Config: s3Key + secretfs, Disks: []string{"blank"}, Faults: []string{"no-role"}, Append: "rd.unlock.timeout=10s",
-		Boots: []lab.Boot{{Want: []string{"role", "exit status 1"}, Check: lab.Answered("imds", 404)}},
+		Name: "denied-reboots", Config: s3Key + secretfs + "on_failure = \"reboot\"\n", Disks: []string{"blank"}, Faults: []string{"kms-denied"},
+		Boots: []lab.Boot{{Want: []string{"AccessDenied", "rebooting in", "reboot: Restarting system"}}},
+	},
+	{
+		Name: "no-role", Config: s3Key + secretfs, Disks: []string{"blank"}, Faults: []string{"no-role"},
+		Boots: []lab.Boot{{Deadline: 10 * time.Second, Want: []string{"role", "exit status 1"}, Check: lab.Answered("imds", 404)}},
 	},
 	{
 		Name: "role-late", Config: s3Key + secretfs, Disks: []string{"blank"}, Faults: []string{"role-late:5s"},
@@ -129,7 +156,9 @@ device = "serial=AWS0123456789ABCDEF1"
 		Boots: []lab.Boot{{Cut: "the boot stops here; reboot the instance", Want: []string{"root=LABEL=nowhere", "vda", "exit status 1"}}},
 	},
 	{
-		Name: "two-disks", Config: volume(s3Key, "ext4", `layout = "separate"`, "count = 2"), Disks: blank(2),
+		Name: "two-disks", Disks: blank(2), Hosts: []string{vpce("ssm"), "kms.us-east-1.api.aws"},
+		Config: volume(with(ssmKey, "[aws]", "dualstack = true", `region = "us-east-1"`, `endpoint.ssm = "https://`+vpce("ssm")+`"`),
+			"ext4", `layout = "separate"`, "count = 2"),
 		Boots: []lab.Boot{
 			{Script: "write_each", Check: lab.All(lab.Formatted, lab.OneDecrypt)},
 			{Script: "read_each", Want: []string{"read 2 volumes"}},
@@ -140,7 +169,8 @@ device = "serial=AWS0123456789ABCDEF1"
 		Boots: []lab.Boot{{Script: "crypt secretfs\nstart_udev\nudev_knows", Want: []string{"DM_NAME=secretfs", "ID_FS_TYPE=ext4"}}},
 	},
 	{
-		Name: "fips", Config: headerKey + secretfs, Disks: []string{"blank"}, System: lab.StandaloneFIPS,
+		Name: "fips", Config: with(headerKey, "[aws]", "fips = true") + secretfs, Disks: []string{"blank"}, System: lab.StandaloneFIPS,
+		Hosts: []string{"kms-fips.us-east-1.amazonaws.com"},
 		Boots: []lab.Boot{
 			{Script: "write_file", Check: lab.Formatted},
 			{Script: "read_file", Want: []string{lab.FileText}},
@@ -149,11 +179,17 @@ device = "serial=AWS0123456789ABCDEF1"
 	{
 		// Whatever it does, it can open this disk and no other (TestConfined), and not listen.
 		Name: "confined", Disks: blank(2), Append: "rd.unlock.debug",
-		Config: s3Key + strings.Replace(secretfs, "instance-store", "serial="+vm.Serial(1), 1),
+		Config: s3Key + strings.Replace(secretfs, "instance-store", "instance-store:1", 1),
 		Boots:  []lab.Boot{{Script: "write_file\nabsent /dev/unlock", Want: []string{"unlock: confined to [/dev/nvme1n1]"}}},
 	},
 	{
 		Name: "bad-config", Config: s3Key + secretfs + "colour = \"red\"\n", Disks: []string{"blank"}, Mistake: "unlock.toml:16: unknown setting \"volume.colour\"",
 		Boots: []lab.Boot{{Want: []string{"/etc/unlock.toml:16: unknown setting \"volume.colour\"", "exit status 2"}, Check: lab.NoFrames}},
 	},
+}
+
+// replaceObject puts something else in place of the ciphertext in S3.
+func replaceObject(_ context.Context, l *lab.Lab) error {
+	l.Cloud.PutObject(lab.Bucket, lab.Object, []byte("not a ciphertext"))
+	return nil
 }

@@ -1,6 +1,8 @@
 package main
 
 import (
+	"time"
+
 	"unlock/test/ec2sim"
 	"unlock/test/lab"
 	"unlock/test/vm"
@@ -35,12 +37,12 @@ mount      = "/mnt/secretfs"
 	},
 	{
 		// A virtio disk says nothing of itself; IMDS does.
-		Name: "ebs-by-name", Disks: []string{"blank:virtio:other"}, Cloud: ec2sim.Config{BlockDevices: map[string]string{"ebs1": "sdc"}}, Append: "rd.unlock.timeout=20s",
+		Name: "ebs-by-name", Disks: []string{"blank:virtio:other"}, Cloud: ec2sim.Config{BlockDevices: map[string]string{"ebs1": "sdc"}},
 		Config: s3Key + "[[volume]]\nname = \"secretfs\"\ndevice = \"ebs:/dev/sdc\"\nformat = \"blank\"\nfilesystem = \"ext4\"\n" + atSecretfs,
 		Boots: []lab.Boot{
 			{Script: "write_file", Check: lab.Formatted},
 			{Script: "read_file", Want: []string{lab.FileText}},
-			{Faults: []string{"imds-off"}, Want: []string{"which disk is which", "exit status 1"}},
+			{Deadline: 20 * time.Second, Faults: []string{"imds-off"}, Want: []string{"which disk is which", "exit status 1"}},
 		},
 	},
 	{
@@ -48,7 +50,7 @@ mount      = "/mnt/secretfs"
 		Boots: []lab.Boot{
 			{Script: "write_file", Check: lab.Formatted},
 			{
-				Faults: []string{"kms-denied"}, Append: "rd.unlock.timeout=15s", Script: "read_file", Want: []string{"AccessDenied", "hint: ", lab.FileText},
+				Faults: []string{"kms-denied"}, Deadline: 15 * time.Second, Script: "read_file", Want: []string{"AccessDenied", "hint: ", lab.FileText},
 				Typed: []vm.Typed{{When: question, Text: "wrong " + lab.Passphrase + "\n"}, {When: question, Text: lab.Passphrase + "\n"}},
 			},
 		},

@@ -38,7 +38,7 @@ type Machine struct {
 	Cards    []Card        // network cards, in this order
 	Type     []Typed       // what is typed at the console
 	Events   []Event       // what else befalls it
-	Timeout  time.Duration // 0: 3 min
+	Timeout  time.Duration // 0: 15 min, as the host may be busy
 	Cut      string        // power fails once the console shows this; "": it does not
 	CutWait  time.Duration // and this much later
 	CutWhen  func() bool   // power fails when this becomes true, asked every few milliseconds; may be nil
@@ -57,7 +57,7 @@ type Typed struct {
 func (m *Machine) Run(ctx context.Context) (Console, error) {
 	timeout := m.Timeout
 	if timeout == 0 {
-		timeout = 3 * time.Minute
+		timeout = 15 * time.Minute
 	}
 	ctx, cancel := context.WithTimeout(ctx, timeout)
 	defer cancel()

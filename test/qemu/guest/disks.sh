@@ -38,6 +38,8 @@ read_each() {
 	echo "read $n volumes"
 }
 
+passes_discards() { dmsetup table "$1" | grep allow_discards; }
+
 # write_as TYPE and read_as TYPE: secretfs has a file system of that type
 write_as() {
 	crypt secretfs
