@@ -26,6 +26,7 @@ must_fail() { # WHY TEXT
 cp /mnt/generator.conf "$file"
 mkdir -p /etc/unlock
 cp /mnt/key.bin /mnt/test-ca.pem /etc/unlock
+echo "root:of-the-test-system" | chpasswd # for emergency_shell
 
 if [ "$more" = plain ]; then
 	rebuild

@@ -45,10 +45,11 @@ func realImages() []lab.Scenario {
 	return append(all,
 		lab.Scenario{
 			// Whatever else gives up for want of a volume waits, too: here dracut's queue, for the root.
-			Name: "al2023-root-denied", Config: fileKey + secretfs, Disks: blank(1), System: usual.machine,
+			// Meanwhile there is a shell for whoever knows root's password.
+			Name: "al2023-root-denied", Config: "emergency_shell = true\n" + fileKey + secretfs, Disks: blank(1), System: usual.machine,
 			Boots: []lab.Boot{{
 				Append: amazonLinux + " root=LABEL=of-a-volume rd.retry=15", Faults: []string{"kms-denied"}, Machine: endAfter("something in the image gave up", time.Minute),
-				Want: []string{"AccessDenied", heldText, "something in the image gave up"}, Check: staysUp,
+				Want: []string{"AccessDenied", heldText, "something in the image gave up", "for maintenance"}, Check: staysUp,
 			}},
 		},
 		lab.Scenario{

@@ -20,7 +20,7 @@ type setting struct {
 	preset string // the default, which needs no scenario
 }
 
-var bold = regexp.MustCompile(`\\fB(.*?)\\fR( \(default\))?`)
+var bold = regexp.MustCompile(`(Default: )?\\fB(.*?)\\fR( \(default\))?`)
 
 // settings reads the manual page, which a test of package manual holds against
 // package config.
@@ -40,11 +40,11 @@ func settings(t *testing.T) []setting {
 		if line != ".TP" {
 			continue
 		}
-		s := setting{name: table + bold.FindStringSubmatch(lines[i+1])[1]}
+		s := setting{name: table + bold.FindStringSubmatch(lines[i+1])[2]}
 		s.kind, _, _ = strings.Cut(strings.TrimPrefix(lines[i+2], "("), ")")
 		for _, m := range bold.FindAllStringSubmatch(lines[i+2], -1) {
-			if s.values = append(s.values, m[1]); m[2] != "" {
-				s.preset = m[1]
+			if s.values = append(s.values, m[2]); m[1] != "" || m[3] != "" {
+				s.preset = m[2]
 			}
 		}
 		all = append(all, s)
