@@ -6,8 +6,6 @@ import (
 	"net/netip"
 	"os"
 
-	"golang.org/x/sys/unix"
-
 	"unlock/internal/aws"
 	"unlock/internal/block"
 	"unlock/internal/boot"
@@ -38,7 +36,7 @@ func machine() (*boot.Machine, error) {
 // supervisor has parts of the boot done by workers, and holds up a boot that fails, as
 // the configuration says.
 func supervisor() *boot.Supervisor {
-	s := &boot.Supervisor{Log: kernelLog, Work: runWorker, Restart: restart, Hold: true, Every: config.DefaultRetry, Why: why}
+	s := &boot.Supervisor{Log: kernelLog, Work: runWorker, Restart: initd.Restart, Hold: true, Every: config.DefaultRetry, Why: why}
 	if cfg, err := config.Load(config.DefaultFile, ""); err == nil {
 		s.Every = cfg.Retry
 		if cfg.Shell {
@@ -98,10 +96,4 @@ func confineTo(disks []string) error {
 		return err
 	}
 	return confine.Devices(disks, dm.Nodes)
-}
-
-// restart returns only if it cannot.
-func restart() error {
-	initd.Sync()
-	return unix.Reboot(unix.LINUX_REBOOT_CMD_RESTART)
 }

@@ -21,7 +21,7 @@ func Halt(cmdline string) {
 	seconds, err := strconv.Atoi(value)
 	if err != nil || seconds == 0 {
 		fmt.Fprintln(os.Stderr, "unlock: the boot stops here; reboot the instance to try again (stopping it would lose its instance store)")
-		Sync()
+		within(unix.Sync)
 		for {
 			_ = unix.Pause() // signals end it, and the first process must not end
 		}
@@ -29,28 +29,43 @@ func Halt(cmdline string) {
 	seconds = max(seconds, 0)
 	fmt.Fprintf(os.Stderr, "unlock: the boot stops here; rebooting in %d s (panic=%s)\n", seconds, value)
 	<-time.After(time.Duration(seconds) * time.Second)
-	Sync()
-	err = unix.Reboot(unix.LINUX_REBOOT_CMD_RESTART)
+	err = Restart()
 	fmt.Fprintln(os.Stderr, "unlock: rebooting:", err)
 	for {
 		_ = unix.Pause()
 	}
 }
 
-// syncFor is how long is waited for disks to take what is to be written.
-const syncFor = 10 * time.Second
+// restartFor is how long each part of a restart may take: to have disks take what is to
+// be written, and to shut down devices. The kernel waits for ever for one that does not
+// answer.
+const restartFor = 10 * time.Second
 
-// Sync has the kernel write what is to be written, but does not wait for ever for a disk
-// that does not answer.
-func Sync() {
+// Restart restarts the machine, in spite of disks that do not answer. It returns if it
+// cannot.
+func Restart() error {
+	if !within(unix.Sync) {
+		fmt.Fprintln(os.Stderr, "unlock: a disk does not take what is to be written; restarting without")
+	}
+	var err error
+	if within(func() { err = unix.Reboot(unix.LINUX_REBOOT_CMD_RESTART) }) {
+		return err
+	}
+	// Documentation/admin-guide/sysrq.rst: at once, without shutting down anything.
+	return os.WriteFile("/proc/sysrq-trigger", []byte("b"), 0)
+}
+
+// within reports whether f has ended in time.
+func within(f func()) bool {
 	done := make(chan struct{})
 	go func() {
-		unix.Sync()
+		f()
 		close(done)
 	}()
 	select {
 	case <-done:
-	case <-time.After(syncFor):
-		fmt.Fprintf(os.Stderr, "unlock: a disk has not taken what is to be written within %.0f s; going on without\n", syncFor.Seconds())
+		return true
+	case <-time.After(restartFor):
+		return false
 	}
 }
