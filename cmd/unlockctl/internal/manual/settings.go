@@ -33,7 +33,8 @@ func Settings() []Setting {
 		{"aws.region", "string", "Region of the ciphertext, where neither the key's ARN nor IMDS should decide."},
 		{"aws.endpoint", "table of strings", "URLs by service: *" + strings.Join(config.Services(), "*, *") + "*. All but imds begin with https://."},
 		{"aws.fips", "boolean", "Use the FIPS endpoints. Default: false."},
-		{"aws.dualstack", "boolean", "Use the dual-stack endpoints. Default: false."},
+		{"aws.dualstack", "boolean", "Use the dual-stack endpoints. Default: false; they are used by themselves where the subnet has no IPv4, or where the others are not reached and it has IPv6."},
+		{"aws.proxy", "string", "http://HOST:PORT of a proxy that knows CONNECT and asks for no password: for all connections but those to IMDS and to what *endpoint* names."},
 		{"aws.ca_bundle", "string", "PEM file with certificate authorities beside Amazon's, an absolute path."},
 
 		{"volume", "array of tables", "A volume. There is at least one."},
