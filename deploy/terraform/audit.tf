@@ -27,7 +27,27 @@ locals {
 }
 
 resource "aws_s3_bucket" "trail" {
-  bucket_prefix = "${var.name}-trail-"
+  bucket_prefix       = "${var.name}-trail-"
+  object_lock_enabled = true
+}
+
+# Nobody removes or changes a file before its time, the account's root included.
+resource "aws_s3_bucket_versioning" "trail" {
+  bucket = aws_s3_bucket.trail.id
+  versioning_configuration {
+    status = "Enabled"
+  }
+}
+
+resource "aws_s3_bucket_object_lock_configuration" "trail" {
+  bucket = aws_s3_bucket.trail.id
+  rule {
+    default_retention {
+      mode = "COMPLIANCE"
+      days = var.trail_lock_days
+    }
+  }
+  depends_on = [aws_s3_bucket_versioning.trail]
 }
 
 resource "aws_s3_bucket_public_access_block" "trail" {

@@ -43,6 +43,12 @@ variable "vpc" {
   default = null
 }
 
+variable "trail_lock_days" {
+  description = "Days for which nobody can remove a file of the trail"
+  type        = number
+  default     = 90
+}
+
 variable "alarm_topic" {
   description = "ARN of an SNS topic told of denied decryptions, of others who use the key, and of changes to it; null tells nobody"
   type        = string
