@@ -1,6 +1,8 @@
 # make          builds bin/unlock and bin/unlockctl
 # make demo     boots a simulated EC2 instance twice and shows what happens
-# make test     everything that CI runs, as root; make test-faults test-images test-generators boot more
+# make check    what needs neither root nor packages: vet, lint, unit tests
+# make test     everything that CI runs, as root
+# make test-faults, test-images, test-generators   further boots, which CI does not run
 # make size     the sizes of unlock, against their budget
 
 SHELL = /bin/bash -o pipefail
@@ -48,11 +50,18 @@ demo: vm-packages
 	scripts/demo
 
 test: test-packages lint unit fips vulnerabilities emulators size fuzz benchmarks release-test deploy-test
-	scripts/qemu-test --group standalone
-	scripts/qemu-test --group disks
-	scripts/qemu-test --group distributions
-	scripts/qemu-test --group secrets
+	scripts/qemu-test --group distributions,secrets,disks,standalone
 	scripts/qemu-test --soak 10
+
+# It downloads nothing but Go modules. Tests that need root or a program say so and are
+# skipped; CI, as root and with all programs, skips none.
+check:
+	@test -z "$$(gofmt -l . | tee /dev/stderr)"
+	go vet ./...
+	@if command -v shellcheck >/dev/null; then shellcheck $(SHELL_TABS) $(SHELL_SPACES); else echo "make: shellcheck is not installed: scripts were not checked"; fi
+	$(SHFMT) -d $(SHELL_TABS)
+	$(SHFMT) -i 4 -bn -ci -sr -d $(SHELL_SPACES)
+	GOEXPERIMENT=runtimesecret go test ./...
 
 # Longer: 78 faults; and disk images under UEFI firmware, arm64, the deb in its systems.
 test-faults: test-packages
@@ -139,4 +148,4 @@ FORCE:
 include install.mk
 include packaging/release.mk
 
-.PHONY: all demo test test-faults test-images test-generators unit fips vulnerabilities emulators benchmarks size fuzz lint other-systems vm-packages test-packages clean FORCE
+.PHONY: all demo check test test-faults test-images test-generators unit fips vulnerabilities emulators benchmarks size fuzz lint other-systems vm-packages test-packages clean FORCE

@@ -28,7 +28,7 @@ import (
 const parallel = 2
 
 type options struct {
-	Group   string   `placeholder:"NAME" help:"Only scenarios of this group: standalone, disks, faults, secrets, distributions, images-real, generators or images."`
+	Group   []string `placeholder:"NAME" help:"Only scenarios of this group: standalone, disks, faults, secrets, distributions, images-real, generators or images."`
 	List    bool     `help:"Print the names of the scenarios."`
 	Systems bool     `help:"Print the directories of the distributions' systems, which are made if need be."`
 	Verbose bool     `short:"v" help:"Print every console, not only those of failures."`
@@ -126,7 +126,7 @@ func run(ctx context.Context, o options) (bool, error) {
 	}
 	close(queue)
 	wg.Wait()
-	if o.Group == "faults" {
+	if slices.Contains(o.Group, "faults") {
 		fmt.Printf("survived %d of %d\n", passed, passed+failed)
 	}
 	fmt.Printf("%d passed, %d failed in %.0f s\n", passed, failed, time.Since(start).Seconds())
@@ -170,11 +170,13 @@ func quietly(ctx context.Context, bench lab.Bench, s lab.Scenario, quiet *sync.R
 	return l, err
 }
 
-// groups of scenarios, in the order in which they run.
-var groups = []struct {
+type group struct {
 	name      string
 	scenarios []lab.Scenario
-}{
+}
+
+// groups of scenarios, in the order in which they run.
+var groups = []group{
 	{"standalone", standalone},
 	{"disks", slices.Concat(disks, many, volumes, recovering, powercuts)},
 	{"faults", matrix(networkFaults, awsFaults, machineFaults)},
@@ -185,20 +187,24 @@ var groups = []struct {
 	{"images", slices.Concat(arm64, amis)},
 }
 
-// choose returns the scenarios of a group, or of all if it is "", with these
-// names, or with any if there are none.
-func choose(group string, names []string) ([]lab.Scenario, error) {
+// choose returns the scenarios of some groups, one group after the other, or of all if
+// there are none, with these names, or with any if there are none.
+func choose(of []string, names []string) ([]lab.Scenario, error) {
 	var all []lab.Scenario
-	for _, g := range groups {
-		if group == "" || group == g.name {
+	if of == nil && len(names) == 1 && slices.ContainsFunc(groups, func(g group) bool { return g.name == names[0] }) {
+		of, names = names, nil
+	}
+	if of == nil {
+		for _, g := range groups {
 			all = append(all, g.scenarios...)
 		}
-		if group == "" && len(names) == 1 && names[0] == g.name {
-			return g.scenarios, nil
-		}
 	}
-	if all == nil {
-		return nil, fmt.Errorf("no group is named %q", group)
+	for _, name := range of {
+		i := slices.IndexFunc(groups, func(g group) bool { return g.name == name })
+		if i < 0 {
+			return nil, fmt.Errorf("no group is named %q", name)
+		}
+		all = append(all, groups[i].scenarios...)
 	}
 	if len(names) == 0 {
 		return all, nil
