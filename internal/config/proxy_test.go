@@ -9,18 +9,22 @@ import (
 
 func TestProxy(t *testing.T) {
 	t.Parallel()
-	for proxy, good := range map[string]bool{
-		"http://10.0.0.8:3128":              true,
-		"http://proxy.example.com:8080":     true,
-		"http://[2001:db8::8]:3128":         true,
-		"http://user:hunter2@10.0.0.8:3128": false,
-		"https://10.0.0.8:3128":             false,
-		"http://10.0.0.8":                   false,
-		"http://10.0.0.8:3128/":             false,
-		"10.0.0.8:3128":                     false,
+	for name, row := range map[string]struct {
+		proxy string
+		good  bool
+	}{
+		"address":      {"http://10.0.0.8:3128", true},
+		"name":         {"http://proxy.example.com:8080", true},
+		"IPv6":         {"http://[2001:db8::8]:3128", true},
+		"password":     {"http://user:hunter2@10.0.0.8:3128", false},
+		"TLS":          {"https://10.0.0.8:3128", false},
+		"without port": {"http://10.0.0.8", false},
+		"with path":    {"http://10.0.0.8:3128/", false},
+		"not a URL":    {"10.0.0.8:3128", false},
 	} {
-		t.Run(proxy, func(t *testing.T) {
+		t.Run(name, func(t *testing.T) {
 			t.Parallel()
+			proxy, good := row.proxy, row.good
 			file := filepath.Join(t.TempDir(), "unlock.toml")
 			text := "[key]\nsource = \"ephemeral\"\n[aws]\nproxy = \"" + proxy + "\"\n[[volume]]\nname = \"a\"\ndevice = \"instance-store\"\nformat = \"ephemeral\"\n"
 			if err := os.WriteFile(file, []byte(text), 0o600); err != nil {
