@@ -4,6 +4,7 @@ import (
 	"slices"
 	"strings"
 
+	"unlock/test/ec2sim"
 	"unlock/test/lab"
 )
 
@@ -38,7 +39,8 @@ var disks = []lab.Scenario{
 		},
 	},
 	{
-		Name: "stripe-missing-member", Config: volume(s3Key, "ext4", atSecretfs), Disks: blank(3),
+		Name: "stripe-missing-member", Config: volume(with(s3Key, "[aws]", `proxy = "`+ec2sim.ProxyURL+`"`), "ext4", atSecretfs), Disks: blank(3),
+		Hosts: []string{"172.31.0.8"},
 		Boots: []lab.Boot{
 			{Script: "write_stripe"},
 			{Attach: []int{0, 2}, Want: []string{"2 of 3 disks", "exit status 1"}},

@@ -10,6 +10,8 @@ import (
 	"testing"
 
 	"github.com/pelletier/go-toml/v2"
+
+	"unlock/internal/config"
 )
 
 // setting is one that unlock.toml(5) lists, with the values that it names.
@@ -66,6 +68,8 @@ func pattern(value string) (begin string, more bool) {
 // and so is each of the values that the manual page has for it.
 func TestSettingsAreBooted(t *testing.T) {
 	t.Parallel()
+	const arn = "arn:aws:kms:us-east-1:111122223333:key/1234abcd-12ab-34cd-56ef-1234567890a"
+	filled := strings.NewReplacer("$KEY", arn+"b", "$OTHER", arn+"c", "$VERSION", "v1")
 	used := map[string]map[string]bool{}
 	note := func(name, value string) {
 		if used[name] == nil {
@@ -101,6 +105,9 @@ func TestSettingsAreBooted(t *testing.T) {
 				if err := toml.Unmarshal([]byte(text), &file); err != nil {
 					t.Fatalf("%s: %v", s.Name, err)
 				}
+				if _, err := config.Parse("unlock.toml", []byte(filled.Replace(text))); text != "" && s.Mistake == "" && err != nil {
+					t.Errorf("%s: %v", s.Name, err)
+				}
 				walk("", file)
 			}
 		}
@@ -125,6 +132,7 @@ func TestSettingsAreBooted(t *testing.T) {
 		}
 		for _, value := range s.values {
 			switch {
+			case slices.ContainsFunc(all, func(o setting) bool { return strings.HasSuffix(o.name, "."+value) }): // speaks of another setting
 			case value == s.preset, s.kind == "table" || s.name == "key.context":
 			case s.name == "volume.mount_options", value == "/dev/VG/LV" && has(s.name, "/dev/vault/secret"):
 			case !has(s.name, value):
