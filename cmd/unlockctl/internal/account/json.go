@@ -3,6 +3,7 @@ package account
 import (
 	"bytes"
 	"context"
+	"crypto/rand"
 	"crypto/sha256"
 	"encoding/hex"
 	"encoding/json"
@@ -22,6 +23,7 @@ import (
 
 	"unlock/cmd/unlockctl/internal/places"
 	ours "unlock/internal/aws"
+	"unlock/internal/aws/arn"
 	"unlock/internal/keys/source"
 )
 
@@ -50,6 +52,9 @@ func (p *jsonPlace) Read(ctx context.Context) (Object, error) {
 }
 
 func (p *jsonPlace) Create(ctx context.Context, ciphertext []byte) (Object, error) {
+	if p.source.ARN != (arn.ARN{}) {
+		return Object{}, &Error{Op: "writing " + p.source.String(), Err: errors.New("an ARN is of what is there already"), Hint: "give the name"}
+	}
 	return p.write(ctx, p.place.Create, ciphertext)
 }
 
@@ -65,8 +70,10 @@ func (p *jsonPlace) write(ctx context.Context, request *places.Write, ciphertext
 	if p.source.Version != "" {
 		return Object{}, &Error{Op: op, Err: errors.New("it names a version that is there already"), Hint: "name the place without a version"}
 	}
+	var token [16]byte
+	rand.Read(token[:]) // never fails
 	w := p.words
-	w.Ciphertext = ciphertext
+	w.Ciphertext, w.Token = ciphertext, hex.EncodeToString(token[:])
 	body, err := p.a.ask(ctx, p.source.Kind.Name, p.region, request.Target, w.Input(request.Input))
 	var refused smithy.APIError
 	if errors.As(err, &refused) && refused.ErrorCode() == request.Exists {

@@ -20,9 +20,11 @@ import (
 	"unlock/internal/keys/source"
 )
 
-// Place is what is in a file. "{bucket}", "{name}", "{version}", "{base64}" (the
-// ciphertext), and of ARNs "{partition}", "{region}", "{account}" and "{path}" (the name
-// without a slash before it) stand for themselves.
+// Place is what is in a file. In its patterns "{bucket}", "{name}", "{version}", and
+// "{partition}", "{region}" and "{account}" of ARNs stand for themselves; "{id}" is the
+// name, or the ARN where the source is one; "{path}" the name without a slash before it;
+// "{resource}" the source; "{base64}" the ciphertext; "{token}" a random word for
+// requests that may be repeated.
 type Place struct {
 	Text        string            // for unlock.toml(5), after the form
 	Environment string            // the service's part of AWS_ENDPOINT_URL_…; "": its name
@@ -94,6 +96,7 @@ type Words struct {
 	Region     string // of the configuration
 	Ciphertext []byte
 	Version    string
+	Token      string              // random, of 32 characters
 	Escape     func(string) string // applied to what is filled in; nil: nothing
 }
 
@@ -103,7 +106,11 @@ func (w Words) Fill(pattern string) string {
 	if s.ARN == (arn.ARN{}) && w.Region != "" {
 		in.Region = w.Region
 	}
-	words := []string{"{partition}", in.Partition, "{region}", in.Region, "{account}", in.Account, "{bucket}", s.Bucket,
+	id := s.Name
+	if s.ARN != (arn.ARN{}) {
+		id = s.ARN.String()
+	}
+	words := []string{"{id}", id, "{token}", w.Token, "{partition}", in.Partition, "{region}", in.Region, "{account}", in.Account, "{bucket}", s.Bucket,
 		"{name}", s.Name, "{path}", strings.TrimPrefix(s.Name, "/"), "{version}", w.Version, "{resource}", s.String(),
 		"{base64}", base64.StdEncoding.EncodeToString(w.Ciphertext)}
 	for i := 1; i < len(words) && w.Escape != nil; i += 2 {
