@@ -27,7 +27,7 @@ func TestRotateKilled(t *testing.T) {
 		sealed  string
 		planted bool
 	}{
-		"data key": {}, "S3": {sealed: "s3://a-bucket/key"}, "SSM": {sealed: "ssm:/unlock/key"}, "file": {sealed: "file:sealed"},
+		"data key": {}, "S3": {sealed: "s3://a-bucket/key"}, "SSM": {sealed: "ssm:/unlock/key"}, "secret": {sealed: "secretsmanager:unlock/key"}, "file": {sealed: "file:sealed"},
 		"data key, planted": {planted: true}, "S3, planted": {"s3://a-bucket/key", true},
 	} {
 		t.Run(name, func(t *testing.T) {
@@ -192,6 +192,8 @@ func (r *rotation) ciphertext(t *testing.T) []byte {
 	switch scheme, name, _ := strings.Cut(r.sealed, ":"); scheme {
 	case "s3":
 		return r.cloud.Object("a-bucket", "key")
+	case "secretsmanager":
+		return r.cloud.Secret(name)
 	case "ssm":
 		b, err := base64.StdEncoding.DecodeString(r.cloud.Parameter(name))
 		if err != nil {
@@ -265,6 +267,8 @@ func (r *rotation) restore(t *testing.T, disk, ciphertext []byte) {
 	switch scheme, name, _ := strings.Cut(r.sealed, ":"); scheme {
 	case "s3":
 		r.cloud.PutObject("a-bucket", "key", ciphertext)
+	case "secretsmanager":
+		r.cloud.PutSecret(name, ciphertext)
 	case "ssm":
 		r.cloud.PutParameter(name, base64.StdEncoding.EncodeToString(ciphertext))
 	case "file":

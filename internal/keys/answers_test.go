@@ -107,7 +107,7 @@ func notFound(_ int, host string) error {
 
 var answers = []struct {
 	name    string
-	service string           // whose requests are counted: "imds /path", "s3", "kms", "ssm" or "dial"
+	service string           // whose requests are counted: "imds /path", "s3", "kms", "ssm", "secretsmanager" or "dial"
 	answer  http.HandlerFunc // what it always answers
 	dial    func(int, string) error
 	leaf    func(*x509.Certificate)
@@ -175,6 +175,19 @@ var answers = []struct {
 	{name: "not base64", service: "ssm", answer: text(200, `{"Parameter":{"Type":"String","Value":"plain"}}`), class: final, says: "not base64", hint: "base64 in a parameter of type String"},
 	{name: "not JSON", service: "ssm", answer: text(200, `<html>`), class: final, says: "decoding the answer", hint: "something other than AWS answers at ssm.us-east-1.amazonaws.com"},
 
+	// Secrets Manager
+	{name: "no secret", service: "secretsmanager", answer: jsonError(400, "ResourceNotFoundException"), class: slow, says: "ResourceNotFoundException", hint: "secretsmanager:unlock/key does not exist in us-east-1, or has no such version"},
+	{name: "secret denied", service: "secretsmanager", answer: jsonError(400, "AccessDeniedException"), class: slow, says: "AccessDeniedException", hint: "allow secretsmanager:GetSecretValue on secretsmanager:unlock/key to role demo"},
+	{name: "secret of another key", service: "secretsmanager", answer: jsonError(400, "DecryptionFailure"), class: slow, says: "DecryptionFailure", hint: "let role demo use the KMS key under which Secrets Manager itself keeps"},
+	{name: "deleted secret", service: "secretsmanager", answer: jsonError(400, "InvalidRequestException"), class: final, says: "InvalidRequestException", hint: "is scheduled for deletion"},
+	{name: "secretsmanager throttles", service: "secretsmanager", answer: jsonError(400, "ThrottlingException"), class: patient, says: "ThrottlingException", hint: "Secrets Manager still throttles"},
+	{name: "secretsmanager broken", service: "secretsmanager", answer: jsonError(500, "InternalServiceError"), class: patient, says: "InternalServiceError", hint: "Secrets Manager in us-east-1 is disturbed"},
+	{name: "secret without a value", service: "secretsmanager", answer: text(200, `{"VersionId":"v"}`), class: final, says: "the ciphertext is empty", hint: "put the output of aws kms encrypt at secretsmanager:unlock/key: as SecretBinary, or in base64 as SecretString"},
+	{name: "secret of plain text", service: "secretsmanager", answer: text(200, `{"SecretString":"{\"password\":\"x\"}"}`), class: final, says: "not base64", hint: "in base64 as SecretString"},
+	{name: "two secrets", service: "secretsmanager", answer: text(200, `{"SecretString":"AQ==","SecretBinary":"Ag=="}`), class: final, says: "a binary and a string", hint: "as SecretBinary, or"},
+	{name: "secret too long", service: "secretsmanager", answer: text(200, `{"SecretBinary":"`+strings.Repeat("AAAA", 2049)+`"}`), class: final, says: "longer than the 6144 bytes", hint: "put the output of aws kms encrypt"},
+	{name: "no secret at all", service: "secretsmanager", answer: text(200, `<html>`), class: final, says: "decoding the answer", hint: "something other than AWS answers at secretsmanager.us-east-1.amazonaws.com"},
+
 	// KMS
 	{name: "decrypt denied", service: "kms", answer: jsonError(400, "AccessDeniedException"), class: slow, says: "decrypting with KMS: AccessDeniedException: said AWS (HTTP 400, request id-of-AccessDeniedException)", hint: "allow kms:Decrypt on " + keyARN + " to role demo with context purpose=secretfs"},
 	{name: "no such key", service: "kms", answer: jsonError(400, "NotFoundException"), class: slow, says: "NotFoundException", hint: keyARN + " does not exist in us-east-1"},
@@ -221,6 +234,8 @@ func ask(ctx context.Context, t *testing.T, c *cloud, service string) ([]aws.Cal
 		k.Source = source.MustParse("s3://bucket/key")
 	case "ssm":
 		k.Source = source.MustParse("ssm:/unlock/key")
+	case "secretsmanager":
+		k.Source = source.MustParse("secretsmanager:unlock/key")
 	default:
 		k.Source = file(t)
 	}

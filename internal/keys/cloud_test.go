@@ -35,7 +35,7 @@ const (
 	encrypted = "ciphertext"
 )
 
-// cloud answers IMDS, S3, SSM and KMS over connections in memory, so that a
+// cloud answers IMDS, S3, SSM, Secrets Manager and KMS over connections in memory, so that a
 // test may run it below testing/synctest. A fault replaces a service's answer.
 type cloud struct {
 	ca    *x509.Certificate
@@ -163,7 +163,7 @@ func (c *cloud) ServeHTTP(w http.ResponseWriter, r *http.Request) {
 	service, operation := "imds", r.URL.Path
 	if target, isJSON := r.Header["X-Amz-Target"]; isJSON {
 		service, operation, _ = strings.Cut(target[0], ".")
-		service = map[string]string{"TrentService": "kms", "AmazonSSM": "ssm"}[service]
+		service = map[string]string{"TrentService": "kms", "AmazonSSM": "ssm", "secretsmanager": "secretsmanager"}[service]
 	} else if r.TLS != nil {
 		service, operation = "s3", r.Host+r.URL.RequestURI()
 	}
@@ -188,6 +188,9 @@ func (c *cloud) ServeHTTP(w http.ResponseWriter, r *http.Request) {
 	case service == "ssm":
 		w.Header().Set("X-Amzn-Requestid", fmt.Sprint("ssm-", n))
 		reply(w, map[string]any{"Parameter": map[string]any{"Type": "String", "Value": base64.StdEncoding.EncodeToString([]byte(encrypted))}})
+	case service == "secretsmanager":
+		w.Header().Set("X-Amzn-Requestid", fmt.Sprint("secretsmanager-", n))
+		reply(w, map[string]any{"VersionId": "current", "SecretBinary": []byte(encrypted)})
 	default:
 		w.Header().Set("X-Amzn-Requestid", fmt.Sprint("kms-", n))
 		var in struct{ KeyID string }

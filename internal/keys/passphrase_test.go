@@ -144,6 +144,8 @@ func TestEndpoints(t *testing.T) {
 		{"dots in the bucket", keyARN, "s3://my.bucket/key", config.AWS{}, "s3.us-east-1.amazonaws.com kms.us-east-1.amazonaws.com", "/my.bucket/key"},
 		{"odd key", keyARN, "s3://bucket/a b/ü+(1)//~", config.AWS{}, "bucket.s3.us-east-1.amazonaws.com kms.us-east-1.amazonaws.com", "/a%20b/%C3%BC%2B%281%29//~"},
 		{"configured region", keyARN, "s3://bucket/key", config.AWS{Region: "eu-west-1"}, "bucket.s3.eu-west-1.amazonaws.com kms.us-east-1.amazonaws.com", "/key"},
+		{"secret", keyARN, "secretsmanager:unlock/key", config.AWS{}, "secretsmanager.us-east-1.amazonaws.com kms.us-east-1.amazonaws.com", "GetSecretValue"},
+		{"secret by ARN", keyARN, "secretsmanager:arn:aws:secretsmanager:eu-west-3:111122223333:secret:unlock/key-a1b2c3", config.AWS{DualStack: true}, "secretsmanager.eu-west-3.api.aws kms.us-east-1.api.aws", "GetSecretValue"},
 		{"parameter by ARN", keyARN, "ssm:arn:aws:ssm:eu-west-3:111122223333:parameter/key", config.AWS{}, "ssm.eu-west-3.amazonaws.com kms.us-east-1.amazonaws.com", "GetParameter"},
 	} {
 		t.Run(row.name, func(t *testing.T) {

@@ -71,6 +71,9 @@ func (i *instance) config(t *testing.T, scheme string) config.Key {
 	case "ssm":
 		i.PutParameter("/unlock/key", base64Text(ciphertext))
 		k.Source = source.MustParse("ssm:/unlock/key")
+	case "secretsmanager":
+		i.PutSecret("unlock/key", ciphertext)
+		k.Source = source.MustParse("secretsmanager:unlock/key")
 	case "file":
 		path := filepath.Join(t.TempDir(), "ciphertext")
 		if err := os.WriteFile(path, ciphertext, 0o600); err != nil {
@@ -88,7 +91,7 @@ func (i *instance) config(t *testing.T, scheme string) config.Key {
 // the clock. Where the machine is too busy for that, which can only add to the count,
 // the round trip takes twice as long the next time.
 func TestRoundTrips(t *testing.T) {
-	for scheme, want := range map[string]int{"s3": 6, "ssm": 6, "file": 5, "header": 5} {
+	for scheme, want := range map[string]int{"s3": 6, "ssm": 6, "secretsmanager": 6, "file": 5, "header": 5} {
 		t.Run(scheme, func(t *testing.T) {
 			t.Parallel()
 			trips := 1000
@@ -160,6 +163,8 @@ func TestCloud(t *testing.T) {
 		{"KMS stumbles", "file", []string{"kms-500:2"}},
 		{"KMS resets", "file", []string{"kms-reset:2"}},
 		{"SSM stumbles", "ssm", []string{"ssm-500:1"}},
+		{"Secrets Manager stumbles", "secretsmanager", []string{"secretsmanager-500:1"}},
+		{"Secrets Manager is late", "secretsmanager", []string{"secretsmanager-404:1"}},
 	} {
 		t.Run(row.name, func(t *testing.T) {
 			t.Parallel()
@@ -188,8 +193,8 @@ func TestCloud(t *testing.T) {
 // onlyAWS checks that the machine talked to nobody else.
 func onlyAWS(t *testing.T, i *instance) {
 	t.Helper()
-	allowed := []string{"169.254.169.254", "172.31.0.2", "192.0.2.10", "192.0.2.20", "192.0.2.30",
-		"kms.us-east-1.amazonaws.com", "ssm.us-east-1.amazonaws.com",
+	allowed := []string{"169.254.169.254", "172.31.0.2", "192.0.2.10", "192.0.2.20", "192.0.2.30", "192.0.2.40",
+		"kms.us-east-1.amazonaws.com", "ssm.us-east-1.amazonaws.com", "secretsmanager.us-east-1.amazonaws.com",
 		"an-internalstoragekeybucket.s3.us-east-1.amazonaws.com", "an-internalstoragekeybucket.s3.eu-west-1.amazonaws.com"}
 	for _, host := range i.Hosts() {
 		if !slices.Contains(allowed, host) {
@@ -329,5 +334,28 @@ func TestVersion(t *testing.T) {
 	}
 	if newest := i.Versions(bucket, key)[1]; string(s.Bytes()) == password || calls[0].Version != newest {
 		t.Errorf("version %s was read, want the newest, %s", calls[0].Version, newest)
+	}
+}
+
+// TestSecretVersion pins a version of a secret, given by its name or ARN, binary or as
+// text, so that an old ciphertext put there later changes nothing.
+func TestSecretVersion(t *testing.T) {
+	t.Parallel()
+	i := newInstance(t, ec2sim.Config{})
+	k := i.config(t, "secretsmanager")
+	pinned := i.PutSecretText("unlock/key", base64Text(i.Encrypt(i.key, []byte(password), k.Context)))
+	i.PutSecret("unlock/key", i.Encrypt(i.key, []byte("an old passphrase"), k.Context))
+	for _, name := range []string{"unlock/key", i.SecretARN("unlock/key")} {
+		k.Source = source.MustParse("secretsmanager:" + name)
+		for version, want := range map[string]string{"": "an old passphrase", pinned: password} {
+			k.Source.Version = version
+			s, calls, err := i.keys.Open(t.Context(), k)
+			if err != nil {
+				t.Fatal(err)
+			}
+			if string(s.Bytes()) != want || version != "" && calls[0].Version != version {
+				t.Errorf("passphrase = %q of version %s, want %q of %s", s.Bytes(), calls[0].Version, want, version)
+			}
+		}
 	}
 }

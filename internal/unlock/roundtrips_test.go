@@ -31,6 +31,7 @@ func TestRoundTrips(t *testing.T) {
 	}{
 		"s3":     {source.MustParse("s3://bucket/object"), 8, false},
 		"ssm":    {source.MustParse("ssm:/unlock/key"), 8, false},
+		"secret": {source.MustParse("secretsmanager:unlock/key"), 8, false},
 		"header": {source.Header.Source(), 7, false},
 
 		"s3 over IPv6":     {source.MustParse("s3://bucket/object"), 8, true},
@@ -65,6 +66,7 @@ func measure(t *testing.T, source source.Source, six bool, rtt time.Duration) ti
 	key := config.Key{Source: source, KMSKeys: []arn.ARN{arn.MustParse(keyARN)}, Context: map[string]string{"purpose": "test"}}
 	ciphertext := cloud.Encrypt(keyARN, []byte("passphrase"), key.Context)
 	cloud.PutObject("bucket", "object", ciphertext)
+	cloud.PutSecret("unlock/key", ciphertext)
 	cloud.PutParameter("/unlock/key", base64.StdEncoding.EncodeToString(ciphertext))
 	bound := map[string]string{"purpose": "test", config.ContextSet: "set"}
 	blob := keys.Blob{Ciphertext: cloud.Encrypt(keyARN, make([]byte, 32), bound), KeyARN: keyARN, Context: bound}

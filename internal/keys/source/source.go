@@ -16,7 +16,7 @@ import (
 
 // Kinds lists all kinds of source in the order of messages. One that is added needs a
 // file here, one in cmd/unlockctl/internal/places, and its name in this line.
-var Kinds = []*Kind{S3, File, SSM, Header, Ephemeral}
+var Kinds = []*Kind{S3, File, SSM, SecretsManager, Header, Ephemeral}
 
 // Kind is a kind of source.
 type Kind struct {

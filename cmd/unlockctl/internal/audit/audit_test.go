@@ -209,6 +209,12 @@ func plantAll(w *world, machines []*machine) int {
 	e = by(w.call(nobody, at, "ssm", "PutParameter"), admin)
 	e.ReadOnly, e.Request = false, map[string]any{"name": "/unlock/data", "overwrite": true}
 	act(e, "ciphertext-replaced")
+	e = by(w.call(nobody, at, "secretsmanager", "GetSecretValue"), admin)
+	e.Request = map[string]any{"secretId": "arn:aws:secretsmanager:us-east-1:111122223333:secret:unlock/vault-a1b2c3", "versionId": "v"}
+	act(e, "ciphertext-read")
+	e = by(w.call(nobody, at, "secretsmanager", "PutSecretValue"), admin)
+	e.ReadOnly, e.Request = false, map[string]any{"secretId": "unlock/vault"}
+	act(e, "ciphertext-replaced")
 
 	// Attempts.
 	act(refused(by(w.kms(nobody, at, "Decrypt", sealedKey, purposeSecret), admin), "AccessDenied"), "denied", "not-the-role")

@@ -35,12 +35,14 @@ const (
 )
 
 var parameters, _ = places.Of(source.SSM)
+var secrets, _ = places.Of(source.SecretsManager)
 
 var question = audit.Question{
 	Keys: []audit.Key{
 		{Volumes: []string{"secretfs"}, ARNs: []string{sealedKey}, Context: map[string]string{"purpose": "secretfs"}, Source: source.MustParse("s3://" + bucket + "/" + object)},
 		{Volumes: []string{"scratch", "cache"}, ARNs: []string{headerKey}, Context: map[string]string{"purpose": "scratch"}, Bound: true, Local: true},
 		{Volumes: []string{"data"}, ARNs: []string{sealedKey}, Context: map[string]string{"purpose": "data"}, Source: source.MustParse("ssm:/unlock/data"), Trail: parameters.Trail},
+		{Volumes: []string{"vault"}, ARNs: []string{sealedKey}, Context: map[string]string{"purpose": "vault"}, Source: source.MustParse("secretsmanager:unlock/vault"), Trail: secrets.Trail},
 	},
 	Roles:  []string{"unlock"},
 	Window: 15 * time.Minute,

@@ -279,6 +279,7 @@ func TestFaults(t *testing.T) {
 		"clock":                {fault("clock-skew:20m"), "clock", doctor.Fail, "20m"},
 		"object missing":       {fault("s3-404"), "s3", doctor.Fail, "NoSuchKey"},
 		"object denied":        {fault("s3-403"), "s3", doctor.Fail, "AccessDenied"},
+		"secret missing":       {func(i *instance) { i.replace("s3://a-bucket/key", "secretsmanager:nowhere") }, "secretsmanager", doctor.Fail, "ResourceNotFoundException"},
 		"parameter missing":    {func(i *instance) { i.replace("s3://a-bucket/key", "ssm:/nowhere") }, "ssm", doctor.Fail, "ParameterNotFound"},
 		"key denied":           {fault("kms-denied"), "kms", doctor.Fail, "AccessDenied"},
 		"key disabled":         {fault("kms-disabled"), "kms", doctor.Fail, "DisabledException"},

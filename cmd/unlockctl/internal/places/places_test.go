@@ -57,6 +57,8 @@ func TestARN(t *testing.T) {
 		"ssm:/unlock/key":     "arn:aws-cn:ssm:cn-north-1:111122223333:parameter/unlock/key",
 		"ssm:key:3":           "arn:aws-cn:ssm:cn-north-1:111122223333:parameter/key",
 		"ssm:arn:aws-cn:ssm:cn-northwest-1:444455556666:parameter/unlock/key:prod": "arn:aws-cn:ssm:cn-northwest-1:444455556666:parameter/unlock/key",
+		"secretsmanager:unlock/key": "arn:aws-cn:secretsmanager:cn-north-1:111122223333:secret:unlock/key-??????",
+		"secretsmanager:arn:aws-cn:secretsmanager:cn-northwest-1:444455556666:secret:unlock/key-a1b2c3": "arn:aws-cn:secretsmanager:cn-northwest-1:444455556666:secret:unlock/key-a1b2c3",
 	} {
 		c, err := config.Parse("unlock.toml", []byte("[key]\nsource = \""+text+"\"\nkms_key = \"arn:aws-cn:kms:cn-north-1:111122223333:key/1\"\n[[volume]]\nname = \"a\"\ndevice = \"/dev/vdb\"\n"))
 		if err != nil {

@@ -50,6 +50,10 @@ func TestDocuments(t *testing.T) {
 		"role, SSM in China": {"[key]\nsource = \"ssm:/unlock/key\"\nkms_key = \"" + cnARN + "\"\n[[volume]]\nname = \"a\"\ndevice = \"/dev/vdb\"\n", policy.Role, `[
 			{"Sid":"UnlockRead","Effect":"Allow","Action":["ssm:GetParameter"],"Resource":["arn:aws-cn:ssm:cn-north-1:111122223333:parameter/unlock/key"]},
 			{"Sid":"UnlockKMS","Effect":"Allow","Action":["kms:Decrypt"],"Resource":["` + cnARN + `"]}]`},
+		"role, a secret with a wildcard in its name": {"[key]\nsource = \"secretsmanager:unlock/*${x}?\"\nversion_id = \"v\"\nkms_key = \"" + cnARN + "\"\ncontext = { purpose = \"${aws:username}*\" }\n[[volume]]\nname = \"a\"\ndevice = \"/dev/vdb\"\n", policy.Role, `[
+			{"Sid":"UnlockRead","Effect":"Allow","Action":["secretsmanager:GetSecretValue"],"Resource":["arn:aws-cn:secretsmanager:cn-north-1:111122223333:secret:unlock/${*}${$}{x}${?}-??????"]},
+			{"Sid":"UnlockKMS","Effect":"Allow","Action":["kms:Decrypt"],"Resource":["` + cnARN + `"],"Condition":{
+			"StringEquals":{"kms:EncryptionContext:purpose":"${$}{aws:username}*"},"ForAllValues:StringEquals":{"kms:EncryptionContextKeys":["purpose"]}}}]`},
 		"role, a version in SSM": {"[key]\nsource = \"ssm:/unlock/key:3\"\nkms_key = \"" + cnARN + "\"\n[[volume]]\nname = \"a\"\ndevice = \"/dev/vdb\"\n", policy.Role, `[
 			{"Sid":"UnlockRead","Effect":"Allow","Action":["ssm:GetParameter"],"Resource":["arn:aws-cn:ssm:cn-north-1:111122223333:parameter/unlock/key"]},
 			{"Sid":"UnlockKMS","Effect":"Allow","Action":["kms:Decrypt"],"Resource":["` + cnARN + `"]}]`},
