@@ -34,16 +34,22 @@ func (l *lab) kea6(card string, rapid bool) {
 // have IPv4 addresses alone.
 func (l *lab) unbound(card string, dns64 bool) {
 	l.t.Helper()
-	modules, data := "iterator", `local-data: "kms.test. AAAA 2001:db8:2::20"`
-	if dns64 {
-		modules, data = "dns64 iterator", `local-data: "kms.test. A 192.0.2.20"`
+	modules, data := "iterator", "local-zone: \"test.\" static\n local-data: \"kms.test. AAAA 2001:db8:2::20\""
+	if dns64 { // which is not made of local data
+		modules, data = "dns64 iterator", "local-zone: \"test.\" nodefault\n do-not-query-localhost: no\nforward-zone:\n name: \"test.\"\n forward-addr: 127.0.0.1@5300"
+		l.daemon(card, "started", "dnsmasq", "--keep-in-foreground", "--conf-file=/dev/null", "--no-resolv", "--no-hosts", "--user=root", "--log-facility=-", "--pid-file=",
+			"--port=5300", "--interface=lo", "--bind-interfaces", "--address=/kms.test/192.0.2.20")
 	}
-	l.write("unbound.conf", fmt.Sprintf("server:\n chroot: \"\"\n username: \"\"\n directory: %q\n pidfile: \"\"\n use-syslog: no\n logfile: \"\"\n verbosity: 2\n interface: fd00:ec2::253\n access-control: ::/0 allow\n do-daemonize: no\n module-config: %q\n local-zone: \"test.\" static\n %s\n",
+	l.write("unbound.conf", fmt.Sprintf("server:\n chroot: \"\"\n username: \"\"\n directory: %q\n pidfile: \"\"\n use-syslog: no\n logfile: \"\"\n verbosity: 2\n interface: fd00:ec2::253\n access-control: ::/0 allow\n do-daemonize: no\n module-config: %q\n %s\n",
 		l.dir, modules, data))
 	l.daemon(card, "start of service", "unbound", "-d", "-c", l.file("unbound.conf"))
 }
 
-const fromRouter = "AdvManagedFlag on; prefix 2001:db8:1::/64 { AdvAutonomous off; };"
+// What the router advertises: as EC2's does, or that hosts make up their addresses.
+const (
+	managed    = "AdvManagedFlag on; prefix 2001:db8:1::/64 { AdvAutonomous off; };"
+	autonomous = "prefix 2001:db8:1::/64 { AdvAutonomous on; };"
+)
 
 func TestIPv6(t *testing.T) {
 	t.Parallel()
@@ -67,10 +73,44 @@ func TestIPv6(t *testing.T) {
 			},
 			wants: []string{"up eth0 2001:db8:1::77/128 by fe80::", "dial kms.test:443: connected to [2001:db8:2::20]:443"},
 		},
+		"DNS64": {
+			build: func(l *lab) {
+				l.router6("eth0")
+				l.kea6("eth0", false)
+				l.address("eth0", "64:ff9b::c000:214/128")
+				l.imds("eth0", "[64:ff9b::c000:214]:443")
+				l.unbound("eth0", true)
+			},
+			wants: []string{"up eth0 2001:db8:1::77/128", "dial kms.test:443: connected to [64:ff9b::c000:214]:443"},
+		},
+		"addresses that hosts make up": {
+			build: func(l *lab) {
+				l.router6("eth0")
+				l.unbound("eth0", false)
+			},
+			wants: []string{"up eth0 2001:db8:1::ff:fe00:100/128", "dial kms.test:443: connected to [2001:db8:2::20]:443"},
+		},
+		"both, and IPv4 leads nowhere": {
+			build: func(l *lab) {
+				l.dhcp("eth0", "--address=/kms.test/2001:db8:2::20")
+				l.router6("eth0")
+				l.kea6("eth0", false)
+			},
+			wants: []string{"up eth0 2001:db8:1::77/128 by fe80::", "dial kms.test:443: connected to [2001:db8:2::20]:443"},
+		},
+		"both": {
+			build: func(l *lab) {
+				l.vpc("eth0", "--address=/kms.test/2001:db8:2::20")
+				l.router6("eth0")
+				l.kea6("eth0", false)
+			},
+			wants: []string{"up eth0", "dial kms.test:443: connected to", "down: <nil>"},
+		},
 	} {
 		t.Run(name, func(t *testing.T) {
 			t.Parallel()
 			l := newLab(t, "eth0")
+			l.autonomous = name == "addresses that hosts make up"
 			row.build(l)
 			l.up("30s", "kms.test:443").wants(t, row.wants...)
 		})
@@ -82,5 +122,9 @@ func (l *lab) router6(card string) {
 	l.t.Helper()
 	l.address(card, "2001:db8:1::1/64", "fd00:ec2::254/128", "fd00:ec2::253/128", "2001:db8:2::20/128")
 	l.imds(card, "[fd00:ec2::254]:80", "[2001:db8:2::20]:443")
-	l.radvd(card, fromRouter)
+	if l.autonomous {
+		l.radvd(card, autonomous)
+	} else {
+		l.radvd(card, managed)
+	}
 }

@@ -18,6 +18,8 @@ import (
 	"syscall"
 	"testing"
 	"time"
+
+	"golang.org/x/sys/unix"
 )
 
 // The tests build subnets of network namespaces and have others' servers serve them:
@@ -99,6 +101,12 @@ func beMachine(args []string) {
 			continue
 		}
 		say("dial %s: connected to %v after %d ms", addr, conn.RemoteAddr(), time.Since(began).Milliseconds())
+		if raw, err := conn.(*net.TCPConn).SyscallConn(); err == nil {
+			_ = raw.Control(func(fd uintptr) {
+				size, _ := unix.GetsockoptInt(int(fd), unix.IPPROTO_TCP, unix.TCP_MAXSEG)
+				say("segments of %d bytes", size+12) // and the time stamps
+			})
+		}
 		conn.Close()
 	}
 	say("down: %v", n.Down())
@@ -111,6 +119,8 @@ type lab struct {
 	machine string // namespace
 	cards   []string
 	dir     string
+
+	autonomous bool // hosts make up their addresses of IPv6
 }
 
 var labs atomic.Int32
