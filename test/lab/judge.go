@@ -128,10 +128,11 @@ func Answered(service string, status int) Judge {
 }
 
 // onlyAWS checks that the machine talked to nobody but DHCP, DNS, IMDS, and the
-// three services that give keys.
+// services that give keys.
 func (l *Lab) onlyAWS() error {
-	allowed := []string{"localhost", "255.255.255.255", "169.254.169.254", "169.254.169.253", "172.31.0.1", "172.31.0.2", "192.0.2.10", "192.0.2.20", "192.0.2.30",
-		Bucket + ".s3.us-east-1.amazonaws.com", "kms.us-east-1.amazonaws.com", "ssm.us-east-1.amazonaws.com"}
+	allowed := []string{"localhost", "255.255.255.255", "169.254.169.254", "169.254.169.253", "172.31.0.1", "172.31.0.2", "192.0.2.10", "192.0.2.20", "192.0.2.30", "192.0.2.40",
+		Bucket + ".s3.us-east-1.amazonaws.com", "kms.us-east-1.amazonaws.com", "ssm.us-east-1.amazonaws.com",
+		"secretsmanager.us-east-1.amazonaws.com"}
 	for _, host := range l.Cloud.Hosts() {
 		if !slices.Contains(allowed, host) && !slices.Contains(l.Hosts, host) {
 			return fmt.Errorf("the machine talked to %s", host)

@@ -19,15 +19,16 @@ import (
 // What every lab has: S3 objects with the ciphertext, the same as a parameter and in
 // a file, and what scripts write to the volume.
 const (
-	Bucket      = "an-internalstoragekeybucket"
-	Object      = "LuksInternalStorageKey"
-	Parameter   = "/unlock/key"
-	OtherObject = "OtherStorageKey" // of the key $OTHER, without an encryption context
-	CipherFile  = "/etc/unlock/key.bin"
-	CAFile      = "/etc/unlock/test-ca.pem"
-	FileText    = "kept across boots"
-	Passphrase  = "correct horse battery staple kW7-pZ3_xN9"
-	ShortOne    = "open sesame" // of scenarios with Typed
+	Bucket       = "an-internalstoragekeybucket"
+	Object       = "LuksInternalStorageKey"
+	Parameter    = "/unlock/key"
+	StoredSecret = "unlock/key"
+	OtherObject  = "OtherStorageKey" // of the key $OTHER, without an encryption context
+	CipherFile   = "/etc/unlock/key.bin"
+	CAFile       = "/etc/unlock/test-ca.pem"
+	FileText     = "kept across boots"
+	Passphrase   = "correct horse battery staple kW7-pZ3_xN9"
+	ShortOne     = "open sesame" // of scenarios with Typed
 )
 
 // MemoryFile is the dump of a boot's memory, in the lab's directory.
@@ -147,6 +148,7 @@ func (l *Lab) prepare(ctx context.Context) error {
 	}
 	l.Cloud.PutObject(Bucket, Object, ciphertext)
 	l.Cloud.PutParameter(Parameter, base64.StdEncoding.EncodeToString(ciphertext))
+	l.Cloud.PutSecret(StoredSecret, ciphertext)
 	l.expand = strings.NewReplacer("$KEY", l.key, "$OTHER", l.other, "$PASSPHRASE", l.Secret(), "$VERSION", l.Cloud.Versions(Bucket, Object)[0])
 	l.Cloud.PutObject(Bucket, OtherObject, l.Cloud.Encrypt(l.other, []byte(l.Secret()), nil))
 	if err := errors.Join(

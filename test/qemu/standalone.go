@@ -38,6 +38,15 @@ purpose = "secretfs"
 [aws]
 ca_bundle = "/etc/unlock/test-ca.pem"
 `
+	secretKey = `
+[key]
+source  = "secretsmanager:unlock/key"
+kms_key = "$KEY"
+[key.context]
+purpose = "secretfs"
+[aws]
+ca_bundle = "/etc/unlock/test-ca.pem"
+`
 	headerKey = `
 [key]
 source  = "header"
@@ -162,6 +171,14 @@ device = "LABEL=two"
 		Boots: []lab.Boot{
 			{Script: "write_each", Check: lab.All(lab.Formatted, lab.OneDecrypt)},
 			{Script: "read_each", Want: []string{"read 2 volumes"}},
+		},
+	},
+	{
+		Name: "secret-source", Config: with(secretKey, "[aws]", `endpoint.secretsmanager = "https://`+vpce("secretsmanager")+`"`) + secretfs,
+		Disks: []string{"blank"}, Hosts: []string{vpce("secretsmanager")},
+		Boots: []lab.Boot{
+			{Script: "write_file", Check: lab.All(lab.Formatted, lab.Answered("secretsmanager", 200))},
+			{Script: "read_file", Want: []string{lab.FileText}, Check: lab.NoRequest("s3")},
 		},
 	},
 	{
