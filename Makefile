@@ -53,7 +53,7 @@ test: test-packages lint unit fips vulnerabilities emulators size fuzz benchmark
 	scripts/qemu-test --group distributions,secrets,disks,standalone
 	scripts/qemu-test --soak 10
 
-# It downloads nothing but Go modules. Tests that need root or a program say so and are
+# It downloads nothing but Go modules, and runs the longest tests in part. Tests that need root or a program say so and are
 # skipped; CI, as root and with all programs, skips none.
 check:
 	@test -z "$$(gofmt -l . | tee /dev/stderr)"
@@ -61,7 +61,7 @@ check:
 	@if command -v shellcheck >/dev/null; then shellcheck $(SHELL_TABS) $(SHELL_SPACES); else echo "make: shellcheck is not installed: scripts were not checked"; fi
 	$(SHFMT) -d $(SHELL_TABS)
 	$(SHFMT) -i 4 -bn -ci -sr -d $(SHELL_SPACES)
-	GOEXPERIMENT=runtimesecret go test ./...
+	GOEXPERIMENT=runtimesecret go test -short $(GO_TIMEOUT) ./...
 
 # Longer: 78 faults; and disk images under UEFI firmware, arm64, the deb in its systems.
 test-faults: test-packages
@@ -73,17 +73,19 @@ test-images: test-packages deb-test
 test-generators: test-packages
 	scripts/qemu-test --group generators
 
+# A package's tests may take longer than Go's ten minutes where others keep all processors busy.
+GO_TIMEOUT = -timeout 60m
 unit:
-	GOEXPERIMENT=runtimesecret go test ./...
+	GOEXPERIMENT=runtimesecret go test $(GO_TIMEOUT) ./...
 
 fips:
-	GOFIPS140=v1.0.0 go test ./cmd/unlock ./internal/ec2 ./internal/keys ./internal/luks/... ./internal/secret ./internal/unlock
+	GOFIPS140=v1.0.0 go test $(GO_TIMEOUT) -skip TestCrash ./cmd/unlock ./internal/ec2 ./internal/keys ./internal/luks/... ./internal/secret ./internal/unlock
 
 # Emulators of AWS that others wrote, kept with the other downloads of the tests.
 EMULATORS = $(or $(XDG_CACHE_HOME),$(HOME)/.cache)/unlock-test/emulators
 emulators: export UNLOCK_EMULATORS = $(EMULATORS)
 emulators: $(EMULATORS)/ec2-metadata-mock $(EMULATORS)/versitygw
-	go test -tags emulators -run Emulators ./internal/keys ./cmd/unlockctl
+	go test $(GO_TIMEOUT) -tags emulators -run Emulators ./internal/keys ./cmd/unlockctl
 
 $(EMULATORS)/ec2-metadata-mock:
 	GOBIN=$(@D) go install github.com/aws/amazon-ec2-metadata-mock/cmd/ec2-metadata-mock@v1.13.0

@@ -32,6 +32,9 @@ func TestRotateKilled(t *testing.T) {
 	} {
 		t.Run(name, func(t *testing.T) {
 			t.Parallel()
+			if testing.Short() && row.sealed != "file:sealed" {
+				t.Skip("-short: of the places, a file alone")
+			}
 			r := newRotation(t, row.sealed)
 			if row.planted {
 				r.plant(t)

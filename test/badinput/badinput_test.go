@@ -74,7 +74,8 @@ var inputs = []struct {
 
 // TestBadInput puts one mutated input at a time through a boot. None may panic,
 // hang or format; a boot that fails says why, and one that succeeds has opened the
-// volume with its own key. UNLOCK_BADINPUT_SEED repeats a run.
+// volume with its own key. UNLOCK_BADINPUT_SEED repeats a run; a short one has a tenth
+// of the mutations.
 func TestBadInput(t *testing.T) {
 	seed := rand.Uint64()
 	if s := os.Getenv("UNLOCK_BADINPUT_SEED"); s != "" {
@@ -90,6 +91,9 @@ func TestBadInput(t *testing.T) {
 		t.Fatal(err)
 	}
 	for _, in := range inputs {
+		if testing.Short() {
+			in.times /= 10
+		}
 		t.Run(in.what, func(t *testing.T) {
 			t.Parallel()
 			m := newMachine(t, in.source, authority)
