@@ -208,7 +208,11 @@ func (l *lab) address(card string, addrs ...string) {
 		if strings.HasSuffix(a, "/32") || strings.HasSuffix(a, "/128") {
 			dev = "lo"
 		}
-		l.in(card, "ip", "addr", "add", a, "dev", dev)
+		add := []string{"ip", "addr", "add", a, "dev", dev}
+		if strings.Contains(a, ":") {
+			add = append(add, "nodad") // it can be listened at at once
+		}
+		l.in(card, add...)
 	}
 }
 
