@@ -27,7 +27,9 @@ const OtherSerial = "OTHER"
 const PartUUID = "7b9e6c14-2f6b-4d7e-8f0e-5a1c3b2d4e6f"
 
 // parseDisk takes apart the description of a disk: what is on it ("blank", "ext4",
-// "gpt" with one blank partition, "luks1", or "luks2" with the label "two"), then its size in MiB, if not 64, and what is special about it:
+// "gpt" with one blank partition, "zapped", ext4 in a partition whose table was erased,
+// "luks1", "converted", LUKS1 in an old cipher that is now LUKS2, or "luks2" with the label
+// "two"), then its size in MiB, if not 64, and what is special about it:
 // "virtio" instead of NVMe, "other" than instance store, "read-only", "read-errors"
 // or "write-errors". A colon comes before each.
 func parseDisk(text string) (content string, mib int64, d vm.Disk, err error) {
@@ -76,6 +78,12 @@ func MakeDisk(ctx context.Context, image, text string) (vm.Disk, error) {
 		return d, Command(ctx, "", "mke2fs", "-q", "-t", "ext4", "-L", "data", d.File)
 	case "gpt":
 		return d, Command(ctx, "label: gpt\nstart=1MiB, uuid="+PartUUID+"\n", "sfdisk", "-q", d.File)
+	case "zapped":
+		return d, Command(ctx, "", "mke2fs", "-q", "-t", "ext4", "-L", "data", "-E", "offset=1048576", d.File, fmt.Sprintf("%dm", mib-2))
+	case "converted":
+		return d, errors.Join(
+			Command(ctx, Passphrase, append(format, "--type", "luks1", "-c", "aes-cbc-essiv:sha256", "-s", "256", "--hash", "sha1", "--pbkdf-force-iterations", "20000", d.File)...),
+			Command(ctx, "", "cryptsetup", "convert", "-q", "--type", "luks2", d.File))
 	case "luks1":
 		return d, Command(ctx, Passphrase, append(format, "--type", "luks1", "--pbkdf-force-iterations", "20000", d.File)...)
 	case "luks2":

@@ -41,6 +41,27 @@ func WrittenFrom(offset int64) Mark {
 	}
 }
 
+// Renewed is true once the first sector is not what it was when Renewed was called, if
+// a header is there.
+func Renewed() Mark {
+	was := map[string][]byte{}
+	return func(image string) bool {
+		f, err := os.Open(image)
+		if err != nil {
+			return false
+		}
+		defer f.Close()
+		now := make([]byte, 512)
+		if _, err := f.ReadAt(now, 0); err != nil {
+			return false
+		}
+		if was[image] == nil {
+			was[image] = now
+		}
+		return !bytes.Equal(was[image], now)
+	}
+}
+
 // NeverReady checks that power failed before the volume was usable.
 func NeverReady(l *Lab) error {
 	for _, image := range l.Images() {

@@ -178,8 +178,8 @@ type group struct {
 // groups of scenarios, in the order in which they run.
 var groups = []group{
 	{"standalone", standalone},
-	{"disks", slices.Concat(disks, many, volumes, recovering, powercuts)},
-	{"faults", matrix(networkFaults, awsFaults, machineFaults)},
+	{"disks", slices.Concat(disks, swapped, many, volumes, recovering, powercuts)},
+	{"faults", slices.Concat(matrix(networkFaults, awsFaults, machineFaults), stalls)},
 	{"secrets", secrets},
 	{"distributions", distributions},
 	{"images-real", realImages()},

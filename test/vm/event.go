@@ -27,6 +27,20 @@ func Stall(disk int) Request {
 	}}
 }
 
+// Unplug asks the machine to give up a disk that was attached late, which takes it some
+// seconds.
+func Unplug(disk int) Request {
+	return Request{"device_del", map[string]any{"id": fmt.Sprintf("nvme%d", disk)}}
+}
+
+// PlugInstead attaches a disk where another one was, with its serial number. Neither has
+// been there from the beginning.
+func (m *Machine) PlugInstead(disk, of int) Request {
+	return Request{"device_add", map[string]any{
+		"driver": "nvme", "id": fmt.Sprintf("nvme%d", disk), "bus": fmt.Sprintf("port%d", of), "drive": fmt.Sprintf("disk%d", disk), "serial": m.Disks[of].Serial,
+	}}
+}
+
 // DumpMemory writes the machine's physical memory to a file, one byte for each, while
 // the machine stands still. Below 2 GiB all memory of a q35 machine is in one piece.
 func (m *Machine) DumpMemory(file string) []Request {

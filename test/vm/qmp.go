@@ -18,7 +18,7 @@ type Request struct {
 // addDisk attaches a disk in the slot that is kept for it.
 func (m *Machine) addDisk(i int) Request {
 	return Request{"device_add", map[string]any{
-		"driver": "nvme", "bus": fmt.Sprintf("port%d", i), "drive": fmt.Sprintf("disk%d", i), "serial": m.Disks[i].Serial,
+		"driver": "nvme", "id": fmt.Sprintf("nvme%d", i), "bus": fmt.Sprintf("port%d", i), "drive": fmt.Sprintf("disk%d", i), "serial": m.Disks[i].Serial,
 	}}
 }
 

@@ -52,6 +52,14 @@ read_as() {
 	cat /mnt/secretfs/file
 }
 
+# maps_with NAME CIPHER: NAME is a volume in that cipher
+maps_with() { dmsetup table "$1" | grep -q " crypt $2 "; }
+
+# fill_all NAME: data everywhere on it
+fill_all() {
+	dd if=/dev/urandom of="/dev/mapper/$1" bs=1M conv=fsync || true
+}
+
 # copy_system makes secretfs, mounted, a root.
 copy_system() {
 	(cd / && cp -a bin etc lib lib64 sbin usr /mnt/secretfs)
