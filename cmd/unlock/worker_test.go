@@ -18,10 +18,16 @@ import (
 // its heap, say where, and stop.
 const secretHolder = "UNLOCK_TEST_SECRET"
 
+// runsOn, when set too, has it not stop by itself.
+const runsOn = "UNLOCK_TEST_RUNS_ON"
+
 func TestMain(m *testing.M) {
 	if seed := os.Getenv(secretHolder); seed != "" {
 		secret := []byte(strings.Repeat(seed, 1000))
 		fmt.Printf("%p %d\n", secret, len(secret))
+		if os.Getenv(runsOn) != "" {
+			select {} // as one that waits for a disk
+		}
 		_ = unix.Kill(os.Getpid(), unix.SIGSTOP)
 		os.Stdout.Write(secret) // not reached
 		return
@@ -78,5 +84,27 @@ func TestScrub(t *testing.T) {
 	}
 	if b := read(); len(bytes.TrimLeft(b, "\x00")) != 0 {
 		t.Errorf("memory of the process after scrub = %.20q, want zeros", b)
+	}
+}
+
+// TestEnd: a worker that was given up, and goes on, is stopped, overwritten and killed.
+func TestEnd(t *testing.T) {
+	cmd := exec.Command(os.Args[0])
+	cmd.Env = append(os.Environ(), secretHolder+"=secret.access.key.", runsOn+"=1")
+	out, err := cmd.StdoutPipe()
+	if err != nil {
+		t.Fatal(err)
+	}
+	if err := cmd.Start(); err != nil {
+		t.Fatal(err)
+	}
+	if _, err := bufio.NewReader(out).ReadString('\n'); err != nil {
+		t.Fatal(err)
+	}
+	if err := end(cmd); err != nil {
+		t.Fatal(err)
+	}
+	if err := cmd.Process.Signal(unix.Signal(0)); err == nil {
+		t.Error("the worker is still there")
 	}
 }

@@ -34,8 +34,11 @@ const (
 type memdisk struct {
 	mu      sync.Mutex
 	sectors map[int64]*[sector]byte // by number, not changed any more; absent ones are zero
+	chunks  map[int64]bool          // of 64 KiB in which there are any: most are empty, and quickly read
 	log     []op
 }
+
+const chunk = 64 << 10
 
 // op is a write, or a sync if data is nil.
 type op struct {
@@ -44,9 +47,13 @@ type op struct {
 	mkfs   bool // it went through the mapping
 }
 
-func newDisk() *memdisk { return &memdisk{sectors: map[int64]*[sector]byte{}} }
+func newDisk() *memdisk {
+	return &memdisk{sectors: map[int64]*[sector]byte{}, chunks: map[int64]bool{}}
+}
 
-func (d *memdisk) clone() *memdisk { return &memdisk{sectors: maps.Clone(d.sectors)} }
+func (d *memdisk) clone() *memdisk {
+	return &memdisk{sectors: maps.Clone(d.sectors), chunks: maps.Clone(d.chunks)}
+}
 
 func (d *memdisk) ReadAt(b []byte, offset int64) (int, error) {
 	d.mu.Lock()
@@ -54,7 +61,10 @@ func (d *memdisk) ReadAt(b []byte, offset int64) (int, error) {
 	n := 0
 	for n < len(b) && offset < diskSize {
 		at, m := offset%sector, 0
-		if s := d.sectors[offset/sector]; s != nil {
+		if !d.chunks[offset/chunk] {
+			m = min(len(b)-n, int(chunk-offset%chunk))
+			clear(b[n : n+m])
+		} else if s := d.sectors[offset/sector]; s != nil {
 			m = copy(b[n:], s[at:])
 		} else {
 			m = min(len(b)-n, int(sector-at))
@@ -86,6 +96,7 @@ func (d *memdisk) write(o op) {
 func (d *memdisk) put(o op) {
 	for i := 0; i < len(o.data); i += sector {
 		s := [sector]byte(o.data[i:])
+		d.chunks[(o.offset+int64(i))/chunk] = true
 		d.sectors[(o.offset+int64(i))/sector] = &s
 	}
 }
@@ -151,10 +162,13 @@ func (c *computer) Remove(name string) error {
 	return nil
 }
 
+// mkfsWrites are where.
+var mkfsWrites = []int64{dataFrom, dataFrom + 1<<20, diskSize - 4096}
+
 // MakeFS writes here and there, and last makes it durable.
 func (c *computer) MakeFS(_ context.Context, d dm.Device, _ string) error {
 	for _, n := range c.over[d.Number()] {
-		for _, at := range []int64{dataFrom, dataFrom + 1<<20, diskSize - 4096} {
+		for _, at := range mkfsWrites {
 			c.disks[n].write(op{at, bytes.Repeat([]byte("a file system's"+"\x00"), 2*sector/16), true})
 		}
 		c.disks[n].write(op{mkfs: true})
