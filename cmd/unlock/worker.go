@@ -75,12 +75,18 @@ func runWorker(args ...string) (outcome boot.Outcome, err error) {
 	if errors.Is(err, boot.ErrBroke) { // its memory is free already
 		return outcome, hint.All(fmt.Errorf("%w: %w", err, cmd.Wait()), overwriteFree())
 	}
-	return outcome, hint.All(err, end(cmd), overwriteFree())
+	if err != nil {
+		kernelLog.Failure(err) // now: what follows may take a while
+	}
+	return outcome, hint.All(end(cmd), overwriteFree())
 }
 
 // endFor is how long a worker is waited for that was given up: the kernel holds what a
 // disk has not answered to, and neither stops nor ends it before the disk does.
-const endFor = 3 * time.Second
+const endFor = time.Second
+
+// scrubFor is for overwriting its memory, which nothing should hold up.
+const scrubFor = 10 * time.Second
 
 // end overwrites the memory of a worker that has handed over, or was given up, and
 // kills it. What of one that was given up cannot be stopped asleep in the kernel runs
@@ -88,7 +94,7 @@ const endFor = 3 * time.Second
 func end(cmd *exec.Cmd) error {
 	_ = cmd.Process.Signal(unix.SIGSTOP) // it stops by itself, unless it was given up
 	stopped(cmd.Process.Pid, endFor)
-	err := within(endFor, func() error { return scrub(cmd.Process.Pid) })
+	err := within(scrubFor, func() error { return scrub(cmd.Process.Pid) })
 	if err != nil {
 		err = fmt.Errorf("overwriting the worker's memory: %w", err)
 	}
