@@ -31,7 +31,7 @@ var disks = []lab.Scenario{
 	},
 	{
 		Name: "stripe-unequal", Config: volume(with(s3Key, "[aws]", `endpoint.s3 = "https://s3-fips.us-east-1.amazonaws.com"`), "ext4", atSecretfs),
-		Hosts: []string{lab.Bucket + ".s3-fips.us-east-1.amazonaws.com"}, Disks: []string{"blank:64", "blank:100", "blank:80"},
+		Hosts: []string{"s3-fips.us-east-1.amazonaws.com"}, Disks: []string{"blank:64", "blank:100", "blank:80"},
 		Boots: []lab.Boot{
 			// Three times the smallest, less its header of 16 MiB.
 			{Script: "write_stripe\nsize_is secretfs 144", Check: lab.Formatted},
