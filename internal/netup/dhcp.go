@@ -50,20 +50,25 @@ func RequestLease(ctx context.Context, conn net.PacketConn, mac net.HardwareAddr
 	}()
 	defer func() { <-done }()
 	defer conn.Close() // ends read
+	return persist(ctx, "DHCP", log, c.exchange)
+}
+
+// persist exchanges messages until there is a lease or ctx ends, waiting longer each time.
+func persist[L any](ctx context.Context, protocol string, log func(string, ...any), exchange func(context.Context, time.Duration) (L, error)) (none L, _ error) {
 	for wait := firstWait; ; wait = min(2*wait, lastWait) {
 		next := time.After(wait)
-		lease, err := c.exchange(ctx, wait)
+		lease, err := exchange(ctx, wait)
 		if err == nil {
 			return lease, nil
 		}
 		if ctx.Err() != nil {
-			return Lease{}, err
+			return none, err
 		}
-		log("DHCP: %v; asking again", err)
+		log("%s: %v; asking again", protocol, err)
 		select {
 		case <-next: // at once after silence, later after a refusal
 		case <-ctx.Done():
-			return Lease{}, err
+			return none, err
 		}
 	}
 }

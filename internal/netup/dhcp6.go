@@ -67,22 +67,7 @@ func RequestLease6(ctx context.Context, conn net.PacketConn, index int, mac net.
 	defer context.AfterFunc(ctx, func() { conn.SetReadDeadline(time.Unix(1, 0)) })()
 	c := &dhcp6Client{conn: conn, mac: mac, begun: time.Now(),
 		to: &net.UDPAddr{IP: allServers.AsSlice(), Port: dhcp6ServerPort, Zone: strconv.Itoa(index)}}
-	for wait := firstWait; ; wait = min(2*wait, lastWait) {
-		next := time.After(wait)
-		lease, err := c.exchange(ctx, wait)
-		if err == nil {
-			return lease, nil
-		}
-		if ctx.Err() != nil {
-			return Lease6{}, err
-		}
-		log("DHCPv6: %v; asking again", err)
-		select {
-		case <-next:
-		case <-ctx.Done():
-			return Lease6{}, err
-		}
-	}
+	return persist(ctx, "DHCPv6", log, c.exchange)
 }
 
 type dhcp6Client struct {
