@@ -17,6 +17,7 @@ import (
 
 	"unlock/internal/boot"
 	"unlock/internal/hint"
+	"unlock/internal/secret"
 )
 
 // All that handles secrets happens in a child process, the worker. Libraries keep
@@ -62,6 +63,7 @@ func runWorker(args ...string) (outcome boot.Outcome, err error) {
 	cmd := exec.Command("/proc/self/exe", append([]string{workerMark}, args...)...)
 	cmd.Stdin, cmd.Stdout, cmd.Stderr = os.Stdin, os.Stdout, os.Stderr
 	cmd.ExtraFiles = []*os.File{w}
+	cmd.Env = append(os.Environ(), "GODEBUG="+secret.NoPreemption)
 	// The worker dies with this program; the kernel means the thread that started it.
 	runtime.LockOSThread()
 	defer runtime.UnlockOSThread()

@@ -7,6 +7,8 @@ import (
 	"strings"
 
 	"golang.org/x/sys/unix"
+
+	"unlock/internal/secret"
 )
 
 // Passphrases are wiped by who handles them, but the SDK, TLS and the QR code make
@@ -14,8 +16,8 @@ import (
 // collector overwrites what it frees if its setting clobberfree says so.
 const clobber = "clobberfree=1"
 
-// overwritesGarbage starts the program again with that setting, which is read at the
-// start only. The process remains the same.
+// overwritesGarbage starts the program again with that setting and the one for key
+// material, which are read at the start only. The process remains the same.
 func overwritesGarbage() error {
 	settings := os.Getenv("GODEBUG")
 	if strings.Contains(settings, clobber) {
@@ -24,7 +26,7 @@ func overwritesGarbage() error {
 	if settings != "" {
 		settings += ","
 	}
-	if err := os.Setenv("GODEBUG", settings+clobber); err != nil {
+	if err := os.Setenv("GODEBUG", settings+clobber+","+secret.NoPreemption); err != nil {
 		return err
 	}
 	return fmt.Errorf("starting anew: %w", unix.Exec("/proc/self/exe", os.Args, os.Environ()))

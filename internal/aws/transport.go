@@ -61,7 +61,7 @@ func (d *tlsDialer) dial(ctx context.Context, network, addr string) (net.Conn, e
 	d.mu.Lock()
 	d.seen = append(d.seen, below, above)
 	d.mu.Unlock()
-	conn := tls.Client(wiping{raw, below}, config)
+	conn := tls.Client(wiping{&records{Conn: raw}, below}, config)
 	if err := conn.HandshakeContext(ctx); err != nil {
 		conn.Close()
 		return nil, err

@@ -1,6 +1,7 @@
 package aws
 
 import (
+	"encoding/binary"
 	"io"
 	"net"
 	"sync"
@@ -44,6 +45,35 @@ type wiping struct {
 }
 
 func (w wiping) Read(p []byte) (int, error) { return w.seen.read(w.Conn, p) }
+
+// records is a connection that hands TLS one record at a time: its header, then
+// the rest. TLS moves what it has read when its buffer must grow for the rest of a
+// record, and decrypts it in the new place, which nothing was read into and seen
+// does not know: with records only a header is ever moved.
+type records struct {
+	net.Conn
+	header [recordHeader]byte
+	got    int // bytes of the header that came
+	left   int // bytes of the record that follow
+}
+
+// recordHeader is the length of a record's header, whose last two bytes are the
+// length of what follows (RFC 8446, section 5.1).
+const recordHeader = 5
+
+func (r *records) Read(p []byte) (int, error) {
+	if r.left > 0 {
+		n, err := r.Conn.Read(p[:min(len(p), r.left)])
+		r.left -= n
+		return n, err
+	}
+	n, err := r.Conn.Read(p[:min(len(p), recordHeader-r.got)])
+	r.got += copy(r.header[r.got:], p[:n])
+	if r.got == recordHeader {
+		r.got, r.left = 0, int(binary.BigEndian.Uint16(r.header[recordHeader-2:]))
+	}
+	return n, err
+}
 
 // readError is an answer that broke off.
 type readError struct{ err error }

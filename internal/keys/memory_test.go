@@ -5,6 +5,7 @@ import (
 	"bytes"
 	"context"
 	"crypto/rand"
+	"crypto/tls"
 	"crypto/x509"
 	"encoding/base64"
 	"encoding/hex"
@@ -23,6 +24,7 @@ import (
 	"unlock/internal/aws/arn"
 	"unlock/internal/config"
 	"unlock/internal/keys"
+	"unlock/internal/secret"
 )
 
 // kmsProcess, when set in the environment, has the test binary be a KMS in a
@@ -54,18 +56,45 @@ func serveKMS() {
 	for i := range plaintext {
 		plaintext[i] |= 0x80 // no newline
 	}
-	srv := httptest.NewTLSServer(http.HandlerFunc(func(w http.ResponseWriter, r *http.Request) {
-		json.NewEncoder(w).Encode(map[string]any{"KeyId": keyARN, "Plaintext": plaintext, "Padding": strings.Repeat("x", 6000)})
+	srv := httptest.NewUnstartedServer(http.HandlerFunc(func(w http.ResponseWriter, r *http.Request) {
+		json.NewEncoder(w).Encode(map[string]any{"KeyId": keyARN, "Plaintext": plaintext, "Tail": strings.Repeat("x", 6000)})
 	}))
+	srv.TLS = &tls.Config{DynamicRecordSizingDisabled: true} // one record, as large as it may be
+	srv.StartTLS()
 	fmt.Println(srv.Listener.Addr(), hex.EncodeToString(srv.Certificate().Raw), hex.EncodeToString(masked(plaintext)),
 		hex.EncodeToString(masked([]byte(base64.StdEncoding.EncodeToString(plaintext)))))
 	io.Copy(io.Discard, os.Stdin)
 	srv.Close()
 }
 
+// pieces is a connection that gives at most size bytes at a time, as a network may.
+type pieces struct {
+	net.Conn
+	size int
+}
+
+func (p pieces) Read(b []byte) (int, error) { return p.Conn.Read(b[:min(len(b), p.size)]) }
+
 // TestMemory searches the memory of this process for the plaintext that KMS sent,
-// as it is and as base64, after all that is ours to wipe has been wiped.
+// as it is and as base64, after all that is ours to wipe has been wiped, however the
+// answer is cut on its way. It does so in a process with the environment that such
+// processes are given.
 func TestMemory(t *testing.T) {
+	if os.Getenv("GODEBUG") != secret.NoPreemption {
+		cmd := exec.Command(os.Args[0], "-test.run=^TestMemory$", "-test.v")
+		cmd.Env = append(os.Environ(), "GODEBUG="+secret.NoPreemption)
+		if out, err := cmd.CombinedOutput(); err != nil || !bytes.Contains(out, []byte("PASS")) {
+			t.Errorf("%v\n%s", err, out)
+		}
+		return
+	}
+	for _, size := range []int{1, 100, 700, 1000, 2000, 1 << 20} {
+		t.Run(fmt.Sprint(size), func(t *testing.T) { searchMemory(t, size) })
+	}
+}
+
+// searchMemory has the answer come in pieces of so many bytes at most.
+func searchMemory(t *testing.T, size int) {
 	// Nothing that becomes garbage is reused, and so overwritten by chance.
 	defer debug.SetGCPercent(debug.SetGCPercent(-1))
 	buf := make([]byte, 1<<20)
@@ -101,7 +130,8 @@ func TestMemory(t *testing.T) {
 	client, err := keys.New(keys.Options{
 		Identity: role, Roots: roots, AWS: config.AWS{Endpoint: map[string]string{"kms": "https://example.com"}},
 		Dial: func(ctx context.Context, network, _ string) (net.Conn, error) {
-			return (&net.Dialer{}).DialContext(ctx, network, said[0])
+			conn, err := (&net.Dialer{}).DialContext(ctx, network, said[0])
+			return pieces{conn, size}, err
 		},
 	})
 	if err != nil {

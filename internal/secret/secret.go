@@ -18,6 +18,12 @@ import (
 	"fmt"
 )
 
+// NoPreemption is the setting, in GODEBUG, that keeps Go's runtime from interrupting
+// code by signals. The kernel saves the registers for a signal's handler on a stack,
+// with what was copied last in the vector registers, and nothing overwrites that. The
+// runtime reads the setting when a program starts.
+const NoPreemption = "asyncpreemptoff=1"
+
 // Bytes is key material. The zero value and nil are empty. Whoever receives a
 // Bytes from a function that says so wipes it; Wipe may be called twice.
 // A Bytes is not safe for use by several goroutines while one of them wipes it.
