@@ -48,9 +48,10 @@ func Endpoint(o config.AWS, service, region string) *url.URL {
 }
 
 // reachable returns the URL of an endpoint by the families that the network has: itself,
-// or that of the dual-stack endpoint.
+// or that of the dual-stack endpoint. One that the configuration names stays: it may
+// have addresses of IPv6 in this network, as with DNS64.
 func (c *Client) reachable(u *url.URL) *url.URL {
-	if c.o.Families == nil {
+	if c.o.Families == nil || c.configured(u) {
 		return u
 	}
 	four, six := c.o.Families()
@@ -58,6 +59,16 @@ func (c *Client) reachable(u *url.URL) *url.URL {
 		return dualStack(u)
 	}
 	return u
+}
+
+// configured reports whether the configuration names the endpoint.
+func (c *Client) configured(u *url.URL) bool {
+	for _, text := range c.o.AWS.Endpoint {
+		if e, err := url.Parse(text); err == nil && e.Host == u.Host {
+			return true
+		}
+	}
+	return false
 }
 
 // dualStack returns the URL of the endpoint with IPv6 beside the given one; itself where

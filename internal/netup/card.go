@@ -123,6 +123,9 @@ func (c *card) see(a *netlink.LinkAttrs) (shut bool) {
 // there is no hope for the moment.
 func (c *card) run(ctx context.Context, stuck func()) {
 	defer c.restore()
+	if !c.awaitUdev(ctx) {
+		return
+	}
 	held := held(c.index)
 	if err := c.raise(); err != nil {
 		c.came(stepNone, err)
@@ -140,6 +143,25 @@ func (c *card) run(ctx context.Context, stuck func()) {
 	}
 	c.tasks.Go(func() { c.four(ctx) })
 	c.tasks.Wait()
+}
+
+// awaitUdev waits until udev, where it runs, has seen to the card, whose name kernels
+// before 6.2 do not change once it is up; false if ctx ends before.
+func (c *card) awaitUdev(ctx context.Context) bool {
+	const usual = 2 * time.Second // udev may not care for cards
+	if _, err := os.Stat("/run/udev/control"); err != nil {
+		return true
+	}
+	for end := time.Now().Add(usual); time.Now().Before(end); {
+		if _, err := os.Stat(fmt.Sprintf("/run/udev/data/n%d", c.index)); err == nil {
+			return true
+		}
+		if sleep(ctx, 20*time.Millisecond); ctx.Err() != nil {
+			return false
+		}
+	}
+	c.debug("udev has not seen to it within %v", usual)
+	return true
 }
 
 // raise sets the card up, unless somebody else has.

@@ -120,7 +120,8 @@ type lab struct {
 	cards   []string
 	dir     string
 
-	autonomous bool // hosts make up their addresses of IPv6
+	autonomous bool   // hosts make up their addresses of IPv6
+	udev       string // what it does, as a shell script; "": it does not run
 }
 
 var labs atomic.Int32
@@ -337,9 +338,12 @@ func (l *lab) up(args ...string) machineOutput {
 func (l *lab) run(args ...string) machineOutput {
 	l.t.Helper()
 	// Only real network cards have a device in sysfs.
-	script := "mount -t tmpfs none /sys"
+	script := "mount -t tmpfs none /sys && mount -t tmpfs none /run"
 	for i, c := range l.cards {
 		script += fmt.Sprintf(" && mkdir -p /sys/devices/%d /sys/class/net/%s && ln -s /sys/devices/%d /sys/class/net/%s/device", i, c, i, c)
+	}
+	if l.udev != "" {
+		script += " && mkdir -p /run/udev/data && : >/run/udev/control && { " + l.udev + " & }"
 	}
 	script += " && : >" + l.file("resolv.conf") + " && if test -s " + l.file("resolv") + "; then cat " + l.file("resolv") + " >" + l.file("resolv.conf") + "; fi && mount --bind " + l.file("resolv.conf") + ` /etc/resolv.conf && exec "$@"`
 	cmd := exec.Command("ip", slices.Concat([]string{"netns", "exec", l.machine, "sh", "-c", script, "sh", os.Args[0]}, args)...)
