@@ -31,6 +31,7 @@ type keyFlags struct {
 	Volume  string            `placeholder:"NAME" help:"Take the key of this volume in the configuration."`
 	KMSKey  string            `name:"kms-key" placeholder:"ARN" help:"KMS key: its ARN."`
 	Context map[string]string `mapsep:"," placeholder:"NAME=VALUE,…" help:"KMS encryption context; may be repeated."`
+	identityFlags
 }
 
 // key returns the key that the flags name. Its ciphertext is where sealed says, or
@@ -74,13 +75,4 @@ func (f keyFlags) key(sealed string) (config.Key, *config.Config, error) {
 		}
 	}
 	return config.Key{}, nil, usage(fmt.Sprintf("%s has no volume %q", f.Config, f.Volume), "")
-}
-
-func checkContext(context map[string]string) error {
-	for name := range context {
-		if name == "" || name == config.ContextSet {
-			return usage(fmt.Sprintf("context name %q is unlock's own", name), "choose another name")
-		}
-	}
-	return nil
 }

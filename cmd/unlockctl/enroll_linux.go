@@ -158,7 +158,7 @@ func (c *enrollCmd) kms(ctx context.Context, con console, set *enrollment.Set) e
 		return err
 	}
 	defer a.Close()
-	p, err := pinned(a, key, set.UUID, "")
+	p, err := c.pinned(ctx, con, a, key, set.UUID, "")
 	if err != nil {
 		return err
 	}
@@ -181,7 +181,7 @@ func (c *enrollCmd) kms(ctx context.Context, con console, set *enrollment.Set) e
 		defer passphrase.Wipe()
 		done := con.working("adding a keyslot")
 		err = set.AddSealed(ctx, existing, passphrase, keys.Guessable(passphrase),
-			enrollment.SealedToken{Source: key.Source.String(), Key: key.KMSKeys[0].String(), Context: key.Context})
+			enrollment.SealedToken{Source: key.Source.String(), Key: key.KMSKeys[0].String(), Context: p.context})
 		done()
 		if err != nil {
 			return err

@@ -26,11 +26,8 @@ type pin struct {
 // pinned returns the pin of a key; set is the UUID of the set of disks whose headers
 // hold its ciphertext, where one does. claimed is what the header says of the key, to
 // help who has named none.
-func pinned(a *account.Account, k config.Key, set, claimed string) (pin, error) {
-	p := pin{a, k, k.Context}
-	if k.Source.Kind == source.Header {
-		p.context = keys.Bound(k.Context, set)
-	}
+func (f keyFlags) pinned(ctx context.Context, con console, a *account.Account, k config.Key, set, claimed string) (pin, error) {
+	p := pin{account: a, key: k}
 	if len(k.KMSKeys) == 0 {
 		advice := "give --kms-key, or --volume for the one in the configuration"
 		if claimed != "" {
@@ -38,7 +35,11 @@ func pinned(a *account.Account, k config.Key, set, claimed string) (pin, error) 
 		}
 		return p, usage("no KMS key was named", advice)
 	}
-	return p, nil
+	var err error
+	if p.context, err = f.fill(ctx, con, a, k.Context); err == nil && k.Source.Kind == source.Header {
+		p.context = keys.Bound(p.context, set)
+	}
+	return p, err
 }
 
 // passphrase returns the one in a ciphertext, in the form in which a boot uses it. The

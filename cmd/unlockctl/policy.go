@@ -57,6 +57,9 @@ func (c *policyCmd) bind(d *policy.Document) error {
 		values       []string
 	}{{"--vpc-endpoint", "vpce-", c.Endpoint}, {"--source-vpc", "vpc-", c.VPC}, {"--instance-arn", "arn:", c.Instance}} {
 		for _, v := range row.values {
+			if row.flag == "--instance-arn" && !strings.Contains(v, ":instance/") {
+				return usage(fmt.Sprintf("%s %q is not that of an instance", row.flag, v), "write arn:aws:ec2:REGION:ACCOUNT:instance/ID, or * for the ID")
+			}
 			if !strings.HasPrefix(v, row.prefix) {
 				return usage(fmt.Sprintf("%s %q does not begin with %s", row.flag, v, row.prefix), "")
 			}

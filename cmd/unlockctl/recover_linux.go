@@ -177,7 +177,7 @@ func (c *recoverCmd) passphrase(ctx context.Context, con console, l *plan.LUKS) 
 		return nil, err
 	}
 	defer a.Close()
-	p, err := pinned(a, k, set, claimed)
+	p, err := c.pinned(ctx, con, a, k, set, claimed)
 	if err != nil {
 		return nil, err
 	}

@@ -92,7 +92,7 @@ func (c *rotateCmd) target(ctx context.Context, con console, p pin) (string, err
 
 // rewrapSealed replaces a ciphertext by one under another key.
 func (c *rotateCmd) rewrapSealed(ctx context.Context, con console, a *account.Account, k config.Key) (sealed, error) {
-	p, err := pinned(a, k, "", "")
+	p, err := c.pinned(ctx, con, a, k, "", "")
 	if err != nil {
 		return sealed{}, err
 	}

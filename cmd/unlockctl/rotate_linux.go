@@ -30,7 +30,7 @@ func (c *rotateCmd) devices(ctx context.Context, con console, a *account.Account
 	if !ok {
 		return sealed{}, usage(c.Device[0]+" has no data key in its header", "add one with unlockctl enroll, or name the sealed passphrase with --sealed")
 	}
-	p, err := pinned(a, k, set.UUID, t.Key)
+	p, err := c.pinned(ctx, con, a, k, set.UUID, t.Key)
 	if err != nil {
 		return sealed{}, err
 	}
@@ -92,7 +92,7 @@ func (c *rotateCmd) replaceDataKey(ctx context.Context, con console, p pin, set 
 
 // replaceSealed makes a new passphrase and seals it in the old one's place.
 func (c *rotateCmd) replaceSealed(ctx context.Context, con console, a *account.Account, k config.Key, set *enrollment.Set) (sealed, error) {
-	p, err := pinned(a, k, "", "")
+	p, err := c.pinned(ctx, con, a, k, "", "")
 	if err != nil {
 		return sealed{}, err
 	}
@@ -108,7 +108,7 @@ func (c *rotateCmd) replaceSealed(ctx context.Context, con console, a *account.A
 	err = set.Rotate(ctx, enrollment.Rotation{
 		New: func(ctx context.Context) (*secret.Bytes, keys.Blob, error) {
 			passphrase := keys.Random()
-			b, err := a.Encrypt(ctx, k.KMSKeys[0].String(), passphrase, k.Context)
+			b, err := a.Encrypt(ctx, k.KMSKeys[0].String(), passphrase, p.context)
 			if err != nil {
 				passphrase.Wipe()
 			}

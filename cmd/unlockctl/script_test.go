@@ -100,7 +100,8 @@ func setEnvironment(env *testscript.Env, a services) error {
 		return err
 	}
 	for name, value := range map[string]string{
-		"HOME": home, "PATH": bin + ":" + env.Getenv("PATH") + ":/usr/sbin:/sbin", "KEY": a.keys[0], "OTHERKEY": a.keys[1], "IMDS": a.imds,
+		"HOME": home, "PATH": bin + ":" + env.Getenv("PATH") + ":/usr/sbin:/sbin", "ID": "${instance-id}", "REGION": "${region}", "ACCOUNT": "${account}", "HOST": "${hostname}", "VOLUME": "${volume}",
+		"KEY": a.keys[0], "OTHERKEY": a.keys[1], "IMDS": a.imds,
 		"AWS_ENDPOINT_URL": a.api, "AWS_ENDPOINT_URL_S3": a.s3, "AWS_CA_BUNDLE": a.ca,
 		"AWS_REGION": "us-east-1", "AWS_DEFAULT_REGION": "us-east-1", "AWS_DEFAULT_OUTPUT": "text",
 		"AWS_ACCESS_KEY_ID": ec2sim.AccessKey, "AWS_SECRET_ACCESS_KEY": ec2sim.SecretKey, "AWS_MAX_ATTEMPTS": "1", "AWS_EC2_METADATA_DISABLED": "true",

@@ -20,12 +20,13 @@ import (
 
 type sealCmd struct {
 	awsFlags
-	Place      string            `arg:"" help:"Where to put the ciphertext: ${places}."`
-	KMSKey     string            `name:"kms-key" required:"" placeholder:"KEY" help:"KMS key: its ARN, id or alias."`
-	Context    map[string]string `mapsep:"," placeholder:"NAME=VALUE,…" help:"KMS encryption context; may be repeated."`
-	Passphrase string            `placeholder:"FILE" help:"File with the passphrase, - for standard input; by default a random one of 256 bits is made."`
-	Force      bool              `help:"Replace the ciphertext that is there, and keep the old one beside it."`
-	JSON       bool              `help:"Print JSON."`
+	Place         string            `arg:"" help:"Where to put the ciphertext: ${places}."`
+	KMSKey        string            `name:"kms-key" required:"" placeholder:"KEY" help:"KMS key: its ARN, id or alias."`
+	Context       map[string]string `mapsep:"," placeholder:"NAME=VALUE,…" help:"KMS encryption context; may be repeated."`
+	identityFlags `embed:""`
+	Passphrase    string `placeholder:"FILE" help:"File with the passphrase, - for standard input; by default a random one of 256 bits is made."`
+	Force         bool   `help:"Replace the ciphertext that is there, and keep the old one beside it."`
+	JSON          bool   `help:"Print JSON."`
 }
 
 // sealed is what seal and rotate print.
@@ -40,6 +41,10 @@ type sealed struct {
 // Run seals a passphrase. Nobody sees it: neither the terminal nor a file.
 func (c *sealCmd) Run(ctx context.Context, con console) error {
 	if err := checkContext(c.Context); err != nil {
+		return err
+	}
+	context, err := c.given(c.Context)
+	if err != nil {
 		return err
 	}
 	src, err := parsePlace(c.Place)
@@ -60,7 +65,7 @@ func (c *sealCmd) Run(ctx context.Context, con console) error {
 	}
 	defer passphrase.Wipe()
 	done := con.working("asking KMS to encrypt")
-	b, err := a.Encrypt(ctx, c.KMSKey, passphrase, c.Context)
+	b, err := a.Encrypt(ctx, c.KMSKey, passphrase, context)
 	done()
 	if err != nil {
 		return err

@@ -6,6 +6,7 @@ import (
 	"fmt"
 	"net"
 	"net/netip"
+	"slices"
 	"sync"
 	"sync/atomic"
 	"time"
@@ -40,7 +41,9 @@ type cloud struct {
 	ask      sync.Once // who the instance is
 	asking   sync.WaitGroup
 	stop     context.CancelFunc // ends the asking
+	known    chan struct{}      // closed when instance or unknown is set
 	instance *status.Instance   // nil: not known
+	unknown  error
 }
 
 // tardy is how long IMDS may still take to say who the instance is, once all else is
@@ -96,6 +99,7 @@ func (c *cloud) up(ctx context.Context) error {
 			return role, err
 		},
 		Region:   c.region,
+		Instance: c.identity,
 		Dial:     c.dial,
 		Families: func() (four, six bool) { return c.network.Families() },
 		AWS:      c.cfg.AWS,
@@ -199,18 +203,45 @@ func (c *cloud) dial(ctx context.Context, network, addr string) (net.Conn, error
 	}
 }
 
-// identify asks IMDS who the instance is, for the record, while S3 and KMS are asked: it
-// costs no time.
+// identify asks IMDS who the instance is, while S3 and KMS are asked: it costs no time.
+// The record does without, if need be; an encryption context that names the instance
+// cannot.
 func (c *cloud) identify() {
 	c.ask.Do(func() {
 		var ctx context.Context
 		ctx, c.stop = context.WithCancel(context.Background())
+		ask := c.imds.Instance
+		if slices.ContainsFunc(c.cfg.Volumes, func(v config.Volume) bool { return len(config.Variables(v.Key.Context)) > 0 }) {
+			ask = c.imds.AwaitInstance
+		}
+		c.known = make(chan struct{})
 		c.asking.Go(func() {
-			if i, err := c.imds.Instance(ctx); err == nil { // else the record does without
+			defer close(c.known)
+			var i ec2.Instance
+			if i, c.unknown = ask(ctx); c.unknown == nil {
 				c.instance = &status.Instance{ID: i.ID, Account: i.Account, Region: i.Region, Image: i.Image}
 			}
 		})
 	})
+}
+
+// identity is who the instance is, for encryption contexts.
+func (c *cloud) identity(ctx context.Context) (config.Identity, error) {
+	<-c.ready
+	if c.err != nil {
+		return config.Identity{}, c.err
+	}
+	c.identify()
+	select {
+	case <-c.known:
+	case <-ctx.Done():
+		c.stop() // which has the asking say what IMDS answered last
+		<-c.known
+	}
+	if c.unknown != nil {
+		return config.Identity{}, c.unknown
+	}
+	return config.Identity{Instance: c.instance.ID, Account: c.instance.Account, Region: c.instance.Region}, nil
 }
 
 // identified ends the asking.

@@ -53,7 +53,7 @@ const ContextSet = "unlock:set"
 type Key struct {
 	Source  source.Source     // version_id is part of it
 	KMSKeys []arn.ARN         // the first is used for new data keys, all are accepted, tried in order
-	Context map[string]string // KMS encryption context
+	Context map[string]string // KMS encryption context, with variables: see Fill
 }
 
 // Home is where the ciphertext is if nothing else is said: partition, region and

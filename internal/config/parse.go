@@ -279,6 +279,9 @@ func (p *parser) key(k *keyTOML, at string) *Key {
 			p.mistake("IAM does not tell them apart", fmt.Sprintf("context names %q and %q differ in capitals only", other, name), where, at+".context")
 		}
 		folded[strings.ToLower(name)] = name
+		if _, err := Parts(key.Context[name]); err != nil {
+			p.mistake("write $${ for the text ${ itself", err.Error(), where, at+".context")
+		}
 	}
 	if src.Kind == source.Ephemeral {
 		if len(names) > 0 || len(key.Context) > 0 {
@@ -460,6 +463,7 @@ func (p *parser) volumeKey(v *Volume, t *volumeTOML, at string, shared *Key) {
 		}
 		return
 	}
+	v.Key.Context = ofVolume(v.Key.Context, v.Name)
 	ephemeral := v.Key.Source.Kind == source.Ephemeral
 	if ephemeral != (v.Format == FormatEphemeral) {
 		p.mistake("use source = \"ephemeral\" with format = \"ephemeral\", and neither without the other",
@@ -487,6 +491,11 @@ func (p *parser) together(volumes []Volume) {
 			}
 		}
 		names[v.Name] = i
+		for _, w := range volumes[:i] {
+			if k := v.Key.Source; k.Kind != nil && k.Kind.Sealed() && k == w.Key.Source && !maps.Equal(v.Key.Context, w.Key.Context) {
+				p.mistake("give each a source of its own, or both one context", fmt.Sprintf("volumes %q and %q have one ciphertext and two encryption contexts, with one of which it was encrypted", w.Name, v.Name), at+".key.context", at)
+			}
+		}
 		if first, ok := mounts[v.Mount]; ok && v.Mount != "" {
 			p.mistake("", fmt.Sprintf("mount point %s is taken by the volume in line %d", v.Mount, volumes[first].Line), at+".mount")
 		}

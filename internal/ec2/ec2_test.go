@@ -213,6 +213,48 @@ func TestMalformed(t *testing.T) {
 	}
 }
 
+// TestInstance: who the instance is. What is no identity is none, however often it is
+// asked for.
+func TestInstance(t *testing.T) {
+	t.Parallel()
+	const whole = `{"instanceId":"i-0123456789abcdef0","accountId":"111122223333","region":"us-east-1","imageId":"ami-0123456789abcdef0","version":"2017-09-30"}`
+	for name, row := range map[string]struct{ document, says string }{
+		"whole":           {whole, ""},
+		"another id":      {strings.Replace(whole, "i-0", "i-\"", 1), "malformed"},
+		"no account":      {strings.Replace(whole, "111122223333", "1111", 1), "is no identity"},
+		"another region":  {strings.Replace(whole, "us-east-1", "us/east", 1), "is no identity"},
+		"in the middle":   {whole[:40], "malformed"},
+		"of another IMDS": {"", "404"},
+	} {
+		t.Run(name, func(t *testing.T) {
+			t.Parallel()
+			s := newIMDS(t)
+			if row.document != "" {
+				s.answers["/latest/dynamic/instance-identity/document"] = row.document
+			}
+			c := ec2.New(ec2.Options{Endpoint: s.URL})
+			want := ec2.Instance{ID: "i-0123456789abcdef0", Account: "111122223333", Region: "us-east-1", Image: "ami-0123456789abcdef0"}
+			for what, ask := range map[string]func(context.Context) (ec2.Instance, error){"Instance": c.Instance, "AwaitInstance": c.AwaitInstance} {
+				switch got, err := ask(t.Context()); {
+				case row.says == "" && (err != nil || got != want):
+					t.Errorf("%s = %+v, %v", what, got, err)
+				case row.says != "" && (err == nil || !strings.Contains(err.Error(), row.says) || got.ID != ""):
+					t.Errorf("%s = %+v, %v, want %q", what, got, err, row.says)
+				}
+			}
+		})
+	}
+	s := newIMDS(t) // that has it the third time
+	s.asked = func(path string) {
+		if len(s.seen) == 4 {
+			s.answers["/latest/dynamic/instance-identity/document"] = whole
+		}
+	}
+	if i, err := ec2.New(ec2.Options{Endpoint: s.URL}).AwaitInstance(t.Context()); err != nil || i.ID != "i-0123456789abcdef0" {
+		t.Errorf("AwaitInstance = %+v, %v", i, err)
+	}
+}
+
 // TestClock has credentials expire by IMDS' clock, not by ours.
 func TestClock(t *testing.T) {
 	t.Parallel()

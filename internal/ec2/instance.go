@@ -5,11 +5,13 @@ import (
 	"encoding/json"
 	"fmt"
 	"io"
+	"net/http"
 	"strings"
 
 	"github.com/aws/aws-sdk-go-v2/feature/ec2/imds"
 
 	"unlock/internal/aws/arn"
+	"unlock/internal/config"
 )
 
 // Instance is who this instance is (IMDS, instance identity document).
@@ -25,23 +27,60 @@ type Instance struct {
 func (c *Client) Instance(ctx context.Context) (Instance, error) {
 	ctx, cancel := context.WithTimeout(ctx, attemptTimeout)
 	defer cancel()
-	var i Instance
-	out, err := c.endpoints[c.current.Load()].client.GetDynamicData(ctx, &imds.GetDynamicDataInput{Path: "instance-identity/document"})
-	if err == nil {
-		var data []byte
-		data, err = io.ReadAll(out.Content)
-		out.Content.Close()
-		if err == nil {
-			err = json.Unmarshal(data, &i)
-		}
-	}
-	if err == nil && !i.valid() {
-		err = malformed(fmt.Errorf("%q is no identity of an instance", fmt.Sprint(i)))
-	}
+	i, err := document(ctx, c.endpoints[c.current.Load()].client)
 	if err != nil {
-		return Instance{}, fmt.Errorf("asking who this instance is: %w", err)
+		return Instance{}, fmt.Errorf("%s: %w", asking, err)
 	}
 	return i, nil
+}
+
+// AwaitInstance asks until IMDS says it, or ctx ends.
+func (c *Client) AwaitInstance(ctx context.Context) (i Instance, err error) {
+	err = c.retry(ctx, asking, func(ctx context.Context, md *imds.Client) (err error) {
+		i, err = document(ctx, md)
+		return err
+	})
+	return i, err
+}
+
+const asking = "asking who this instance is"
+
+// document gets the identity document.
+func document(ctx context.Context, md *imds.Client) (Instance, error) {
+	var last last
+	out, err := md.GetDynamicData(context.WithValue(ctx, lastKey{}, &last), &imds.GetDynamicDataInput{Path: "instance-identity/document"})
+	if last.err != nil {
+		err = last.err
+	}
+	if status(err) == http.StatusNotFound { // EC2 has it from the first moment on
+		err = malformed(err)
+	}
+	if err != nil {
+		return Instance{}, fmt.Errorf("%s: %w", last.request, err)
+	}
+	defer out.Content.Close()
+	data, err := io.ReadAll(out.Content)
+	if err != nil {
+		return Instance{}, err
+	}
+	return ParseInstance(data)
+}
+
+// ParseInstance reads an instance identity document.
+func ParseInstance(data []byte) (Instance, error) {
+	var i Instance
+	if err := json.Unmarshal(data, &i); err != nil {
+		return Instance{}, malformed(err)
+	}
+	if !i.valid() {
+		return Instance{}, malformed(fmt.Errorf("%q is no identity of an instance", fmt.Sprint(i)))
+	}
+	return i, nil
+}
+
+// Identity is what of it an encryption context may name.
+func (i Instance) Identity() config.Identity {
+	return config.Identity{Instance: i.ID, Account: i.Account, Region: i.Region}
 }
 
 func (i *Instance) valid() bool {

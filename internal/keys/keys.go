@@ -36,6 +36,8 @@ type Options struct {
 	Identity func(ctx context.Context) (aws.Role, error)
 	// Region of the instance, asked only if neither ARN nor configuration tells.
 	Region func(ctx context.Context) (string, error)
+	// Instance says who the instance is, asked only if an encryption context names it.
+	Instance func(ctx context.Context) (config.Identity, error)
 	// Dial opens TCP connections to host:port, resolving host.
 	Dial aws.Dialer
 	// Roots are the certificate authorities; nil: the embedded Amazon Trust Services roots.
@@ -118,7 +120,11 @@ func (c *Client) Open(ctx context.Context, k config.Key) (*secret.Bytes, []aws.C
 	if err != nil {
 		return nil, calls, err
 	}
-	plaintext, call, err := c.decrypt(ctx, k.KMSKeys, k.Context, Blob{Ciphertext: ciphertext})
+	ec, err := c.context(ctx, k)
+	if err != nil {
+		return nil, calls, err
+	}
+	plaintext, call, err := c.decrypt(ctx, k, ec, Blob{Ciphertext: ciphertext})
 	calls = append(calls, call...)
 	if err != nil {
 		return nil, calls, err
@@ -139,7 +145,11 @@ func (c *Client) OpenBlob(ctx context.Context, k config.Key, set string, b Blob)
 		return nil, nil, &aws.Error{Op: "reading the data key in the LUKS header", Err: err,
 			Hint: "restore the header from a backup, or from another disk of the set"}
 	}
-	plaintext, calls, err := c.decrypt(ctx, k.KMSKeys, Bound(k.Context, set), b)
+	ec, err := c.context(ctx, k)
+	if err != nil {
+		return nil, nil, err
+	}
+	plaintext, calls, err := c.decrypt(ctx, k, Bound(ec, set), b)
 	if err != nil {
 		return nil, calls, err
 	}
@@ -150,13 +160,28 @@ func (c *Client) OpenBlob(ctx context.Context, k config.Key, set string, b Blob)
 // Generate has KMS make a data key for a new set of disks and returns its
 // passphrase, which the caller wipes, and its blob.
 func (c *Client) Generate(ctx context.Context, k config.Key, set string) (*secret.Bytes, Blob, []aws.Call, error) {
-	context := Bound(k.Context, set)
-	plaintext, b, calls, err := c.generate(ctx, k.KMSKeys, context)
+	ec, err := c.context(ctx, k)
+	if err != nil {
+		return nil, Blob{}, nil, err
+	}
+	plaintext, b, calls, err := c.generate(ctx, k.KMSKeys, Bound(ec, set))
 	if err != nil {
 		return nil, Blob{}, calls, err
 	}
 	defer plaintext.Wipe()
 	return Text(plaintext), b, calls, nil
+}
+
+// context is the encryption context of a key, without the set.
+func (c *Client) context(ctx context.Context, k config.Key) (map[string]string, error) {
+	var who config.Identity
+	if len(config.Variables(k.Context)) > 0 {
+		var err error
+		if who, err = c.o.Instance(ctx); err != nil {
+			return nil, aws.Unidentified(err)
+		}
+	}
+	return config.Fill(k.Context, who.Get), nil
 }
 
 // Bound returns a copy of an encryption context, bound to a set of disks.

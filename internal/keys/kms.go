@@ -72,15 +72,15 @@ var kmsRules = []aws.Rule{
 
 const incorrectKey = "IncorrectKeyException"
 
-// decrypt has KMS decrypt a blob's ciphertext under one of the pinned keys and
-// the given context. What the blob says of itself only explains a refusal. The
+// decrypt has KMS decrypt a blob's ciphertext under one of k's keys and its context
+// as it has been filled in. What the blob says of itself only explains a refusal. The
 // caller wipes the plaintext.
-func (c *Client) decrypt(ctx context.Context, keys []arn.ARN, ec map[string]string, b Blob) (*secret.Bytes, []aws.Call, error) {
+func (c *Client) decrypt(ctx context.Context, k config.Key, ec map[string]string, b Blob) (*secret.Bytes, []aws.Call, error) {
 	r := aws.Request{
 		Call: aws.Call{Service: "kms", Operation: "Decrypt"}, Op: "decrypting with KMS", Action: "kms:Decrypt",
-		Words: []string{"{otherKey}", otherKey(keys, b), "{otherContext}", otherContext(keys, ec, b)},
+		Words: []string{"{otherKey}", otherKey(k.KMSKeys, b), "{otherContext}", otherContext(k, ec, b)},
 	}
-	out, calls, err := c.kms(ctx, keys, ec, r, func(key string) any {
+	out, calls, err := c.kms(ctx, k.KMSKeys, ec, r, func(key string) any {
 		return decryptInput{CiphertextBlob: b.Ciphertext, EncryptionContext: ec, KeyId: key, EncryptionAlgorithm: "SYMMETRIC_DEFAULT"}
 	}, func(out *kmsOutput) error {
 		if out.Plaintext.Len() == 0 {
@@ -198,15 +198,18 @@ func either(keys []arn.ARN) string {
 
 // otherContext says why KMS may find that a ciphertext is not one with this
 // encryption context, as far as its blob tells.
-func otherContext(keys []arn.ARN, ec map[string]string, b Blob) string {
-	pinned, with := either(keys), ContextText(ec)
+func otherContext(k config.Key, ec map[string]string, b Blob) string {
+	pinned, with, whose := either(k.KMSKeys), ContextText(ec), ""
+	if len(config.Variables(k.Context)) > 0 {
+		whose = ", or it is another instance's, which opens here by unlockctl recover alone"
+	}
 	switch set, claimed := ec[config.ContextSet], b.Context[config.ContextSet]; {
 	case claimed != set:
 		return fmt.Sprintf("this disk's token was made for set %s, not for this set %s, and copied here: restore this disk's own header", claimed, set)
 	case set == "":
-		return fmt.Sprintf("the ciphertext is damaged, or not encrypted under %s with context %s: someone replaced it, or key.context is wrong", pinned, with)
+		return fmt.Sprintf("the ciphertext is damaged, or not encrypted under %s with context %s: someone replaced it, or key.context is wrong%s", pinned, with, whose)
 	case !maps.Equal(b.Context, ec):
-		return fmt.Sprintf("this disk's data key was made with context %s, but the configuration gives %s: correct key.context", ContextText(b.Context), with)
+		return fmt.Sprintf("this disk's data key was made with context %s, but the configuration gives %s: correct key.context%s", ContextText(b.Context), with, whose)
 	}
 	return fmt.Sprintf("this disk's token is damaged or forged, its data key was not made under %s with context %s: restore the header from a backup", pinned, with)
 }

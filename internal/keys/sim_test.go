@@ -53,7 +53,12 @@ func (i *instance) boot(t *testing.T, o config.AWS) {
 	i.md = ec2.New(ec2.Options{Dial: g.DialContext, Log: t.Logf})
 	t.Cleanup(i.md.Close)
 	t.Cleanup(i.md.Close)
-	i.keys, err = keys.New(keys.Options{Identity: i.md.Role, Region: i.md.Region, Dial: g.DialContext, Roots: roots, AWS: o, Log: t.Logf})
+	md := i.md
+	who := func(ctx context.Context) (config.Identity, error) {
+		who, err := md.AwaitInstance(ctx)
+		return who.Identity(), err
+	}
+	i.keys, err = keys.New(keys.Options{Identity: i.md.Role, Region: i.md.Region, Instance: who, Dial: g.DialContext, Roots: roots, AWS: o, Log: t.Logf})
 	if err != nil {
 		t.Fatal(err)
 	}

@@ -55,6 +55,19 @@ var disks = []lab.Scenario{
 		},
 	},
 	{
+		// A clone of its disk does not open in another instance.
+		Name: "named-context", Disks: blank(1),
+		Config: with(headerKey, "[key]", `context = { host = "${region}/${account}/${instance-id}", volume = "${volume}" }`) + secretfs,
+		Boots: []lab.Boot{
+			{Machine: instance(1), Script: "write_file", Check: lab.Formatted},
+			{Machine: instance(1), Script: "read_file", Want: []string{lab.FileText}, Check: lab.OneDecrypt},
+			{Machine: instance(2), Want: []string{
+				"InvalidCiphertextException", "made with context host=us-east-1/111122223333/i-0123456789abcde00, ", "volume=secretfs",
+				"but the configuration gives host=us-east-1/111122223333/i-0123456789abcde01, ", "exit status 1",
+			}},
+		},
+	},
+	{
 		Name: "separate-3", Config: volume(s3Key, "ext4", `layout = "separate"`), Disks: blank(3),
 		Boots: []lab.Boot{
 			{Script: "write_each", Check: lab.All(lab.Formatted, lab.OneDecrypt)},

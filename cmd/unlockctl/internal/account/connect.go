@@ -5,6 +5,7 @@ import (
 	"context"
 	"crypto/tls"
 	"crypto/x509"
+	"errors"
 	"fmt"
 	"net"
 	"net/http"
@@ -126,4 +127,13 @@ func (a *Account) Close() {
 	if a.imds != nil {
 		a.imds.Close()
 	}
+}
+
+// Instance asks IMDS, once, who this machine is.
+func (a *Account) Instance(ctx context.Context) (config.Identity, error) {
+	if a.imds == nil {
+		return config.Identity{}, errors.New("AWS_EC2_METADATA_DISABLED is set")
+	}
+	i, err := a.imds.Instance(ctx)
+	return i.Identity(), err
 }

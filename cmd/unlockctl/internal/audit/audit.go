@@ -19,7 +19,6 @@ import (
 
 	"unlock/cmd/unlockctl/internal/places"
 	"unlock/cmd/unlockctl/internal/trail"
-	"unlock/internal/config"
 	"unlock/internal/keys/source"
 )
 
@@ -39,12 +38,12 @@ type Question struct {
 // Key is a key of the configuration, with the volumes that share it.
 type Key struct {
 	Volumes []string
-	ARNs    []string // of KMS keys, as kms_key has them
-	Context map[string]string
-	Source  source.Source // of the ciphertext
-	Trail   *places.Trail // how its reads are recorded, if it is neither in S3 nor on disks
-	Bound   bool          // the source is header: the context also names the set
-	Local   bool          // all its volumes lie on instance store
+	ARNs    []string          // of KMS keys, as kms_key has them
+	Context map[string]string // with variables, as the configuration has it
+	Source  source.Source     // of the ciphertext
+	Trail   *places.Trail     // how its reads are recorded, if it is neither in S3 nor on disks
+	Bound   bool              // the source is header: the context also names the set
+	Local   bool              // all its volumes lie on instance store
 }
 
 // Call is one call that concerns a key, or how its use is recorded.
@@ -75,6 +74,7 @@ type Call struct {
 	detail   string // what an operation on a key, bucket or trail was about
 	readOnly bool
 	account  string // of the principal
+	home     string // Region of the instance, if that is known
 	owner    string // account of the trail
 	context  string // Context as text, for comparing
 	keyed    bool   // the record has an encryption context, be it empty
@@ -98,6 +98,7 @@ type Counts struct {
 // once, the other methods not.
 type Audit struct {
 	q       Question
+	keys    []keyOf
 	needles needles
 
 	read, other, skipped atomic.Int64
@@ -125,7 +126,8 @@ func New(q Question) *Audit {
 			a.needles[service] = append(a.needles[service], text)
 		}
 	}
-	for _, k := range q.Keys {
+	for i, k := range q.Keys {
+		a.keys = append(a.keys, newKeyOf(&q.Keys[i]))
 		for _, arn := range k.ARNs {
 			add("kms", keyID(arn))
 		}
@@ -188,30 +190,14 @@ func (a *Audit) intern(s string) string {
 }
 
 // configured returns the keys of the question that have this KMS key.
-func (a *Audit) configured(arn string) []*Key {
-	var list []*Key
-	for i := range a.q.Keys {
-		if slices.Contains(a.q.Keys[i].ARNs, arn) {
-			list = append(list, &a.q.Keys[i])
+func (a *Audit) configured(arn string) []*keyOf {
+	var list []*keyOf
+	for i := range a.keys {
+		if slices.Contains(a.keys[i].ARNs, arn) {
+			list = append(list, &a.keys[i])
 		}
 	}
 	return list
-}
-
-// fits reports whether an encryption context is one that k has.
-func (k *Key) fits(context map[string]string) bool {
-	if !k.Bound {
-		return maps.Equal(k.Context, context) || len(k.Context)+len(context) == 0
-	}
-	if context[config.ContextSet] == "" || len(context) != len(k.Context)+1 {
-		return false
-	}
-	for name, value := range k.Context {
-		if context[name] != value {
-			return false
-		}
-	}
-	return true
 }
 
 // contextText is a context in one line, sorted by name.

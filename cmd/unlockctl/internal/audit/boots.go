@@ -14,6 +14,7 @@ type instance struct {
 	private []string // addresses in the VPC, as far as known
 	public  []string
 	listed  bool // by AddBoots
+	region  string
 }
 
 // start is when an instance started, as one source has it.
@@ -64,7 +65,7 @@ func (a *Audit) started(r *record, at time.Time) {
 		}
 		i := a.instance(item.InstanceID)
 		i.starts = append(i.starts, start{at, r.EventName})
-		i.private = known(i.private, item.PrivateIPAddress)
+		i.private, i.region = known(i.private, item.PrivateIPAddress), a.intern(r.AWSRegion)
 	}
 }
 

@@ -71,7 +71,7 @@ func Page(q Question, r *Result, command string, now time.Time) ([]byte, error) 
 	span := spanOf(r.Calls)
 	rest := slices.Clone(r.Calls)
 	for i := range q.Keys {
-		k := &q.Keys[i]
+		k := newKeyOf(&q.Keys[i])
 		var calls []*Call
 		rest = slices.DeleteFunc(rest, func(c *Call) bool {
 			ours := k.has(c)
@@ -110,14 +110,14 @@ func Page(q Question, r *Result, command string, now time.Time) ([]byte, error) 
 
 // has reports whether a call is about this key: its ciphertext, or its use with its
 // context.
-func (k *Key) has(c *Call) bool {
+func (k *keyOf) has(c *Call) bool {
 	switch {
 	case c.Service == "s3":
 		return k.in("s3") && (c.Object == k.Source.Bucket+"/"+k.Source.Name || c.Object == k.Source.Bucket+"/")
 	case c.Service != "kms":
 		return k.in(c.Service) && c.Object == k.Source.Name
 	}
-	return slices.Contains(k.ARNs, c.Key) && c.keyed && k.fits(c.Context)
+	return slices.Contains(k.ARNs, c.Key) && c.keyed && k.fits(c)
 }
 
 // pageKey is a key's section of the page.

@@ -214,11 +214,6 @@ func (c *Call) setContext(a *Audit, context map[string]string) {
 		c.Context[a.intern(name)] = a.intern(value)
 	}
 	c.Set = c.Context[config.ContextSet]
-	for _, k := range a.configured(c.Key) {
-		if k.fits(c.Context) {
-			c.Volumes = k.Volumes
-		}
-	}
 }
 
 // cryptographic are the operations that use a key.

@@ -58,6 +58,7 @@ func (a *Audit) AddStatus(name string, b *status.Boot) {
 		return
 	}
 	i := a.instance(b.Instance.ID)
+	i.region = b.Instance.Region
 	i.starts = append(i.starts, start{b.Started, "its status file"})
 }
 
@@ -81,6 +82,7 @@ func (a *Audit) Judge(read []trail.Read, v *trail.Validation) *Result {
 			continue
 		}
 		last = c
+		a.ofKeys(c)
 		if len(a.statuses) > 0 {
 			seen[c.RequestID] = true
 		}

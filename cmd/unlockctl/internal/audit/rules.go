@@ -171,12 +171,8 @@ func (j *judge) used(c *Call, add func(name, format string, args ...any)) {
 	switch {
 	case len(keys) == 0:
 		add("other-region", "%s", c.Key)
-	case c.keyed && !slices.ContainsFunc(keys, func(k *Key) bool { return k.fits(c.Context) }):
-		text := c.context
-		if text == "" {
-			text = "none"
-		}
-		add("other-context", "%s", text)
+	case c.keyed && !slices.ContainsFunc(keys, func(k *keyOf) bool { return k.fits(c) }):
+		add("other-context", "%s", j.instead(c, keys))
 	}
 	if c.ok() && c.Operation == "ReEncrypt" {
 		add("re-encrypted", "by %s%s", c.Principal, detail(c))
@@ -207,7 +203,7 @@ func (j *judge) used(c *Call, add func(name, format string, args ...any)) {
 }
 
 // set judges by what went before with a set of disks.
-func (j *judge) set(c *Call, keys []*Key, add func(name, format string, args ...any)) {
+func (j *judge) set(c *Call, keys []*keyOf, add func(name, format string, args ...any)) {
 	first := j.sets[c.Set]
 	if first == nil {
 		j.sets[c.Set] = c
@@ -216,7 +212,7 @@ func (j *judge) set(c *Call, keys []*Key, add func(name, format string, args ...
 	if c.making() {
 		add("set-exists", "set %s: %s at %s", c.Set, first.Operation, first.Time.Format(time.RFC3339))
 	}
-	local := len(keys) > 0 && !slices.ContainsFunc(keys, func(k *Key) bool { return k.Bound && !k.Local })
+	local := len(keys) > 0 && !slices.ContainsFunc(keys, func(k *keyOf) bool { return k.Bound && !k.Local })
 	if local && c.Instance != "" && first.Instance != "" && c.Instance != first.Instance {
 		add("set-moved", "set %s is that of %s", c.Set, first.Instance)
 	}
@@ -335,10 +331,10 @@ func (j *judge) answerLost(c *Call) bool {
 func (j *judge) expected(c *Call) int {
 	n := 0
 	for _, k := range j.configured(c.Key) {
-		if k.Bound && k.fits(c.Context) {
+		if k.Bound && k.fits(c) {
 			return 1
 		}
-		if k.fits(c.Context) {
+		if k.fits(c) {
 			n++
 		}
 	}

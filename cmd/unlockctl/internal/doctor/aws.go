@@ -4,6 +4,7 @@ import (
 	"context"
 	"crypto/tls"
 	"errors"
+	"fmt"
 	"io"
 	"net/http"
 	"net/url"
@@ -27,8 +28,9 @@ const patience = 10 * time.Second
 // maxSkew is how wrong the clock may be; AWS refuses signatures after five minutes.
 const maxSkew = time.Minute
 
-// imds asks whether there is IMDSv2, a role, and whether version 1 is off.
-func (d *Doctor) imds(ctx context.Context, r *report, c *config.Config) {
+// imds asks whether there is IMDSv2, a role, and whether version 1 is off; and who the
+// instance is, if an encryption context names it.
+func (d *Doctor) imds(ctx context.Context, r *report, c *config.Config) (who config.Identity) {
 	base := c.AWS.Endpoint["imds"]
 	if base == "" {
 		base = "http://169.254.169.254"
@@ -37,29 +39,54 @@ func (d *Doctor) imds(ctx context.Context, r *report, c *config.Config) {
 	switch {
 	case err != nil:
 		r.add("imds", Fail, "on an instance: enable the metadata service; elsewhere: leave it out with --offline", "no answer: %v", err)
-		return
+		return who
 	case status == http.StatusForbidden:
 		r.add("imds", Fail, "aws ec2 modify-instance-metadata-options --http-endpoint enabled", "the metadata service is disabled (403)")
-		return
+		return who
 	case status != http.StatusOK:
 		r.add("imds", Fail, "unlock speaks IMDSv2 only", "no IMDSv2 token: %d %s", status, http.StatusText(status))
-		return
+		return who
 	}
 	r.add("imds", OK, "", "IMDSv2 answers")
 	if status, _, err := d.ask(ctx, http.MethodGet, base+"/latest/meta-data/instance-id", "", ""); err == nil && status == http.StatusOK {
 		r.add("imds", Warn, "aws ec2 modify-instance-metadata-options --http-tokens required", "IMDSv1 answers as well: any program that can be made to fetch a URL gets the role's credentials")
 	}
+	if slices.ContainsFunc(c.Volumes, names) {
+		who = d.identity(ctx, r, base, token)
+	}
 	status, name, err := d.ask(ctx, http.MethodGet, base+"/latest/meta-data/iam/security-credentials/", "X-Aws-Ec2-Metadata-Token", token)
 	name = strings.TrimSpace(name)
 	if err != nil || status != http.StatusOK || name == "" {
 		r.add("role", Fail, "attach an instance profile with the policy that unlockctl policy prints", "the instance has no role (%d)", status)
-		return
+		return who
 	}
 	r.add("role", OK, "", "%s", name)
 	status, data, err := d.ask(ctx, http.MethodGet, base+"/latest/meta-data/iam/security-credentials/"+url.PathEscape(name), "X-Aws-Ec2-Metadata-Token", token)
 	if err != nil || status != http.StatusOK || !strings.Contains(data, `"Success"`) {
 		r.add("role", Fail, "see whether the role still exists and trusts ec2.amazonaws.com", "IMDS has no credentials for role %s (%d)", name, status)
 	}
+	return who
+}
+
+// names reports whether a volume's encryption context names the instance.
+func names(v config.Volume) bool { return len(config.Variables(v.Key.Context)) > 0 }
+
+// identity asks IMDS who the instance is.
+func (d *Doctor) identity(ctx context.Context, r *report, base, token string) config.Identity {
+	status, data, err := d.ask(ctx, http.MethodGet, base+"/latest/dynamic/instance-identity/document", "X-Aws-Ec2-Metadata-Token", token)
+	if err == nil && status != http.StatusOK {
+		err = fmt.Errorf("%d %s", status, http.StatusText(status))
+	}
+	var i ec2.Instance
+	if err == nil {
+		i, err = ec2.ParseInstance([]byte(data))
+	}
+	if err != nil {
+		r.add("imds", Fail, "something other than EC2's metadata service answers", "who the instance is, which the encryption context names: %v", err)
+		return config.Identity{}
+	}
+	r.add("imds", OK, "", "the instance is %s, account %s, in %s", i.ID, i.Account, i.Region)
+	return i.Identity()
 }
 
 // ask makes one request of IMDS. The answer is not kept: it may be credentials.
@@ -87,7 +114,7 @@ func (d *Doctor) ask(ctx context.Context, method, address, header, value string)
 }
 
 // aws tries what a boot will ask of AWS.
-func (d *Doctor) aws(ctx context.Context, r *report, c *config.Config, headers []*plan.Step) {
+func (d *Doctor) aws(ctx context.Context, r *report, c *config.Config, headers []*plan.Step, who config.Identity) {
 	a, err := d.Account(ctx, c)
 	if err != nil {
 		r.add("aws", Fail, "", "%v", err)
@@ -97,11 +124,13 @@ func (d *Doctor) aws(ctx context.Context, r *report, c *config.Config, headers [
 	if !d.network(ctx, r, c) {
 		return
 	}
+	unknown := func(v config.Volume) bool { return names(v) && who == config.Identity{} } // which has been told
 	for i, v := range c.Volumes {
 		same := func(o config.Volume) bool { return o.Key.Equal(v.Key) && o.Format == v.Format }
-		if v.Key.Source.Kind == source.Ephemeral || slices.ContainsFunc(c.Volumes[:i], same) {
+		if v.Key.Source.Kind == source.Ephemeral || unknown(v) || slices.ContainsFunc(c.Volumes[:i], same) {
 			continue
 		}
+		v.Key.Context = config.Fill(v.Key.Context, who.Get)
 		if v.Key.Source.Kind == source.Header {
 			d.dataKey(ctx, r, a, &v)
 			continue
@@ -109,7 +138,9 @@ func (d *Doctor) aws(ctx context.Context, r *report, c *config.Config, headers [
 		d.sealed(ctx, r, a, &v)
 	}
 	for _, step := range headers {
-		d.token(ctx, r, a, step)
+		if !unknown(*step.Volume) {
+			d.token(ctx, r, a, step, who)
+		}
 	}
 }
 
@@ -176,7 +207,7 @@ func (d *Doctor) sealed(ctx context.Context, r *report, a *account.Account, v *c
 }
 
 // token tries the data key in a header.
-func (d *Doctor) token(ctx context.Context, r *report, a *account.Account, step *plan.Step) {
+func (d *Doctor) token(ctx context.Context, r *report, a *account.Account, step *plan.Step, who config.Identity) {
 	if step.Volume.Key.Source.Kind != source.Header {
 		return
 	}
@@ -188,7 +219,7 @@ func (d *Doctor) token(ctx context.Context, r *report, a *account.Account, step 
 			"volume %q: its data key is under %s, which is not in kms_key", step.Name, t.Key)
 		return
 	}
-	ec := keys.Bound(step.Volume.Key.Context, step.Set)
+	ec := keys.Bound(config.Fill(step.Volume.Key.Context, who.Get), step.Set)
 	d.decrypt(ctx, r, a, step.Volume.Key.KMSKeys, t.Ciphertext, ec, "the header of volume "+step.Name)
 }
 

@@ -76,8 +76,8 @@ func (d *Doctor) Examine(ctx context.Context) []Finding {
 		r.add("aws", Skip, "", "%s are not asked (--offline)", source.List("and", append([]string{"IMDS", "KMS"}, source.Services()...)))
 		return r.findings
 	}
-	d.imds(ctx, r, c)
-	d.aws(ctx, r, c, headers)
+	who := d.imds(ctx, r, c)
+	d.aws(ctx, r, c, headers, who)
 	return r.findings
 }
 

@@ -271,6 +271,11 @@ func TestFaults(t *testing.T) {
 		"IMDSv1":             {func(i *instance) { i.imds["v1"] = "on"; i.imds["instance-id"] = "i-0123" }, "imds", doctor.Warn, "IMDSv1 answers"},
 		"no role":            {func(i *instance) { delete(i.imds, "iam/security-credentials/") }, "role", doctor.Fail, "no role"},
 		"role without trust": {func(i *instance) { delete(i.imds, "iam/security-credentials/unlock-demo") }, "role", doctor.Fail, "no credentials"},
+		"no identity":        {func(i *instance) { i.replace(`"test" }`, `"${instance-id}" }`) }, "imds", doctor.Fail, "who the instance is"},
+		"another instance's": {func(i *instance) {
+			i.replace(`"test" }`, `"${instance-id}" }`)
+			i.imds["/latest/dynamic/instance-identity/document"] = identity
+		}, "kms", doctor.Fail, "InvalidCiphertextException"},
 		"DNS": {func(i *instance) {
 			i.doctor.Resolve = func(_ context.Context, host string) error { return errors.New("lookup " + host + ": no such host") }
 		}, "dns", doctor.Fail, "no such host"},
@@ -315,4 +320,25 @@ func TestFaults(t *testing.T) {
 			t.Errorf("no finding %s %s %q in %+v", row.check, row.state, row.text, found)
 		})
 	}
+}
+
+const identity = `{"instanceId":"i-0123456789abcdef0","accountId":"111122223333","region":"us-east-1","imageId":"ami-0123456789abcdef0"}`
+
+// TestNamedContext: a context that names the instance is the one that the boot will have.
+func TestNamedContext(t *testing.T) {
+	i := newInstance(t)
+	i.imds["/latest/dynamic/instance-identity/document"] = identity
+	i.replace(`"test" }`, `"${region}/${account}/${instance-id} ${volume}" }`)
+	i.cloud.PutObject("a-bucket", "key", i.cloud.Encrypt(i.key, []byte("correct horse battery staple"),
+		map[string]string{"purpose": "us-east-1/111122223333/i-0123456789abcdef0 sealed"}))
+	found := i.examine()
+	if doctor.Failed(found) {
+		t.Errorf("found %+v", found)
+	}
+	for _, f := range found {
+		if f.Check == "imds" && strings.Contains(f.Detail, "the instance is i-0123456789abcdef0") {
+			return
+		}
+	}
+	t.Errorf("nobody says who the instance is: %+v", found)
 }

@@ -27,7 +27,7 @@ func Settings() []Setting {
 		{"key.source", "string", "Where the passphrase comes from, encrypted by KMS but for *ephemeral*. " + sources()},
 		{"key.version_id", "string", "Version of what is named by " + source.Forms("or", func(k *source.Kind) bool { return k.Pins }) + ". Default: the current one."},
 		{"key.kms_key", "string or array", "ARN of the KMS key; ciphertext of any other is refused. An array is for multi-Region keys and for rotations: all are accepted and tried in order, the first makes new data keys. Aliases are refused, as they can be moved to another key."},
-		{"key.context", "table of strings", "The KMS encryption context. The name *unlock:set* is unlock's own."},
+		{"key.context", "table of strings", "The KMS encryption context. In its values *${instance-id}*, *${account}* and *${region}* stand for what IMDS says of the instance, and *${volume}* for the volume's name; *$${* stands for ${ itself. With the instance's id in it, a copy of the disk in another instance does not open, nor does the disk itself once it is moved: *unlockctl recover --instance-id* opens it. The name *unlock:set* is unlock's own."},
 
 		{"aws", "table", "How AWS is reached. Not needed on most instances."},
 		{"aws.region", "string", "Region of the ciphertext, where neither the key's ARN nor IMDS should decide."},

@@ -1,6 +1,9 @@
 package policy
 
-import "maps"
+import (
+	"maps"
+	"strings"
+)
 
 // Binding ties the role's credentials to where they were issued, so that they are of no
 // use to who carries them away. What is empty is left open.
@@ -10,7 +13,8 @@ type Binding struct {
 	Instances []string // ARNs of instances; * and ? stand for any text
 }
 
-// Bind adds conditions to all statements that allow something.
+// Bind adds conditions to all statements that allow something. Where the encryption
+// context names the instance, it has to be one of those.
 func (d *Document) Bind(b Binding) {
 	conditions := map[string]map[string]any{}
 	why := ""
@@ -37,6 +41,11 @@ func (d *Document) Bind(b Binding) {
 		for operator, keys := range s.Condition {
 			all[operator] = maps.Clone(keys)
 		}
+		for key, value := range all["StringLike"] {
+			if text, _ := value.(string); strings.Contains(text, anyInstance) && len(b.Instances) > 0 {
+				all["StringLike"][key] = ids(text, b.Instances)
+			}
+		}
 		for operator, keys := range conditions {
 			if all[operator] == nil {
 				all[operator] = map[string]any{}
@@ -46,4 +55,14 @@ func (d *Document) Bind(b Binding) {
 		s.Condition = all
 		s.Why += why
 	}
+}
+
+// ids has the ids of instances in the place of any.
+func ids(text string, arns []string) []string {
+	var list []string
+	for _, a := range arns {
+		_, id, _ := strings.Cut(a, ":instance/")
+		list = add(list, strings.ReplaceAll(text, anyInstance, id))
+	}
+	return list
 }

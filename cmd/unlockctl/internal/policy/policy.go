@@ -157,13 +157,13 @@ func kms(u use, number int, resources []string) Statement {
 		s.Why += ", and make one when a disk is formatted"
 	}
 	names := slices.Sorted(maps.Keys(u.key.Context))
-	equals := map[string]any{}
-	for _, name := range names {
-		equals["kms:EncryptionContext:"+name] = variable(u.key.Context[name])
-	}
 	s.Condition = map[string]map[string]any{}
-	if len(equals) > 0 {
-		s.Condition["StringEquals"] = equals
+	for _, name := range names {
+		operator, value := allowed(u.key.Context[name])
+		if s.Condition[operator] == nil {
+			s.Condition[operator] = map[string]any{}
+		}
+		s.Condition[operator]["kms:EncryptionContext:"+name] = value
 	}
 	if header {
 		names = append(names, config.ContextSet)
@@ -175,7 +175,7 @@ func kms(u use, number int, resources []string) Statement {
 			names[i] = variable(names[i])
 		}
 		s.Condition["ForAllValues:StringEquals"] = map[string]any{"kms:EncryptionContextKeys": names}
-		s.Why += "; with this encryption context only, so not what else the key protects"
+		s.Why += "; with this encryption context only, so not what else the key protects" + loose(config.Variables(u.key.Context))
 	} else {
 		s.Why += "; without an encryption context the role may decrypt whatever the key has encrypted: set [key.context]"
 	}
@@ -195,6 +195,35 @@ func reading(c *config.Config, u use, number int) ([]Statement, error) {
 	words := places.Words{Key: u.key, Region: c.AWS.Region, Escape: literal}
 	return []Statement{{Sid: sid("UnlockRead", number), Effect: "Allow", Action: []string{s.Action()},
 		Resource: []string{place.ARN(words)}, Why: place.Why}}, nil
+}
+
+// anyInstance stands for the id of an instance. literal leaves no * in what is text.
+const anyInstance = "i-*"
+
+// allowed is the condition for a value of the encryption context. IAM knows the account of
+// who calls, but has no name for the id and the Region of its instance that could stand
+// here: any will do.
+func allowed(value string) (operator, pattern string) {
+	parts, _ := config.Parts(value)
+	operator = "StringEquals"
+	write := variable
+	for _, p := range parts {
+		if p.Variable == config.VarInstance || p.Variable == config.VarRegion {
+			operator, write = "StringLike", literal
+		}
+	}
+	for _, p := range parts {
+		pattern += write(p.Text) + map[string]string{config.VarInstance: anyInstance, config.VarRegion: "*-*", config.VarAccount: "${aws:PrincipalAccount}"}[p.Variable]
+	}
+	return operator, pattern
+}
+
+// loose says what a role with such a statement can do beyond its instance's need.
+func loose(variables []string) string {
+	if !slices.Contains(variables, config.VarInstance) {
+		return ""
+	}
+	return "; of any instance, as IAM has no condition that compares the context with who calls: what of another's disk or ciphertext is read with this role decrypts (--instance-arn lists those allowed, unlockctl audit reports an instance that uses another's)"
 }
 
 // variable keeps IAM from taking what is in a value for a variable.

@@ -28,6 +28,9 @@ name   = "scratch"
 device = "/dev/vdb"
 `
 
+const named = "[key]\nsource = \"header\"\nkms_key = \"" + arn + "\"\ncontext = { host = \"a*-${instance-id}\", account = \"${account}\", region = \"${region}\", purpose = \"${volume}\" }\n" +
+	"[[volume]]\nname = \"secretfs\"\ndevice = \"instance-store\"\n"
+
 func TestDocuments(t *testing.T) {
 	header := func(format string) string {
 		return "[key]\nsource = \"header\"\nkms_key = \"" + arn + "\"\n[[volume]]\nname = \"a\"\ndevice = \"instance-store\"\nformat = \"" + format + "\"\n"
@@ -50,14 +53,14 @@ func TestDocuments(t *testing.T) {
 		"role, SSM in China": {"[key]\nsource = \"ssm:/unlock/key\"\nkms_key = \"" + cnARN + "\"\n[[volume]]\nname = \"a\"\ndevice = \"/dev/vdb\"\n", policy.Role, `[
 			{"Sid":"UnlockRead","Effect":"Allow","Action":["ssm:GetParameter"],"Resource":["arn:aws-cn:ssm:cn-north-1:111122223333:parameter/unlock/key"]},
 			{"Sid":"UnlockKMS","Effect":"Allow","Action":["kms:Decrypt"],"Resource":["` + cnARN + `"]}]`},
-		"role, a secret with a wildcard in its name": {"[key]\nsource = \"secretsmanager:unlock/*${x}?\"\nversion_id = \"v\"\nkms_key = \"" + cnARN + "\"\ncontext = { purpose = \"${aws:username}*\" }\n[[volume]]\nname = \"a\"\ndevice = \"/dev/vdb\"\n", policy.Role, `[
+		"role, a secret with a wildcard in its name": {"[key]\nsource = \"secretsmanager:unlock/*${x}?\"\nversion_id = \"v\"\nkms_key = \"" + cnARN + "\"\ncontext = { purpose = \"$${aws:username}*\" }\n[[volume]]\nname = \"a\"\ndevice = \"/dev/vdb\"\n", policy.Role, `[
 			{"Sid":"UnlockRead","Effect":"Allow","Action":["secretsmanager:GetSecretValue"],"Resource":["arn:aws-cn:secretsmanager:cn-north-1:111122223333:secret:unlock/${*}${$}{x}${?}-??????"]},
 			{"Sid":"UnlockKMS","Effect":"Allow","Action":["kms:Decrypt"],"Resource":["` + cnARN + `"],"Condition":{
 			"StringEquals":{"kms:EncryptionContext:purpose":"${$}{aws:username}*"},"ForAllValues:StringEquals":{"kms:EncryptionContextKeys":["purpose"]}}}]`},
 		"role, a version in SSM": {"[key]\nsource = \"ssm:/unlock/key:3\"\nkms_key = \"" + cnARN + "\"\n[[volume]]\nname = \"a\"\ndevice = \"/dev/vdb\"\n", policy.Role, `[
 			{"Sid":"UnlockRead","Effect":"Allow","Action":["ssm:GetParameter"],"Resource":["arn:aws-cn:ssm:cn-north-1:111122223333:parameter/unlock/key"]},
 			{"Sid":"UnlockKMS","Effect":"Allow","Action":["kms:Decrypt"],"Resource":["` + cnARN + `"]}]`},
-		"role, what IAM would read": {"[key]\nsource = \"s3://a-bucket/keys/a*b?${aws:username}\"\nkms_key = \"" + arn + "\"\ncontext = { purpose = \"${aws:PrincipalTag/x}*\" }\n[[volume]]\nname = \"a\"\ndevice = \"/dev/vdb\"\n", policy.Role, `[
+		"role, what IAM would read": {"[key]\nsource = \"s3://a-bucket/keys/a*b?${aws:username}\"\nkms_key = \"" + arn + "\"\ncontext = { purpose = \"$${aws:PrincipalTag/x}*\" }\n[[volume]]\nname = \"a\"\ndevice = \"/dev/vdb\"\n", policy.Role, `[
 			{"Sid":"UnlockRead","Effect":"Allow","Action":["s3:GetObject"],"Resource":["arn:aws:s3:::a-bucket/keys/a${*}b${?}${$}{aws:username}"]},
 			{"Sid":"UnlockKMS","Effect":"Allow","Action":["kms:Decrypt"],"Resource":["` + arn + `"],"Condition":{
 			 "StringEquals":{"kms:EncryptionContext:purpose":"${$}{aws:PrincipalTag/x}*"},"ForAllValues:StringEquals":{"kms:EncryptionContextKeys":["purpose"]}}}]`},
@@ -69,6 +72,19 @@ func TestDocuments(t *testing.T) {
 			"Null":{"kms:EncryptionContext:unlock:set":"false"},"ForAllValues:StringEquals":{"kms:EncryptionContextKeys":["unlock:set"]},
 			"StringEquals":{"aws:SourceVpce":["vpce-1"],"aws:SourceVpc":["vpc-1"],"aws:Ec2InstanceSourceVpc":["vpc-1"]},
 			"ArnLike":{"ec2:SourceInstanceARN":["arn:aws:ec2:us-east-1:111122223333:instance/*"]}}}]`},
+		"role, of this instance": {named, policy.Role, `[{"Sid":"UnlockKMS","Effect":"Allow","Action":["kms:Decrypt"],"Resource":["` + arn + `"],"Condition":{
+			"StringLike":{"kms:EncryptionContext:host":"a${*}-i-*","kms:EncryptionContext:region":"*-*"},
+			"StringEquals":{"kms:EncryptionContext:account":"${aws:PrincipalAccount}","kms:EncryptionContext:purpose":"secretfs"},
+			"Null":{"kms:EncryptionContext:unlock:set":"false"},"ForAllValues:StringEquals":{"kms:EncryptionContextKeys":["account","host","purpose","region","unlock:set"]}}}]`},
+		"role, of these instances": {named, func(c *config.Config) (policy.Document, error) {
+			d, err := policy.Role(c)
+			d.Bind(policy.Binding{Instances: []string{"arn:aws:ec2:us-east-1:111122223333:instance/i-0123456789abcdef0", "arn:aws:ec2:us-east-1:111122223333:instance/i-0a*"}})
+			return d, err
+		}, `[{"Sid":"UnlockKMS","Effect":"Allow","Action":["kms:Decrypt"],"Resource":["` + arn + `"],"Condition":{
+			"StringLike":{"kms:EncryptionContext:host":["a${*}-i-0123456789abcdef0","a${*}-i-0a*"],"kms:EncryptionContext:region":"*-*"},
+			"StringEquals":{"kms:EncryptionContext:account":"${aws:PrincipalAccount}","kms:EncryptionContext:purpose":"secretfs"},
+			"ArnLike":{"ec2:SourceInstanceARN":["arn:aws:ec2:us-east-1:111122223333:instance/i-0123456789abcdef0","arn:aws:ec2:us-east-1:111122223333:instance/i-0a*"]},
+			"Null":{"kms:EncryptionContext:unlock:set":"false"},"ForAllValues:StringEquals":{"kms:EncryptionContextKeys":["account","host","purpose","region","unlock:set"]}}}]`},
 		"bucket, bound": {sealed, func(c *config.Config) (policy.Document, error) {
 			d, err := policy.Bucket(c, "a-bucket", role)
 			d.Bind(policy.Binding{Endpoints: []string{"vpce-1"}})
