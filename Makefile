@@ -111,13 +111,14 @@ size: bin/unlock
 	echo "unlock: $$raw bytes (at most $(SIZE_MAX)); zstd -19: $$zst bytes (at most $(SIZE_ZSTD_MAX))" && \
 	! readelf -d bin/unlock | grep -q NEEDED && test $$raw -le $(SIZE_MAX) -a $$zst -le $(SIZE_ZSTD_MAX)
 
-# Each fuzz target briefly; the corpora in testdata run with the unit tests too.
-FUZZ_TIME = 10s
+# Each fuzz target briefly; the corpora in testdata run with the unit tests too. Runs are
+# counted: where a time ends them, Go now and then takes that for a finding.
+FUZZ = go test -run '^$$' -fuzzminimizetime 1x
 fuzz:
-	go test -run '^$$' -fuzz FuzzParse -fuzztime $(FUZZ_TIME) ./internal/config
-	go test -run '^$$' -fuzz FuzzScan -fuzztime $(FUZZ_TIME) ./cmd/unlockctl/internal/trail
-	go test -run '^$$' -fuzz FuzzProbe -fuzztime $(FUZZ_TIME) ./internal/block
-	go test -run '^$$' -fuzz FuzzRead -fuzztime 60s -fuzzminimizetime 1x ./internal/luks/luks2
+	$(FUZZ) -fuzz FuzzParse -fuzztime 60000x ./internal/config
+	$(FUZZ) -fuzz FuzzScan -fuzztime 80000x ./cmd/unlockctl/internal/trail
+	$(FUZZ) -fuzz FuzzProbe -fuzztime 15000x ./internal/block
+	$(FUZZ) -fuzz FuzzRead -fuzztime 6000x ./internal/luks/luks2
 
 # The generators' communities indent differently.
 SHELL_TABS   = .ci/run scripts/demo scripts/packages scripts/qemu-test $(wildcard test/*/*.sh test/qemu/guest/*.sh) test/qemu/image/usr/local/sbin/scenario \

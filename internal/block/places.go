@@ -38,7 +38,7 @@ func places(size int64) []int64 {
 			list = append(list, at)
 		}
 	}
-	for at := int64(mib); at < size; at *= 2 {
+	for at := int64(mib); 0 < at && at < size; at *= 2 { // until it overflows
 		add(at)
 	}
 	for _, start := range []int64{0, partition} {

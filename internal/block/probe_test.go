@@ -63,6 +63,7 @@ func TestProbeRule(t *testing.T) {
 	}{
 		{"zeros", big, 0, "", Blank, "blank"},
 		{"zeros of one sector", 512, 0, "", Blank, "blank"},
+		{"zeros of the largest size", math.MaxInt64, 0, "", Blank, "blank"},
 		{"zeros of odd size", 3*mib + 513, 0, "", Blank, "blank"},
 		{"first byte", big, 0, "x", Foreign, "data at byte 0"},
 		{"last byte of the first MiB", big, mib - 1, "x", Foreign, "data at byte 1048575"},
