@@ -29,7 +29,7 @@ type subnet struct {
 	stop    string     // the hint with which the boot stops; "": it must not
 	want    []string   // on the console
 	hosts   []string   // that the machine may talk to
-	machine lab.Change
+	machine lab.Change // of the boot that is judged
 	check   lab.Judge
 }
 
@@ -94,7 +94,7 @@ func (s subnet) scenario() lab.Scenario {
 	if sc.Config == "" {
 		sc.Config = s3Key + secretfs
 	}
-	b := lab.Boot{Script: "write_file", Want: s.want, Check: s.check}
+	b := lab.Boot{Script: "write_file", Want: s.want, Check: s.check, Machine: s.machine}
 	if s.script != "" {
 		b.Script = s.script
 	}
@@ -126,9 +126,6 @@ func (s subnet) cabled(l *lab.Lab, m *vm.Machine) {
 			}
 			m.Cards = append(m.Cards, vm.Card{Plug: serve, MAC: fmt.Sprintf("52:54:00:12:34:%02x", len(m.Cards))})
 		}
-	}
-	if s.machine != nil {
-		s.machine(l, m)
 	}
 }
 

@@ -24,12 +24,13 @@ func (d *Doctor) system(r *report) {
 		return
 	}
 	d.bootLoader(r)
+	d.console(r)
 	for _, g := range generators {
 		if d.exists(g.program) && !d.exists(g.hook) {
 			r.add("hooks", Fail, "install the package, or make install-hooks", "%s is there, and %s is not: its images lack unlock", g.program, g.hook)
 		}
 	}
-	if conf := d.read("etc/mkinitcpio.conf"); d.exists("usr/bin/mkinitcpio") && !hasHook(conf) {
+	if conf := d.read("etc/mkinitcpio.conf"); d.exists("usr/bin/mkinitcpio") && !slices.ContainsFunc(hooksOf(conf), func(h string) bool { return h == "unlock" || h == "sd-unlock" }) {
 		r.add("hooks", Fail, "add sd-unlock after systemd and block, or unlock after udev and block", "HOOKS in /etc/mkinitcpio.conf has no unlock")
 	}
 	if !d.exists("usr/lib/systemd/system/local-fs.target.requires/unlock-guard.service") && !d.exists("etc/init.d/unlock-guard") {
@@ -38,14 +39,14 @@ func (d *Doctor) system(r *report) {
 	d.otherKernels(r)
 }
 
-func hasHook(conf string) bool {
+// hooksOf returns the HOOKS of a configuration of mkinitcpio.
+func hooksOf(conf string) []string {
 	for line := range strings.Lines(conf) {
 		if rest, ok := strings.CutPrefix(strings.TrimSpace(line), "HOOKS="); ok {
-			hooks := strings.FieldsFunc(rest, func(r rune) bool { return strings.ContainsRune("() \"'", r) })
-			return slices.Contains(hooks, "unlock") || slices.Contains(hooks, "sd-unlock")
+			return strings.FieldsFunc(rest, func(r rune) bool { return strings.ContainsRune("() \"'", r) })
 		}
 	}
-	return false
+	return nil
 }
 
 // bootLoader looks into what makes kernel command lines.
@@ -63,7 +64,7 @@ func (d *Doctor) bootLoader(r *report) {
 		r.add("boot", Fail, "echo "+force+" >/etc/default/grub.d/99-unlock.cfg && update-grub",
 			"/%s has GRUB try each kernel without an initramfs first, and so without unlock", where)
 	}
-	for _, file := range d.glob("etc/default/grub", "etc/default/grub.d/*.cfg", "etc/kernel/cmdline", "boot/loader/entries/*.conf", "boot/grub2/grubenv") {
+	for _, file := range d.commandLines() {
 		text := d.read(file)
 		if strings.Contains(text, "rd.emergency=poweroff") {
 			r.add("boot", Warn, "say rd.emergency=reboot", "/%s powers the machine off where its initramfs fails in something else than unlock, and the instance store is lost", file)
@@ -71,6 +72,45 @@ func (d *Doctor) bootLoader(r *report) {
 		if strings.Contains(text, "rd.unlock=0") {
 			r.add("boot", Fail, "remove it", "/%s has unlock skipped (rd.unlock=0)", file)
 		}
+	}
+}
+
+// commandLines are the files that kernel command lines are made of.
+func (d *Doctor) commandLines() []string {
+	return d.glob("etc/default/grub", "etc/default/grub.d/*.cfg", "etc/kernel/cmdline", "boot/loader/entries/*.conf", "boot/grub2/grubenv")
+}
+
+// shells, as root and in reach of the instance's role, that generators open where the
+// root file system does not come, and what on the kernel command line closes them.
+var shells = []struct{ program, closed, opened string }{
+	{"usr/sbin/mkinitramfs", "panic=60", "initramfs-tools opens a shell for root without a password"},
+	{"usr/bin/dracut", "rd.shell=0", "dracut opens a shell for root, without a password where root has none"},
+}
+
+// console looks for what gives whoever has the console a shell.
+func (d *Doctor) console(r *report) {
+	var words []string
+	for _, file := range d.commandLines() {
+		for _, word := range strings.FieldsFunc(d.read(file), func(r rune) bool { return strings.ContainsRune(" \t\n\"'", r) }) {
+			words = append(words, word)
+			name, value, _ := strings.Cut(word, "=")
+			if slices.Contains([]string{"rd.break", "break", "init", "rdinit", "systemd.debug_shell"}, name) && !slices.Contains([]string{"0", "init", "systemd"}, filepath.Base(value)) {
+				r.add("console", Warn, "remove it", "/%s has %s: a shell, or another program, in place of what boots", file, word)
+			}
+		}
+	}
+	for _, s := range shells {
+		name, value, _ := strings.Cut(s.closed, "=")
+		closed := slices.ContainsFunc(words, func(w string) bool {
+			n, v, _ := strings.Cut(w, "=")
+			return n == name && (v == value || name == "panic")
+		})
+		if len(words) > 0 && d.exists(s.program) && !closed {
+			r.add("console", Warn, "add "+s.closed+" to the kernel command line, if whoever has the console must not be root", "%s if the root file system does not come", s.opened)
+		}
+	}
+	if hooks := hooksOf(d.read("etc/mkinitcpio.conf")); d.exists("usr/bin/mkinitcpio") && slices.Contains(hooks, "unlock") {
+		r.add("console", Warn, "use systemd and sd-unlock in HOOKS, if whoever has the console must not be root", "mkinitcpio without systemd opens a shell for root without a password if the root file system does not come")
 	}
 }
 

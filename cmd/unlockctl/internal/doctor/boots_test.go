@@ -33,6 +33,19 @@ func TestSystem(t *testing.T) {
 			files: map[string]string{"root/usr/bin/mkinitcpio": "", "root/usr/lib/initcpio/install/unlock": "", "root/etc/mkinitcpio.conf": "#HOOKS=(unlock)\nHOOKS=(base udev block filesystems)\n"}},
 		{name: "mkinitcpio",
 			files: map[string]string{"root/usr/bin/mkinitcpio": "", "root/usr/lib/initcpio/install/unlock": "", "root/etc/mkinitcpio.conf": "HOOKS=(systemd block sd-unlock filesystems)\n"}},
+		{name: "initramfs-tools' shell", want: "initramfs-tools opens a shell", state: doctor.Warn,
+			files: map[string]string{"root/usr/sbin/mkinitramfs": "", "root/usr/share/initramfs-tools/hooks/unlock": "", "root/etc/default/grub": "GRUB_CMDLINE_LINUX=\"quiet\"\n"}},
+		{name: "initramfs-tools' shell, closed",
+			files: map[string]string{"root/usr/sbin/mkinitramfs": "", "root/usr/share/initramfs-tools/hooks/unlock": "", "root/etc/default/grub": "GRUB_CMDLINE_LINUX=\"panic=-1\"\n"}},
+		{name: "dracut's shell", want: "dracut opens a shell", state: doctor.Warn,
+			files: map[string]string{"root/usr/bin/dracut": "", "root/usr/lib/dracut/modules.d/50unlock/module-setup.sh": "", "root/etc/kernel/cmdline": "root=LABEL=x rd.shell=1\n"}},
+		{name: "dracut's shell, closed",
+			files: map[string]string{"root/usr/bin/dracut": "", "root/usr/lib/dracut/modules.d/50unlock/module-setup.sh": "", "root/etc/kernel/cmdline": "root=LABEL=x rd.shell=0\n"}},
+		{name: "mkinitcpio's shell", want: "mkinitcpio without systemd opens a shell", state: doctor.Warn,
+			files: map[string]string{"root/usr/bin/mkinitcpio": "", "root/usr/lib/initcpio/install/unlock": "", "root/etc/mkinitcpio.conf": "HOOKS=(base udev block unlock filesystems)\n"}},
+		{name: "a shell asked for", want: "rd.break", state: doctor.Warn, files: map[string]string{"root/etc/kernel/cmdline": "root=LABEL=x rd.break\n"}},
+		{name: "systemd by its name", files: map[string]string{"root/etc/kernel/cmdline": "root=LABEL=x init=/usr/lib/systemd/systemd\n"}},
+		{name: "another process 1", want: "init=/bin/sh", state: doctor.Warn, files: map[string]string{"root/boot/loader/entries/a.conf": "options root=LABEL=x init=/bin/sh\n"}},
 		{name: "no guard", want: "the guard is not installed", state: doctor.Warn, files: map[string]string{guard: "-"}},
 		{name: "another kernel's image is stale", stale: true, want: "kernel 6.9 would boot another image", state: doctor.Fail, files: map[string]string{"root/lib/modules/6.9/modules.dep": ""}},
 	} {
@@ -53,7 +66,7 @@ func TestSystem(t *testing.T) {
 			i.doctor.System, i.doctor.Offline = filepath.Join(i.dir, "root"), true
 			var got []string
 			for _, f := range i.examine() {
-				if f.Check == "boot" || f.Check == "hooks" || f.Check == "initramfs" && strings.Contains(f.Detail, "kernel 6.9") {
+				if f.Check == "boot" || f.Check == "hooks" || f.Check == "console" || f.Check == "initramfs" && strings.Contains(f.Detail, "kernel 6.9") {
 					got = append(got, f.Detail)
 					if f.State != row.state {
 						t.Errorf("%s: %s, want %s", f.Detail, f.State, row.state)
