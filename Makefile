@@ -2,7 +2,7 @@
 # make demo     boots a simulated EC2 instance twice and shows what happens
 # make check    what needs neither root nor packages: vet, lint, unit tests
 # make test     everything that CI runs, as root
-# make test-faults, test-images, test-generators   further boots, which CI does not run
+# make test-network, test-faults, test-images, test-generators   further boots, of which CI runs a few
 # make size     the sizes of unlock, against their budget
 
 SHELL = /bin/bash -o pipefail
@@ -51,7 +51,10 @@ demo: vm-packages
 
 test: test-packages lint unit fips vulnerabilities emulators size fuzz benchmarks release-test deploy-test
 	scripts/qemu-test --group distributions,secrets,disks,standalone
+	scripts/qemu-test $(OF_EACH)
 	scripts/qemu-test --soak 10
+# One or two of the groups that take longer.
+OF_EACH = net-ipv6-only net-imds-behind-second-card net-dns-first-of-two-silent net-mtu-black-hole net-proxy al2023-denied no-initramfs
 
 # It downloads nothing but Go modules, and runs the longest tests in part. Tests that need root or a program say so and are
 # skipped; CI, as root and with all programs, skips none.
@@ -63,7 +66,9 @@ check:
 	$(SHFMT) -i 4 -bn -ci -sr -d $(SHELL_SPACES)
 	GOEXPERIMENT=runtimesecret go test -short $(GO_TIMEOUT) ./...
 
-# Longer: 78 faults; and disk images under UEFI firmware, arm64, the deb in its systems.
+# Longer: subnets; 78 faults; and disk images under UEFI firmware, arm64, the deb in its systems.
+test-network: test-packages
+	scripts/qemu-test --group network,trail
 test-faults: test-packages
 	scripts/qemu-test --group faults
 test-images: test-packages deb-test
@@ -78,8 +83,9 @@ GO_TIMEOUT = -timeout 60m
 unit:
 	GOEXPERIMENT=runtimesecret go test $(GO_TIMEOUT) ./...
 
+# What does not depend on how things are encrypted is left out.
 fips:
-	GOFIPS140=v1.0.0 go test $(GO_TIMEOUT) -skip TestCrash ./cmd/unlock ./internal/ec2 ./internal/keys ./internal/luks/... ./internal/secret ./internal/unlock
+	GOFIPS140=v1.0.0 go test $(GO_TIMEOUT) -skip 'TestCrash|TestStorm|TestArgon2' ./cmd/unlock ./internal/ec2 ./internal/keys ./internal/luks/... ./internal/secret ./internal/unlock
 
 # Emulators of AWS that others wrote, kept with the other downloads of the tests.
 EMULATORS = $(or $(XDG_CACHE_HOME),$(HOME)/.cache)/unlock-test/emulators
@@ -152,4 +158,4 @@ FORCE:
 include install.mk
 include packaging/release.mk
 
-.PHONY: all demo check test test-faults test-images test-generators unit fips vulnerabilities emulators benchmarks size fuzz lint other-systems vm-packages test-packages clean FORCE
+.PHONY: all demo check test test-network test-faults test-images test-generators unit fips vulnerabilities emulators benchmarks size fuzz lint other-systems vm-packages test-packages clean FORCE
