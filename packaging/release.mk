@@ -106,17 +106,26 @@ deb-test: release
 	systems=$$(scripts/qemu-test --systems) && packaging/install-test $(RELEASE)/*_amd64.deb $$systems
 
 # Debian's packer knows no plugins, hence -syntax-only; no provider of terraform is at
-# hand, hence no validate but of the policies. cfn-lint is Amazon's, from PyPI.
+# hand, hence no validate but of what needs none. cfn-lint is Amazon's, from PyPI. What
+# runs Athena's queries in its place comes from npm: test/athena/run.mjs says what.
 TERRAFORM = $(CACHE)/terraform-1.5.7/terraform
-deploy-test: $(TERRAFORM)
+ATHENA    = $(CACHE)/athena
+deploy-test: $(TERRAFORM) $(ATHENA)/node_modules/.package-lock.json
 	@scripts/packages packer
 	packer validate -syntax-only deploy/packer/unlock.pkr.hcl
 	$(TERRAFORM) fmt -check -recursive deploy/terraform
 	UNLOCK_TERRAFORM=$(TERRAFORM) go test -tags terraform ./cmd/unlockctl/internal/policy/deploytest
+	UNLOCK_ATHENA=$(ATHENA) go test -tags athena -run Queries ./cmd/unlockctl/internal/audit
 	if command -v cfn-lint >/dev/null; then cfn-lint deploy/cloudformation.yaml; else echo "cfn-lint is not installed: the template was not linted" >&2; fi
 
 $(TERRAFORM):
 	GOBIN=$(@D) go install github.com/hashicorp/terraform@v1.5.7
+
+$(ATHENA)/node_modules/.package-lock.json: test/athena/package.json test/athena/package-lock.json
+	@command -v npm >/dev/null || scripts/packages nodejs npm
+	rm -rf $(ATHENA) && mkdir -p $(ATHENA) && cp $^ $(ATHENA)
+	cd $(ATHENA) && npm ci --ignore-scripts --no-audit --no-fund --loglevel error
+	touch $@
 
 release-packages:
 	@scripts/packages $(RELEASE_PACKAGES)

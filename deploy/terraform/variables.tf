@@ -49,6 +49,21 @@ variable "trail_lock_days" {
   default     = 90
 }
 
+variable "audit_regions" {
+  description = "Regions of whose calls the table for Athena tells"
+  type        = list(string)
+  default = [
+    "ap-northeast-1", "ap-northeast-2", "ap-northeast-3", "ap-south-1", "ap-southeast-1", "ap-southeast-2", "ca-central-1", "eu-central-1",
+    "eu-north-1", "eu-west-1", "eu-west-2", "eu-west-3", "sa-east-1", "us-east-1", "us-east-2", "us-west-1", "us-west-2"
+  ]
+}
+
+variable "instance_store" {
+  description = "The volumes lie on instance store: that another instance opens one's disks is a finding of the queries"
+  type        = bool
+  default     = true
+}
+
 variable "alarm_topic" {
   description = "ARN of an SNS topic told of denied decryptions, of others who use the key, and of changes to it; null tells nobody"
   type        = string
