@@ -12,6 +12,7 @@ import (
 	"slices"
 	"strings"
 	"testing"
+	"time"
 
 	"unlock/cmd/unlockctl/internal/audit"
 )
@@ -39,17 +40,23 @@ func TestQueries(t *testing.T) {
 	w := newWorld()
 	plantAll(w, fleet(w, 1000))
 	twins(w)
-	for range 2 { // beside what the status files would explain
+	for range 2 {
 		m := w.machine()
-		w.launched(m, begin, "RunInstances")
-		w.launched(m, begin.Add(skewed), "StartInstances")
-		w.boot(m, begin.Add(2*skewed), true)
-		w.boot(m, begin.Add(3*skewed), false)
-		w.launched(m, begin.Add(4*skewed), "RebootInstances")
-		moved := w.kms(m, begin.Add(4*skewed), "Decrypt", sealedKey, purposeSecret)
+		at := func(seconds int) time.Time { return begin.Add(time.Duration(seconds) * time.Second) }
+		w.launched(m, at(0), "RunInstances")
+		w.boot(m, at(20), true)
+		w.launched(m, at(170), "StartInstances") // the same start
+		w.boot(m, at(195), false)
+		w.launched(m, at(400), "RebootInstances")
+		moved := w.kms(m, at(410), "Decrypt", sealedKey, purposeSecret)
 		moved.Address, moved.Endpoint = "172.31.200.1", kmsDoor
-		e := w.kms(m, begin.Add(5*skewed), "Decrypt", sealedKey, purposeSecret)
+		e := w.kms(m, at(500), "Decrypt", sealedKey, purposeSecret)
 		e.Address = "lambda.amazonaws.com"
+		later := w.machine() // whose first call is from another address than it was launched with
+		later.kmsVia, later.s3Via = kmsDoor, s3Door
+		w.launched(later, at(0), "RunInstances")
+		later.addr = "172.31.200.2"
+		w.boot(later, at(20), true)
 	}
 	w.events = append(w.events, w.events[100:200]...) // delivered twice
 	table := rows(t, w)
@@ -103,9 +110,6 @@ func TestQueries(t *testing.T) {
 		})
 	}
 }
-
-// skewed is less than what makes two starts of one.
-const skewed = 100e9 // 100 s
 
 // having are the operations that give the key, or its ciphertext.
 var having = map[string]bool{"Decrypt": true, "ReEncrypt": true, "GenerateDataKey": true, "GetObject": true}
