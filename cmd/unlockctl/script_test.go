@@ -3,6 +3,8 @@ package main
 import (
 	"context"
 	"fmt"
+	"net/http"
+	"net/http/httptest"
 	"os"
 	"os/exec"
 	"path/filepath"
@@ -88,7 +90,22 @@ func simulated(env *testscript.Env) (services, error) {
 	}
 	c.CreateBucket("a-bucket", "us-east-1")
 	ca := filepath.Join(env.WorkDir, "ca.pem")
-	return services{api: url, s3: url, ca: ca, keys: [2]string{c.CreateKey(), c.CreateKey()}}, os.WriteFile(ca, c.CA(), 0o600)
+	imds := httptest.NewServer(http.HandlerFunc(identify))
+	env.Defer(imds.Close)
+	return services{api: url, s3: url, imds: imds.URL, ca: ca, keys: [2]string{c.CreateKey(), c.CreateKey()}}, os.WriteFile(ca, c.CA(), 0o600)
+}
+
+// identify is an IMDS that knows which instance this is, and no more.
+func identify(w http.ResponseWriter, r *http.Request) {
+	switch r.URL.Path {
+	case "/latest/api/token":
+		w.Header().Set("X-Aws-Ec2-Metadata-Token-Ttl-Seconds", "60")
+		fmt.Fprint(w, "token")
+	case "/latest/dynamic/instance-identity/document":
+		fmt.Fprint(w, `{"instanceId":"i-0123456789abcdef0","accountId":"111122223333","region":"us-east-1","imageId":"ami-0123456789abcdef0"}`)
+	default:
+		http.NotFound(w, r)
+	}
 }
 
 func setEnvironment(env *testscript.Env, a services) error {
