@@ -9,6 +9,7 @@ import (
 	"time"
 
 	"unlock/internal/boot"
+	"unlock/internal/dm"
 	"unlock/internal/fsys"
 	"unlock/internal/status"
 	"unlock/test/pipecloud"
@@ -27,6 +28,10 @@ func TestFiles(t *testing.T) {
 	failed := status.Volume{Name: "data", Action: "failed"}
 	refuse := func(what string, err error) func(*machine) {
 		return func(m *machine) { m.refuses[what] = err }
+	}
+	// The volume is mapped, with so many sectors.
+	active := func(sectors uint64) func(*machine) {
+		return func(m *machine) { m.active["data"], m.table = "CRYPT", dm.Table{Sectors: sectors} }
 	}
 	for name, row := range map[string]struct {
 		volumes string
@@ -62,6 +67,17 @@ func TestFiles(t *testing.T) {
 		"no disk":     {volumes: disk(optional), result: status.ResultNothing, want: []string{"cover /mnt/data"}, never: []string{"mount"}},
 		"may be absent": {volumes: disk(`absent = "allow"`), before: []status.Volume{{Name: "data", Action: status.ActionAbsent}}, result: status.ResultDone, mounts: []string{""},
 			want: []string{"cover /mnt/data"}, never: []string{"mount"}},
+		"grows": {volumes: disk("grow = true"), before: []status.Volume{mapped}, result: status.ResultDone, mounts: []string{"/mnt/data"}, change: active(2048),
+			want: []string{"mount /dev/mapper/data on /mnt/data", "grow ext4 on /mnt/data to 1048576", `info: volume "data": its file system has grown`}},
+		"cannot grow": {volumes: disk("grow = true"), before: []status.Volume{mapped}, result: status.ResultDone, mounts: []string{"/mnt/data"},
+			change: func(m *machine) {
+				active(2048)(m)
+				m.refuses["grow ext4 on /mnt/data to 1048576"] = errors.New("no room")
+			},
+			want: []string{"mount /dev/mapper/data on /mnt/data", `warning: volume "data": no room`}, never: []string{"error"}},
+		"locked, does not grow": {volumes: disk(optional, "grow = true"), before: []status.Volume{failed}, result: status.ResultDone, mounts: []string{""}, change: active(2048),
+			want: []string{"cover /mnt/data"}, never: []string{"grow"}},
+		"does not grow": {volumes: disk(), before: []status.Volume{mapped}, result: status.ResultDone, mounts: []string{"/mnt/data"}, change: active(2048), never: []string{"grow"}},
 		"skipped": {volumes: disk() + file(), result: status.ResultNothing, change: func(m *machine) { m.Cmdline = "rd.unlock=0" },
 			want: []string{"cover /mnt/data", "cover /mnt/file"}, never: []string{"mount", "attach", "warning"}},
 

@@ -243,6 +243,10 @@ func (k kernel) Mount(device, _, dir, _, options string) error {
 
 func (k kernel) Cover(_, dir string) error { return k.m.ask("cover %s", dir) }
 
+func (k kernel) Grow(_, dir, fstype string, size int64) (bool, error) {
+	return true, k.m.ask("grow %s on %s to %d", fstype, dir, size)
+}
+
 // spoilt spoils a file.
 func (m *machine) spoilt(t *testing.T) {
 	t.Helper()

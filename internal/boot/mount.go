@@ -5,6 +5,7 @@ import (
 	"slices"
 
 	"unlock/internal/config"
+	"unlock/internal/dm"
 	"unlock/internal/hint"
 	"unlock/internal/status"
 )
@@ -25,7 +26,38 @@ func (p *part) mount(newroot string) error {
 			errs = append(errs, fmt.Errorf("volume %q: %w", v.Name, err))
 		}
 	}
-	return hint.All(errs...)
+	if err := hint.All(errs...); err != nil {
+		return err
+	}
+	p.grow(newroot)
+	return nil
+}
+
+// grow has file systems take the room that their disks have got. The mappings have it
+// from the beginning. What cannot be grown is as good as it was: that is no failure, and
+// neither is a disk that does not end it within the deadline.
+func (p *part) grow(newroot string) {
+	p.Progress.otherwise(Done)
+	for i := range p.cfg.Volumes {
+		v := &p.cfg.Volumes[i]
+		if !v.Grow || !slices.ContainsFunc(p.report.Volumes, func(r status.Volume) bool { return r.Name == v.Name && r.Mount == v.Mount }) {
+			continue
+		}
+		grown, err := false, error(nil)
+		_ = p.rec.Step("grow", v.Name, func() error {
+			var d dm.Device
+			if d, _, err = p.Kernel.Lookup(v.Name); err == nil && d.Table.Sectors > 0 {
+				grown, err = p.Kernel.Grow(newroot, v.Mount, v.Filesystem, int64(d.Table.Sectors)<<dm.SectorShift)
+			}
+			return err
+		})
+		switch {
+		case err != nil:
+			p.Log.Warnf("volume %q: %v", v.Name, err)
+		case grown:
+			p.Log.Infof("volume %q: its file system has grown", v.Name)
+		}
+	}
 }
 
 // place mounts a volume or covers its place.

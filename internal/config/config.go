@@ -133,6 +133,7 @@ type Volume struct {
 	MayBeAbsent  bool      // the boot goes on where no disk of its is there; the mount point is covered
 	OnFailure    OnFailure // of a required volume
 	Discard      bool      // allow-discards
+	Grow         bool      // its file system becomes as large as the disk
 	Key          Key       // its own, else the file's [key]
 }
 

@@ -37,6 +37,9 @@ mount      = "/mnt/secretfs"
 name     = "scratch"
 device   = "ebs:/dev/sdf"
 required = false
+filesystem = "xfs"
+mount    = "/scratch"
+grow     = true
 key      = { source = "header", kms_key = ["` + arn + `"] }
 `
 
@@ -59,7 +62,7 @@ func TestParse(t *testing.T) {
 		t.Errorf("key = %+v", v.Key)
 	}
 	w := c.Volumes[1]
-	if w.Required || w.Key.Source != source.Header.Source() || w.Device != (config.Selector{Kind: config.SelectEBS, Value: "sdf"}) {
+	if !w.Grow || v.Grow || w.Required || w.Key.Source != source.Header.Source() || w.Device != (config.Selector{Kind: config.SelectEBS, Value: "sdf"}) {
 		t.Errorf("second volume = %+v", w)
 	}
 }
@@ -117,6 +120,9 @@ func TestMistakes(t *testing.T) {
 		"size of a disk":         {volume(append(ok, `size = "1GiB"`)...), 8, "file-backed"},
 		"ephemeral with KMS":     {volume(append(ok, `format = "ephemeral"`, `key = { source = "header", kms_key = "`+arn+`" }`)...), 8, "do not fit"},
 		"ephemeral on EBS":       {volume(ok[0], `device = "ebs:sdf"`, `format = "ephemeral"`), 7, "instance store only"},
+		"grow instance store":    {volume(append(ok, `filesystem = "ext4"`, `mount = "/mnt"`, `grow = true`)...), 10, "instance-store does not become larger"},
+		"grow a file":            {volume(ok[0], `device = "file:/x"`, `size = "1GiB"`, `filesystem = "ext4"`, `mount = "/mnt"`, `grow = true`), 11, "file:/x does not become larger"},
+		"grow without mount":     {volume(ok[0], `device = "ebs:sdf"`, `filesystem = "ext4"`, `grow = true`), 9, "no mount point"},
 		"unknown on_failure":     {volume(append(ok, `on_failure = "shrug"`)...), 8, `"shrug"`},
 		"retry_every":            {"retry_every = \"often\"\n" + volume(ok...), 1, "neither 0s nor a duration"},
 		"retry_every, hasty":     {"retry_every = \"1s\"\n" + volume(ok...), 1, "of 10s or more"},

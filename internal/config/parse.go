@@ -71,6 +71,7 @@ type volumeTOML struct {
 	Absent       string   `toml:"absent"`
 	OnFailure    string   `toml:"on_failure"`
 	Discard      bool     `toml:"discard"`
+	Grow         bool     `toml:"grow"`
 	Key          *keyTOML `toml:"key"`
 }
 
@@ -370,7 +371,7 @@ func stringOrList(v any) ([]string, error) {
 
 func (p *parser) volume(t *volumeTOML, at string, shared *Key) *Volume {
 	v := &Volume{Line: p.lines[at], Name: t.Name, Count: t.Count, Filesystem: t.Filesystem,
-		Mount: t.Mount, MountOptions: t.MountOptions, Discard: t.Discard, Required: true}
+		Mount: t.Mount, MountOptions: t.MountOptions, Discard: t.Discard, Grow: t.Grow, Required: true}
 	if t.Required != nil {
 		v.Required = *t.Required
 	}
@@ -430,6 +431,12 @@ func (p *parser) volume(t *volumeTOML, at string, shared *Key) *Volume {
 	}
 	if v.MountOptions != "" && v.Mount == "" {
 		fail("mount_options", "", "mount_options without mount")
+	}
+	if v.Grow && v.Mount == "" {
+		fail("grow", "set mount, or remove grow: the mapping itself always has the size of the disk", "grow is for a file system, and volume %q has no mount point", v.Name)
+	}
+	if v.Grow && (v.Device.Kind == SelectInstanceStore || v.Device.Kind == SelectFile) {
+		fail("grow", "remove grow", "%s does not become larger", v.Device)
 	}
 	if v.Size, err = parseSize(t.Size); err != nil {
 		fail("size", "write a number and KiB, MiB, GiB or TiB", "%v", err)

@@ -65,8 +65,8 @@ type Instance struct {
 
 // Step is something that took time; steps overlap.
 type Step struct {
-	Name     string `json:"name"`    // "disks", "network", "credentials", "connections", "key", "format", "open" or "mkfs"
-	Subject  string `json:"subject"` // of "key" the source, of "format" and "open" the disk, of "mkfs" the volume; else empty
+	Name     string `json:"name"`    // "disks", "network", "credentials", "connections", "key", "format", "open", "mkfs" or "grow"
+	Subject  string `json:"subject"` // of "key" the source, of "format" and "open" the disk, of "mkfs" and "grow" the volume; else empty
 	Start    Millis `json:"start_ms"`
 	Duration Millis `json:"duration_ms"`
 	Error    string `json:"error,omitempty"`

@@ -15,10 +15,11 @@ type Kernel interface {
 	Remove(name string) error
 	// MakeFS makes a file system on a mapping.
 	MakeFS(ctx context.Context, d dm.Device, fstype string) error
-	// Attach, Mount and Cover are those of package fsys.
+	// Attach, Mount, Cover and Grow are those of package fsys.
 	Attach(root, file string, size int64, create bool) (fsys.Loop, error)
 	Mount(device, root, dir, fstype, options string) error
 	Cover(root, dir string) error
+	Grow(root, dir, fstype string, size int64) (grown bool, err error)
 }
 
 // Running is the kernel that runs.
@@ -45,3 +46,7 @@ func (Running) Mount(device, root, dir, fstype, options string) error {
 }
 
 func (Running) Cover(root, dir string) error { return fsys.Cover(root, dir) }
+
+func (Running) Grow(root, dir, fstype string, size int64) (grown bool, err error) {
+	return fsys.Grow(root, dir, fstype, size)
+}

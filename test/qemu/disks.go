@@ -1,6 +1,8 @@
 package main
 
 import (
+	"context"
+	"os"
 	"slices"
 	"strings"
 
@@ -19,6 +21,11 @@ const atSecretfs = `mount = "/mnt/secretfs"`
 
 // blank returns n blank disks.
 func blank(n int) []string { return slices.Repeat([]string{"blank"}, n) }
+
+// enlarge has the first disk so many MiB.
+func enlarge(mib int64) lab.Step {
+	return func(_ context.Context, l *lab.Lab) error { return os.Truncate(l.Images()[0], mib<<20) }
+}
 
 // disks is every layout of disks that people run, and what must not be lost on them.
 var disks = []lab.Scenario{
@@ -113,6 +120,14 @@ var disks = []lab.Scenario{
 		Boots: []lab.Boot{
 			{Script: "swaps", Want: []string{"/dev/dm-0"}},
 			{Script: "swaps"},
+		},
+	},
+	{
+		Name: "grow", Disks: []string{"blank:other"},
+		Config: strings.Replace(volume(headerKey, "ext4", atSecretfs, "grow = true"), "instance-store", "serial="+lab.OtherSerial, 1),
+		Boots: []lab.Boot{
+			{Script: "write_file", Check: lab.Formatted},
+			{Before: enlarge(128), Script: "has_grown_to 128\nread_file", Want: []string{"its file system has grown", lab.FileText}},
 		},
 	},
 	{

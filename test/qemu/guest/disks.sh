@@ -75,6 +75,13 @@ swaps() {
 	swapoff /dev/mapper/secretfs
 }
 
+# has_grown_to MIB: secretfs and its file system take all of a disk of that size. ext4 has
+# a block of each of its groups, of 32 MiB or more, for itself, and a journal.
+has_grown_to() {
+	size_is secretfs $(($1 - 16))
+	test "$(df -k --output=size /mnt/secretfs | tail -n 1)" -gt $((($1 - 16) * 1024 * 8 / 10))
+}
+
 # is_new: secretfs was made in this boot
 is_new() {
 	crypt secretfs

@@ -51,6 +51,7 @@ func Settings() []Setting {
 		{"volume.absent", "string", "Of a required volume: what comes of it that no disk of its is there. *stop* (default): the boot fails, as after any other failure. *allow*: the image also runs on instance types without such disks; the boot goes on, with the mount point covered by an empty read-only file system."},
 		{"volume.on_failure", "string", "What the failure of a required volume leads to. *stop* (default): the boot stops. *prompt*: a recovery passphrase is asked for on the console, by systemd's agents where they run. *reboot*: the machine reboots after a minute or two."},
 		{"volume.discard", "boolean", "Pass discards through to the disk, which tells it which blocks are unused. Default: false."},
+		{"volume.grow", "boolean", "Let the file system become as large as the disk, once it is mounted: for EBS volumes that were enlarged. The mapping has the size of the disk in any case. What cannot be grown is a line on the console and no failure. Not for instance store and files. Default: false."},
 		{"volume.key", "table", "The volume's own key: the settings of *key*."},
 	}
 }

@@ -93,7 +93,7 @@ func class(s status.Step) string {
 	switch s.Name {
 	case "network", "dhcp", "connections":
 		return "network"
-	case "disks", "format", "open", "mkfs":
+	case "disks", "format", "open", "mkfs", "grow":
 		return "disk"
 	case "credentials", "key", "kms", "s3":
 		return "key"
