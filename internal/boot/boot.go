@@ -23,6 +23,7 @@ import (
 	"unlock/internal/block"
 	"unlock/internal/config"
 	"unlock/internal/hint"
+	"unlock/internal/keys"
 	"unlock/internal/luks"
 	"unlock/internal/plan"
 	"unlock/internal/secret"
@@ -119,14 +120,17 @@ const closing = 10 * time.Second
 // part is a part of a boot.
 type part struct {
 	*Machine
-	cfg    *config.Config // nil until it was read
-	rec    *status.Recorder
-	report *status.Boot
-	done   bool // the part before has said that the boot is done
-	cloud  *cloud
-	policy policy
-	asking sync.Mutex // one volume at a time
-	given  given
+	cfg     *config.Config  // nil until it was read
+	before  []config.Volume // that it is not about; see after.go
+	rec     *status.Recorder
+	report  *status.Boot
+	done    bool // the part before has said that the boot is done
+	cloud   *cloud
+	policy  policy
+	asking  sync.Mutex // one volume at a time
+	after   bool       // it is about one volume, after the boot; see after.go
+	enlarge bool       // what is mapped already gets the size that its disk has now
+	given   given
 }
 
 // run does a part within the deadline, and leaves the status whatever happens.
@@ -182,8 +186,10 @@ func (p *part) end(err error) {
 				time.Duration(step.Start).Seconds(), time.Duration(step.Duration).Seconds(), step.Error)
 		}
 	}
-	if err := status.Write(p.Status, p.report); err != nil {
-		p.Log.Failure(err) // the volumes are what they are
+	if err == nil || !p.after { // else what was done before stays on record
+		if err := status.Write(p.Status, p.report); err != nil {
+			p.Log.Failure(err) // the volumes are what they are
+		}
 	}
 	if p.report.Result == status.ResultDone && !p.done {
 		p.Log.Infof("done in %.3f s", time.Duration(p.report.Duration).Seconds())
@@ -196,13 +202,7 @@ func (p *part) disks(ctx context.Context) error {
 		p.Log.Warnf("skipped (rd.unlock=0)")
 		return nil
 	}
-	search := unlock.Search{Config: p.cfg, Rec: p.rec, Watch: p.Watch, Active: p.active(),
-		Mapping: p.cloud.blockDevices, Promising: func() { p.cloud.start(ctx) }, Waiting: p.waiting}
-	var found *plan.Plan
-	err := p.rec.Step("disks", "", func() (err error) {
-		found, err = search.Run(ctx)
-		return err
-	})
+	found, err := p.search(ctx)
 	if err != nil {
 		return err
 	}
@@ -216,6 +216,17 @@ func (p *part) disks(ctx context.Context) error {
 	}
 	p.confineTo(found)
 	return p.apply(ctx, found)
+}
+
+// search finds the disks and plans for them.
+func (p *part) search(ctx context.Context) (found *plan.Plan, err error) {
+	search := unlock.Search{Config: p.cfg, Before: p.before, Rec: p.rec, Watch: p.Watch, Active: p.active(),
+		Mapping: p.cloud.blockDevices, Promising: func() { p.cloud.start(ctx) }, Waiting: p.waiting}
+	err = p.rec.Step("disks", "", func() (err error) {
+		found, err = search.Run(ctx)
+		return err
+	})
+	return found, err
 }
 
 // waiting reports what the boot waits for, lest it seem to hang.
@@ -241,12 +252,16 @@ func (p *part) active() map[string]string {
 
 // files does the volumes that lie in files of the new root.
 func (p *part) files(ctx context.Context, newroot string) error {
-	var found *plan.Plan
+	return p.apply(ctx, p.attach(p.Kernel, newroot))
+}
+
+// attach plans for the volumes that lie in files.
+func (p *part) attach(k unlock.Kernel, newroot string) (found *plan.Plan) {
 	_ = p.rec.Do("attach", "", func() error {
-		found = unlock.Files(p.cfg, p.Kernel, p.active(), luks.Limits{}, newroot)
+		found = unlock.Files(p.cfg, k, p.active(), luks.Limits{}, newroot)
 		return nil
 	})
-	return p.apply(ctx, found)
+	return found
 }
 
 // apply carries out a plan, or stops at its refusals.
@@ -263,6 +278,12 @@ func (p *part) apply(ctx context.Context, decided *plan.Plan) error {
 	if decided.NeedsKey() {
 		p.cloud.start(ctx)
 		a.Keys = p.cloud.keys()
+	}
+	if a.Enlarge = p.enlarge; p.enlarge { // then it turns out whether there is need of a key
+		a.Keys = func(ctx context.Context, w keys.Want) (keys.Got, error) {
+			p.cloud.start(ctx)
+			return p.cloud.keys()(ctx, w)
+		}
 	}
 	return p.applied(a.Run(ctx, decided))
 }

@@ -48,6 +48,8 @@ type machine struct {
 	refuses map[string]error
 	active  map[string]string // name → UUID of mappings that are there before
 	table   dm.Table          // theirs
+	noFile  bool              // that of a volume in a file is still to be made
+	mounts  []fsys.MountPoint // where they are mounted
 	answers []string          // of the operator; none: nobody is there
 	stalls  string            // what does not end
 	never   chan struct{}     // before this is closed
@@ -217,11 +219,19 @@ func (n network) Down() error           { return n.m.ask("network down") }
 // kernel maps and mounts nothing, but notes it.
 type kernel struct{ m *machine }
 
-func (k kernel) Create(name, _ string, _ dm.Target, _ dm.Options) (dm.Device, error) {
-	return dm.Device{Name: name}, k.m.ask("map %s", name)
+func (k kernel) Create(name, uuid string, _ dm.Target, _ dm.Options) (dm.Device, error) {
+	err := k.m.ask("map %s", name)
+	if err == nil {
+		k.m.mu.Lock()
+		defer k.m.mu.Unlock()
+		k.m.active[name] = uuid
+	}
+	return dm.Device{Name: name}, err
 }
 
 func (k kernel) Lookup(name string) (dm.Device, bool, error) {
+	k.m.mu.Lock()
+	defer k.m.mu.Unlock()
 	id, ok := k.m.active[name]
 	return dm.Device{Name: name, UUID: id, Table: k.m.table}, ok, nil
 }
@@ -233,7 +243,10 @@ func (k kernel) MakeFS(_ context.Context, d dm.Device, fstype string) error {
 }
 
 // Attach takes the file for the device.
-func (k kernel) Attach(root, file string, _ int64, _ bool) (fsys.Loop, error) {
+func (k kernel) Attach(root, file string, _ int64, create bool) (fsys.Loop, error) {
+	if k.m.noFile && !create {
+		return fsys.Loop{}, fsys.ErrNoFile
+	}
 	return fsys.Loop{Path: filepath.Join(root, file), Size: diskSize}, k.m.ask("attach %s", file)
 }
 
@@ -242,6 +255,16 @@ func (k kernel) Mount(device, _, dir, _, options string) error {
 }
 
 func (k kernel) Cover(_, dir string) error { return k.m.ask("cover %s", dir) }
+
+func (k kernel) Resize(name string, t dm.Crypt, _ dm.Options) error {
+	err := k.m.ask("resize %s to %d", name, t.Sectors)
+	if err == nil {
+		k.m.table.Sectors = t.Sectors
+	}
+	return err
+}
+
+func (k kernel) Mounts(dm.Device) ([]fsys.MountPoint, error) { return k.m.mounts, nil }
 
 func (k kernel) Grow(_, dir, fstype string, size int64) (bool, error) {
 	return true, k.m.ask("grow %s on %s to %d", fstype, dir, size)

@@ -1,6 +1,6 @@
 // Package dm drives the kernel's device-mapper by its ioctl interface
 // (linux/dm-ioctl.h): crypt with the key in the kernel keyring, striped;
-// create, look up, remove.
+// create, look up, resize, remove.
 //
 // Volume keys reach dm-crypt through a logon key in the thread's keyring, never
 // through the table, so that `dmsetup table --showkeys` shows a description only.
@@ -141,6 +141,27 @@ func Create(name, uuid string, t Target, o Options) (Device, error) {
 		return Device{}, errors.Join(err, Remove(name))
 	}
 	return d, nil
+}
+
+// Resize gives an active mapping, which may be in use, a table of another length. The
+// rest of it must be what the mapping has: the kernel takes any. If it fails, the mapping
+// goes on as it was.
+func Resize(name string, t Crypt, o Options) error {
+	c, err := open()
+	if err != nil {
+		return err
+	}
+	defer c.close()
+	var flags uint32
+	if o.ReadOnly {
+		flags |= flagReadOnly
+	}
+	if _, err := c.activate(name, flags, t, o); err != nil {
+		_ = c.call(cmdClear, &request{name: name})
+		_ = c.call(cmdSuspend, &request{name: name}) // resumes, if it was suspended for the new table
+		return err
+	}
+	return nil
 }
 
 // activate loads the table, leaving out the flags that it returns, and resumes the

@@ -16,6 +16,7 @@ const (
 	cmdRemove    = 0xc138fd04 // DM_DEV_REMOVE
 	cmdSuspend   = 0xc138fd06 // DM_DEV_SUSPEND, which also resumes
 	cmdTableLoad = 0xc138fd09 // DM_TABLE_LOAD
+	cmdClear     = 0xc138fd0a // DM_TABLE_CLEAR: what was loaded and is not active
 	cmdTable     = 0xc138fd0c // DM_TABLE_STATUS
 )
 

@@ -102,6 +102,54 @@ func TestDetached(t *testing.T) {
 	}
 }
 
+// TestAttachAgain: a file that has a loop device gets no second one, by which a volume in
+// it would be another; one over a part of the file does not count.
+func TestAttachAgain(t *testing.T) {
+	if os.Geteuid() != 0 {
+		t.Skip("loop devices take root")
+	}
+	root := t.TempDir()
+	first, err := fsys.Attach(root, "/again", 1<<20, true)
+	if err != nil {
+		t.Fatal(err)
+	}
+	again, err := fsys.Attach(root, "/again", 1<<20, false)
+	if err != nil {
+		t.Fatal(err)
+	}
+	if again.Path != first.Path || again.Size != first.Size || again.Minor != first.Minor {
+		t.Errorf("again: %+v, want %+v", again, first)
+	}
+	other, err := fsys.Attach(root, "/other", 1<<20, true)
+	if err != nil {
+		t.Fatal(err)
+	}
+	if other.Path == first.Path {
+		t.Errorf("another file has the same device, %s", other.Path)
+	}
+	for _, l := range []fsys.Loop{first, again, other} {
+		if err := l.Detach(); err != nil {
+			t.Error(err)
+		}
+	}
+	out, err := exec.Command("losetup", "--find", "--show", "--offset", "4096", filepath.Join(root, "again")).Output()
+	if err != nil {
+		t.Fatal(err)
+	}
+	part := strings.TrimSpace(string(out))
+	defer exec.Command("losetup", "--detach", part).Run()
+	whole, err := fsys.Attach(root, "/again", 1<<20, false)
+	if err != nil {
+		t.Fatal(err)
+	}
+	if whole.Path == part {
+		t.Errorf("%s is over a part of the file, and was taken", part)
+	}
+	if err := whole.Detach(); err != nil {
+		t.Error(err)
+	}
+}
+
 // TestLabels: what the initramfs makes carries the label of the directory it lies in.
 func TestLabels(t *testing.T) {
 	t.Parallel()

@@ -14,6 +14,7 @@ type Loop struct {
 	Path         string // /dev/loopN
 	Major, Minor uint32
 	Size         int64 // bytes
+	InUse        bool  // something is mapped from it
 	held         int   // file descriptor
 }
 
@@ -25,7 +26,8 @@ var ErrNoFile = errors.New("no such file")
 // following links out of root. If it is not there and create is set, it is made
 // with mode 0600 and size bytes, all of them allocated; a file that is shorter
 // than size and holds nothing but zeros was left by an interrupted Attach, and
-// is completed. A file that is there already keeps its size.
+// is completed. A file that is there already keeps its size, and the loop device that it
+// may have.
 func Attach(root, file string, size int64, create bool) (Loop, error) {
 	fail := func(err error) (Loop, error) { return Loop{}, fmt.Errorf("attaching %s: %w", file, err) }
 	f, err := openBelow(root, file, create)
@@ -37,6 +39,11 @@ func Attach(root, file string, size int64, create bool) (Loop, error) {
 		if err := complete(f, size); err != nil {
 			return fail(err)
 		}
+	}
+	if l, ok, err := attached(f); err != nil {
+		return fail(err)
+	} else if ok {
+		return l, nil
 	}
 	for { // another process may take the free device first
 		l, err := attachFree(f, file)
@@ -160,12 +167,7 @@ func attachFree(f *os.File, name string) (Loop, error) {
 	if err := configure(dev, &config); err != nil {
 		return fail(err)
 	}
-	var st unix.Stat_t
-	if err := unix.Fstat(dev, &st); err != nil {
-		return fail(err)
-	}
-	l.Major, l.Minor = unix.Major(st.Rdev), unix.Minor(st.Rdev)
-	if l.Size, err = unix.Seek(dev, 0, 2); err != nil {
+	if err := l.measure(); err != nil {
 		return fail(err)
 	}
 	return l, nil

@@ -61,6 +61,7 @@ func (c *Candidate) Over() luks.Over {
 type Situation struct {
 	Config     *config.Config
 	Candidates []*Candidate
+	Before     []config.Volume   // that are not planned for, but have the disks that they select
 	Active     map[string]string // device-mapper name → UUID of what is mapped already
 	NewUUID    func() string     // a random UUID; not called unless something is formatted
 }
@@ -141,6 +142,11 @@ type Plan struct {
 func Make(s Situation) *Plan {
 	p := &Plan{}
 	claimed := map[string]*config.Volume{}
+	for i := range s.Before {
+		for _, m := range Select(&s.Before[i], s.Candidates) {
+			claimed[m.Disk.Path] = &s.Before[i]
+		}
+	}
 	for i := range s.Config.Volumes {
 		v := &s.Config.Volumes[i]
 		members := Select(v, s.Candidates)

@@ -31,7 +31,8 @@ type Apply struct {
 	Ask    func(volume string, why error) (*secret.Bytes, error)
 	Kernel Kernel
 	// Ended, if not nil, is called as each step ends, several at once.
-	Ended func(r Result)
+	Ended   func(r Result)
+	Enlarge bool // what is mapped already gets the size that its disk has now
 	// Open opens a disk, exclusively where nobody else may have it; nil: the device.
 	Open func(d block.Disk, write, exclusive bool) (Disk, error)
 }
@@ -69,11 +70,14 @@ func (a *Apply) Run(ctx context.Context, p *plan.Plan) []Result {
 
 func (a *Apply) step(ctx context.Context, s *plan.Step, ring *keyring) Result {
 	if s.Active {
-		d, err := a.mapped(s)
+		devices, err := Mapped(a.Kernel, s)
 		if err != nil {
-			err = fmt.Errorf("volume %q: %w", s.Name, err)
+			return Result{Step: s, Err: fmt.Errorf("volume %q: %w", s.Name, err)}
 		}
-		return Result{Step: s, Device: d, Err: err}
+		if a.Enlarge {
+			return a.enlarge(ctx, s, devices[0], ring)
+		}
+		return Result{Step: s, Device: devices[0]}
 	}
 	var d dm.Device
 	key, err := ring.get(ctx, s)

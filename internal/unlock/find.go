@@ -1,6 +1,7 @@
 package unlock
 
 import (
+	"cmp"
 	"context"
 	"crypto/rand"
 	"errors"
@@ -10,6 +11,8 @@ import (
 
 	"unlock/internal/block"
 	"unlock/internal/config"
+	"unlock/internal/fsys"
+	"unlock/internal/hint"
 	"unlock/internal/luks"
 	"unlock/internal/plan"
 	"unlock/internal/status"
@@ -18,6 +21,7 @@ import (
 // Search finds the disks of a configuration and plans for them.
 type Search struct {
 	Config *config.Config
+	Before []config.Volume // as in plan.Situation
 	// Watch lists and awaits disks as block.Finder does.
 	Watch  func(ctx context.Context, look func(disks []block.Disk, settled bool) (done bool)) error
 	Limits luks.Limits
@@ -73,7 +77,7 @@ func (s *Search) Run(ctx context.Context) (*plan.Plan, error) {
 	if asked != nil {
 		return nil, fmt.Errorf("asking which disk is which: %w", asked)
 	}
-	p := plan.Make(plan.Situation{Config: s.Config, Candidates: found, Active: s.Active, NewUUID: newUUID})
+	p := plan.Make(plan.Situation{Config: s.Config, Candidates: found, Before: s.Before, Active: s.Active, NewUUID: newUUID})
 	p.RefuseAbsent()
 	return p, nil
 }
@@ -82,7 +86,7 @@ func (s *Search) Run(ctx context.Context) (*plan.Plan, error) {
 func (s *Search) candidates(disks []block.Disk) []*plan.Candidate {
 	var found []*plan.Candidate
 	for _, d := range block.Mapped(disks, s.mapping) {
-		if plan.Relevant(s.Config, d) {
+		if plan.Relevant(s.Config, d) || plan.Relevant(&config.Config{Volumes: s.Before}, d) {
 			found = append(found, s.inspect(d))
 		}
 	}
@@ -118,17 +122,21 @@ func Files(c *config.Config, k Kernel, active map[string]string, lim luks.Limits
 		l, err := k.Attach(newroot, v.Device.Value, v.Size, v.Format == config.FormatBlank)
 		if err != nil {
 			refusals = append(refusals, &plan.Refusal{Volume: v, Reason: err.Error(),
-				Hint: "the root file system must be writable (rw on the kernel command line), with room for the file"})
+				Hint: cmp.Or(hint.Of(err), "the root file system must be writable (rw on the kernel command line), with room for the file")})
 			continue
 		}
-		d := block.Disk{Name: v.Device.Value, Path: l.Path, Major: l.Major, Minor: l.Minor, Size: l.Size, SectorSize: 512}
-		candidate := Inspect(lim, d)
-		candidate.File = v.Device.Value
-		s.Candidates = append(s.Candidates, candidate)
+		s.Candidates = append(s.Candidates, InspectFile(lim, v.Device.Value, l))
 	}
 	p := plan.Make(s)
 	p.Refusals = append(p.Refusals, refusals...)
 	return p
+}
+
+// InspectFile reads what is in a file, by its loop device.
+func InspectFile(lim luks.Limits, file string, l fsys.Loop) *plan.Candidate {
+	c := Inspect(lim, block.Disk{Name: file, Path: l.Path, Major: l.Major, Minor: l.Minor, Size: l.Size, SectorSize: 512, InUse: l.InUse})
+	c.File = file
+	return c
 }
 
 // Inspect reads what is on a disk. There is no time limit but the disk's own: the kernel

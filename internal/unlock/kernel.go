@@ -9,16 +9,18 @@ import (
 
 // Kernel is what a boot asks of the running kernel.
 type Kernel interface {
-	// Create, Lookup and Remove are those of package dm.
+	// Create, Resize, Lookup and Remove are those of package dm.
 	Create(name, uuid string, t dm.Target, o dm.Options) (dm.Device, error)
+	Resize(name string, t dm.Crypt, o dm.Options) error
 	Lookup(name string) (d dm.Device, ok bool, err error)
 	Remove(name string) error
 	// MakeFS makes a file system on a mapping.
 	MakeFS(ctx context.Context, d dm.Device, fstype string) error
-	// Attach, Mount, Cover and Grow are those of package fsys.
+	// Attach, Mount, Cover and Grow are those of package fsys, and so is Mounts.
 	Attach(root, file string, size int64, create bool) (fsys.Loop, error)
 	Mount(device, root, dir, fstype, options string) error
 	Cover(root, dir string) error
+	Mounts(d dm.Device) ([]fsys.MountPoint, error)
 	Grow(root, dir, fstype string, size int64) (grown bool, err error)
 }
 
@@ -28,6 +30,10 @@ type Running struct{}
 func (Running) Create(name, uuid string, t dm.Target, o dm.Options) (dm.Device, error) {
 	return dm.Create(name, uuid, t, o)
 }
+
+func (Running) Resize(name string, t dm.Crypt, o dm.Options) error { return dm.Resize(name, t, o) }
+
+func (Running) Mounts(d dm.Device) ([]fsys.MountPoint, error) { return fsys.Mounts(d.Major, d.Minor) }
 
 func (Running) Lookup(name string) (dm.Device, bool, error) { return dm.Lookup(name) }
 

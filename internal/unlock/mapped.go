@@ -14,49 +14,54 @@ import (
 var errNotOurs = hint.New("the mapping of that name is not what this volume would be",
 	"close it, or choose another name: dmsetup table shows what it maps")
 
-// mapped returns the device of a step that is mapped already, if that is what the step
-// would have made of its disks: a run that was given up may have left anything.
-func (a *Apply) mapped(s *plan.Step) (dm.Device, error) {
+// Mapped returns the devices of a step that is mapped already, its own before those of
+// the members of a stripe, if they are what the step would have made of its disks: a run
+// that was given up may have left anything. A disk may have grown since.
+func Mapped(k Kernel, s *plan.Step) ([]dm.Device, error) {
 	if !s.Striped() {
-		return a.member(s.Name, &s.Members[0])
+		d, err := member(k, s.Name, &s.Members[0])
+		return []dm.Device{d}, err
 	}
-	d, err := a.lookup(s.Name)
+	d, err := lookup(k, s.Name)
 	if err != nil {
-		return d, err
+		return nil, err
 	}
-	devices := make([]string, len(s.Members))
+	devices, numbers := make([]dm.Device, len(s.Members)), make([]string, len(s.Members))
 	for i := range s.Members {
 		m := &s.Members[i]
 		if m.LUKS == nil || m.LUKS.Set == nil || m.LUKS.Set.Index >= len(devices) {
-			return d, errNotOurs
+			return nil, errNotOurs
 		}
 		at := m.LUKS.Set.Index
-		below, err := a.member(fmt.Sprintf("%s_%d", s.Name, at), m)
-		if err != nil {
-			return d, err
+		if devices[at], err = member(k, fmt.Sprintf("%s_%d", s.Name, at), m); err != nil {
+			return nil, err
 		}
-		devices[at] = below.Number()
+		numbers[at] = devices[at].Number()
 	}
-	if !d.Table.Maps(dm.Striped{Devices: devices, Chunk: plan.Chunk >> dm.SectorShift, Sectors: d.Table.Sectors}) {
-		return d, fmt.Errorf("%s: %w", d.Path(), errNotOurs)
+	if !d.Table.Maps(dm.Striped{Devices: numbers, Chunk: plan.Chunk >> dm.SectorShift, Sectors: d.Table.Sectors}) {
+		return nil, fmt.Errorf("%s: %w", d.Path(), errNotOurs)
 	}
-	return d, nil
+	return append([]dm.Device{d}, devices...), nil
 }
 
 // member returns the mapping of that name, which must be of the payload of m.
-func (a *Apply) member(name string, m *plan.Member) (dm.Device, error) {
-	d, err := a.lookup(name)
+func member(k Kernel, name string, m *plan.Member) (dm.Device, error) {
+	d, err := lookup(k, name)
 	if err != nil {
 		return d, err
 	}
-	if m.LUKS == nil || !d.Table.Maps(crypt(m, m.LUKS.Header.Payload())) {
-		return d, fmt.Errorf("%s: %w", d.Path(), errNotOurs)
+	if m.LUKS != nil {
+		t := crypt(m, m.LUKS.Header.Payload())
+		t.Sectors = min(t.Sectors, d.Table.Sectors)
+		if d.Table.Maps(t) {
+			return d, nil
+		}
 	}
-	return d, nil
+	return d, fmt.Errorf("%s: %w", d.Path(), errNotOurs)
 }
 
-func (a *Apply) lookup(name string) (dm.Device, error) {
-	d, ok, err := a.Kernel.Lookup(name)
+func lookup(k Kernel, name string) (dm.Device, error) {
+	d, ok, err := k.Lookup(name)
 	if err == nil && !ok {
 		err = fmt.Errorf("mapping %s is gone", name)
 	}

@@ -1,0 +1,48 @@
+package unlock
+
+import (
+	"context"
+	"fmt"
+
+	"unlock/internal/dm"
+	"unlock/internal/plan"
+)
+
+// enlarge gives the mapping of a step that is mapped already the size that its disk has
+// now. The kernel wants the key for that, as the keyring of who mapped it is gone. A
+// mapping that has that size stays as it is, and no key is asked for.
+func (a *Apply) enlarge(ctx context.Context, s *plan.Step, d dm.Device, ring *keyring) Result {
+	r := Result{Step: s, Device: d}
+	if s.Striped() || d.Table.Sectors == uint64(s.Members[0].LUKS.Header.Payload().Size)>>dm.SectorShift {
+		return r
+	}
+	key, err := ring.get(ctx, s)
+	r.KMSKey, r.Requests = key.kmsKey, key.requests
+	if err == nil {
+		err = a.resize(ctx, s, key)
+	}
+	if err == nil {
+		r.Device, err = lookup(a.Kernel, s.Name)
+	}
+	if err != nil {
+		r.Err = fmt.Errorf("volume %q: %w", s.Name, err)
+	}
+	return r
+}
+
+func (a *Apply) resize(ctx context.Context, s *plan.Step, key *key) error {
+	members, release, err := a.hold(s)
+	if err != nil {
+		return err
+	}
+	defer release()
+	m := members[0]
+	return a.Rec.Step("resize", m.Disk.Name, func() error {
+		p, err := m.header.OpenWith(ctx, key.deriver)
+		if err != nil {
+			return fmt.Errorf("opening %s: %w", m.Disk.Path, err)
+		}
+		defer p.Wipe()
+		return a.Kernel.Resize(m.Mapping, crypt(m.Member, p), dm.Options{ReadOnly: m.Disk.ReadOnly})
+	})
+}
