@@ -12,8 +12,8 @@ MKINITCPIO_DIR   = $(DESTDIR)/usr/lib/initcpio
 install-hooks: bin/unlock
 	install -D -m 755 bin/unlock $(UNLOCK_LIB)/unlock
 	install -m 755 packaging/rebuild $(UNLOCK_LIB)/rebuild
-	install -m 644 systemd/emergency.conf $(UNLOCK_LIB)/emergency.conf
-	install -D -m 644 -t $(UNIT_DIR) systemd/unlock.service systemd/unlock-mount.service systemd/unlock-guard.service systemd/unlock-record.service
+	install -m 644 systemd/emergency.conf systemd/attached.rules $(UNLOCK_LIB)
+	install -D -m 644 -t $(UNIT_DIR) systemd/unlock.service systemd/unlock-mount.service systemd/unlock-guard.service systemd/unlock-record.service systemd/unlock@.service
 	mkdir -p $(UNIT_DIR)/local-fs.target.requires
 	ln -sfn ../unlock-guard.service $(UNIT_DIR)/local-fs.target.requires/unlock-guard.service
 	mkdir -p $(UNIT_DIR)/multi-user.target.wants
@@ -35,7 +35,7 @@ install-init:
 # Removes what install-hooks put there; rebuild the initramfs afterwards.
 uninstall-hooks:
 	rm -rf $(UNLOCK_LIB) $(DRACUT_DIR)
-	rm -f $(addprefix $(UNIT_DIR)/,unlock.service unlock-mount.service unlock-guard.service local-fs.target.requires/unlock-guard.service unlock-record.service multi-user.target.wants/unlock-record.service)
+	rm -f $(addprefix $(UNIT_DIR)/,unlock.service unlock-mount.service unlock-guard.service local-fs.target.requires/unlock-guard.service unlock@.service unlock-record.service multi-user.target.wants/unlock-record.service)
 	rm -f $(DESTDIR)/etc/init.d/unlock-guard
 	rm -f $(INITRAMFS_TOOLS)/hooks/unlock $(INITRAMFS_TOOLS)/conf-hooks.d/unlock $(INITRAMFS_TOOLS)/scripts/init-premount/unlock $(INITRAMFS_TOOLS)/scripts/init-bottom/unlock
 	rm -f $(MKINITCPIO_DIR)/install/unlock $(MKINITCPIO_DIR)/install/sd-unlock $(MKINITCPIO_DIR)/hooks/unlock $(MKINITCPIO_DIR)/udev/11-unlock.rules

@@ -5,6 +5,8 @@ import (
 	"fmt"
 	"io"
 	"os"
+	"path/filepath"
+	"slices"
 	"strings"
 
 	"unlock/cmd/unlockctl/internal/enrollment"
@@ -19,6 +21,7 @@ type listCmd struct {
 	Device []string `arg:"" optional:"" placeholder:"DEVICE" help:"LUKS volume; by default those of the configuration."`
 	Config string   `default:"${config}" placeholder:"FILE" help:"Configuration (${config})."`
 	Volume string   `placeholder:"NAME" help:"Only this volume of the configuration."`
+	Name   bool     `help:"Print nothing but the name of the volume of the configuration that DEVICE is a disk of."`
 	JSON   bool     `help:"Print JSON."`
 }
 
@@ -35,6 +38,9 @@ type listed struct {
 func (c *listCmd) Run(con console) error {
 	var list []listed
 	var err error
+	if c.Name {
+		return c.name(con)
+	}
 	if len(c.Device) > 0 {
 		if c.Volume != "" {
 			return usage("DEVICE and --volume exclude each other", "")
@@ -57,6 +63,33 @@ func (c *listCmd) Run(con console) error {
 		}
 	}
 	return err
+}
+
+// name is for udev's rules: exit status 1 if there is no such volume.
+func (c *listCmd) name(con console) error {
+	if len(c.Device) != 1 || c.Volume != "" || c.JSON {
+		return usage("--name is for one DEVICE, and excludes --volume and --json", "")
+	}
+	cfg, err := config.Load(c.Config, "")
+	if err != nil {
+		return err
+	}
+	path, err := filepath.EvalSymlinks(c.Device[0])
+	if err != nil {
+		return err
+	}
+	found, err := present(cfg)
+	if err != nil {
+		return err
+	}
+	for i := range cfg.Volumes {
+		v := &cfg.Volumes[i]
+		if slices.ContainsFunc(plan.Select(v, found), func(m *plan.Candidate) bool { return m.Disk.Path == path }) {
+			_, err := fmt.Fprintln(con.out, v.Name)
+			return err
+		}
+	}
+	return errFound
 }
 
 func (c *listCmd) devices() ([]listed, error) {
@@ -95,16 +128,9 @@ func (c *listCmd) configured() ([]listed, error) {
 	if err != nil {
 		return nil, err
 	}
-	finder := &block.Finder{}
-	disks, err := finder.List()
+	candidates, err := present(cfg)
 	if err != nil {
 		return nil, err
-	}
-	var candidates []*plan.Candidate
-	for _, d := range disks {
-		if plan.Relevant(cfg, d) {
-			candidates = append(candidates, unlock.Inspect(luks.Limits{}, d))
-		}
 	}
 	var list []listed
 	for i := range cfg.Volumes {

@@ -10,6 +10,9 @@ import (
 type machine struct {
 	Enroll    enrollCmd    `cmd:"" help:"Add a key to a LUKS2 volume, or remove one."`
 	Recover   recoverCmd   `cmd:"" help:"Open a volume by hand."`
+	Open      openCmd      `cmd:"" help:"Open a volume of the configuration and mount it, as a boot does."`
+	Close     closeCmd     `cmd:"" help:"Unmount a volume of the configuration and close it."`
+	Grow      growCmd      `cmd:"" help:"Have an open volume take the room that its disk has got."`
 	List      listCmd      `cmd:"" help:"Show which keys open volumes."`
 	Doctor    doctorCmd    `cmd:"" help:"Look for what would make the next boot fail."`
 	Status    statusCmd    `cmd:"" help:"Tell what the last boot did, and what is open now."`

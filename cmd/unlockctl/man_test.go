@@ -74,6 +74,7 @@ func TestBashCompletion(t *testing.T) {
 		"completion z":             "zsh",
 		"initramfs --compress n":   "none",
 		"enroll --recovery-key --": "",
+		"open --f":                 "--format",
 		"man unlock.t":             "unlock.toml.5 unlock.toml",
 	} {
 		words := append([]string{"unlockctl"}, strings.Split(typed, " ")...)

@@ -41,6 +41,16 @@ device = "UUID=%s"
 	if got, want := output("unlockctl", "recover", "--test", "--config", file, "--volume", "attached", "--key-file", pass), loop+": the key opens it"; got != want {
 		t.Errorf("recover prints %q, want %q", got, want)
 	}
+	if got, want := output("unlockctl", "list", "--config", file, "--name", loop), "attached"; got != want {
+		t.Errorf("list --name prints %q, want %q", got, want)
+	}
+	other := filepath.Join(t.TempDir(), "other")
+	if err := os.WriteFile(other, nil, 0o600); err != nil {
+		t.Fatal(err)
+	}
+	if out, err := exec.CommandContext(ctx, "unlockctl", "list", "--config", file, "--name", other).CombinedOutput(); err == nil || len(out) > 0 {
+		t.Errorf("list --name of what is no volume: %v, %q, want a failure without words", err, out)
+	}
 	if got := output("unlockctl", "list", "--config", file, "--volume", "attached"); !strings.HasPrefix(got, "volume attached, key header\n"+loop+": LUKS2 "+uuid) {
 		t.Errorf("list prints %q", got)
 	}

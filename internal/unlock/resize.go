@@ -5,6 +5,7 @@ import (
 	"fmt"
 
 	"unlock/internal/dm"
+	"unlock/internal/hint"
 	"unlock/internal/plan"
 )
 
@@ -16,7 +17,14 @@ func (a *Apply) enlarge(ctx context.Context, s *plan.Step, d dm.Device, ring *ke
 	if s.Striped() || d.Table.Sectors == uint64(s.Members[0].LUKS.Header.Payload().Size)>>dm.SectorShift {
 		return r
 	}
-	key, err := ring.get(ctx, s)
+	fail := func(err error) Result {
+		r.Err = fmt.Errorf("volume %q: %w", s.Name, err)
+		return r
+	}
+	if s.Volume.Key.Source.InHeader() && s.Members[0].LUKS.KMS == nil {
+		return fail(errNoToken)
+	}
+	key, err := ring.get(ctx, opening(s))
 	r.KMSKey, r.Requests = key.kmsKey, key.requests
 	if err == nil {
 		err = a.resize(ctx, s, key)
@@ -25,9 +33,22 @@ func (a *Apply) enlarge(ctx context.Context, s *plan.Step, d dm.Device, ring *ke
 		r.Device, err = lookup(a.Kernel, s.Name)
 	}
 	if err != nil {
-		r.Err = fmt.Errorf("volume %q: %w", s.Name, err)
+		return fail(err)
 	}
 	return r
+}
+
+var errNoToken = hint.New("the key source is \"header\", but the LUKS header holds no aws-kms token",
+	"add one with unlockctl enroll, or configure the source that its passphrase came from")
+
+// opening is the step that would open what is mapped already.
+func opening(s *plan.Step) *plan.Step {
+	open, l := *s, s.Members[0].LUKS
+	open.Active, open.Set = false, l.UUID
+	if l.Set != nil {
+		open.Set = l.Set.UUID
+	}
+	return &open
 }
 
 func (a *Apply) resize(ctx context.Context, s *plan.Step, key *key) error {

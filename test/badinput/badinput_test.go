@@ -26,6 +26,7 @@ import (
 	"unlock/internal/luks"
 	"unlock/internal/netup"
 	"unlock/internal/secret"
+	"unlock/internal/unlock"
 	"unlock/test/pipecloud"
 )
 
@@ -333,8 +334,9 @@ func (network) Down() error                { return nil }
 
 // kernel maps nothing but sees with which key it should.
 type kernel struct {
-	t         *testing.T
-	volumeKey []byte
+	unlock.Kernel // what a boot does not ask for here
+	t             *testing.T
+	volumeKey     []byte
 }
 
 func (k kernel) Create(name, _ string, target dm.Target, _ dm.Options) (dm.Device, error) {

@@ -1,6 +1,7 @@
 package main
 
 import (
+	"bytes"
 	"context"
 	"os"
 	"slices"
@@ -25,6 +26,15 @@ func blank(n int) []string { return slices.Repeat([]string{"blank"}, n) }
 // enlarge has the first disk so many MiB.
 func enlarge(mib int64) lab.Step {
 	return func(_ context.Context, l *lab.Lab) error { return os.Truncate(l.Images()[0], mib<<20) }
+}
+
+// attachedRules turns the rule for attached disks on, with the tool where by_hand puts it.
+func attachedRules(ctx context.Context, l *lab.Lab) error {
+	rules, err := os.ReadFile("systemd/attached.rules")
+	if err != nil {
+		return err
+	}
+	return l.PutOnRoot(ctx, "/etc/udev/rules.d/90-unlock.rules", bytes.Replace(rules, []byte("/usr/bin/"), []byte("/run/"), 1))
 }
 
 // disks is every layout of disks that people run, and what must not be lost on them.
@@ -123,10 +133,18 @@ var disks = []lab.Scenario{
 		},
 	},
 	{
-		Name: "grow", Disks: []string{"blank:other"},
-		Config: strings.Replace(volume(headerKey, "ext4", atSecretfs, "grow = true"), "instance-store", "serial="+lab.OtherSerial, 1),
+		// The disk comes when the system is up; the second boot finds it enlarged.
+		Name: "open-close-grow", Disks: []string{"blank:other"}, Tool: true, Prepare: attachedRules,
+		Config: strings.Replace(volume(headerKey, "ext4", atSecretfs, "grow = true", `absent = "allow"`), "instance-store", "serial="+lab.OtherSerial, 1),
 		Boots: []lab.Boot{
-			{Script: "write_file", Check: lab.Formatted},
+			{
+				Script: "open_attached", Late: "attach it now",
+				Want: []string{
+					"blank, and this is no boot", `volume "secretfs": already open`, "sleep)", `volume "secretfs" is closed`, `volume "secretfs" is not open`,
+					"/dev/mapper/secretfs has grown from 33554432 to 50331648 bytes", "all that its disk has room for", lab.FileText,
+				},
+				Check: lab.Formatted,
+			},
 			{Before: enlarge(128), Script: "has_grown_to 128\nread_file", Want: []string{"its file system has grown", lab.FileText}},
 		},
 	},

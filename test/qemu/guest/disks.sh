@@ -79,7 +79,7 @@ swaps() {
 # a block of each of its groups, of 32 MiB or more, for itself, and a journal.
 has_grown_to() {
 	size_is secretfs $(($1 - 16))
-	test "$(df -k --output=size /mnt/secretfs | tail -n 1)" -gt $((($1 - 16) * 1024 * 8 / 10))
+	test "$(df -k --output=size /mnt/secretfs | tail -n 1)" -gt $((($1 - 16) * 1024 * 7 / 10))
 }
 
 # is_new: secretfs was made in this boot
@@ -146,6 +146,65 @@ recover_again() {
 	mount -o ro /dev/mapper/again /mnt
 	echo "$1: $(cat /mnt/file)"
 	umount /mnt
+}
+
+# open_attached: a volume whose disk comes when the system is up is opened, closed and grown
+# by the tool. Its disk is a part of the real one, so that it can be enlarged meanwhile; the
+# real one is another volume's, which udev would have opened.
+open_attached() {
+	by_hand
+	start_udev
+	cat >/etc/unlock.toml <<-END
+		[aws]
+		ca_bundle = "/run/ca.pem"
+		[key]
+		source  = "header"
+		kms_key = "$KEY"
+		[[volume]]
+		name       = "secretfs"
+		device     = "/dev/mapper/below"
+		format     = "blank"
+		filesystem = "ext4"
+		mount      = "/mnt/secretfs"
+		[[volume]]
+		name   = "whole"
+		device = "serial=OTHER"
+	END
+	covered secretfs
+	echo "attach it now"
+	until udevadm info -q property /dev/nvme0n1 2>/dev/null | grep -x 'SYSTEMD_WANTS=unlock@whole.service'; do sleep 0.1; done
+	dmsetup create below --table "0 98304 linear /dev/nvme0n1 0"
+	if tool open; then exit 1; fi
+	stays_locked secretfs
+	tool open --format
+	crypt secretfs
+	mounted secretfs
+	echo "$TEXT" >/mnt/secretfs/file
+	tool open
+
+	sleep 1000 >/mnt/secretfs/held &
+	if tool close; then exit 1; fi
+	mounted secretfs
+	kill $!
+	wait $! || true
+	tool close
+	covered secretfs
+	tool close
+	tool open
+	cat /mnt/secretfs/file
+
+	dmsetup reload below --table "0 131072 linear /dev/nvme0n1 0"
+	dmsetup resume below
+	tool grow
+	has_grown_to 64
+	crypt secretfs
+	tool grow
+	cat /mnt/secretfs/file
+	tool close
+	dmsetup remove below
+}
+tool() {
+	/run/unlockctl "$@" secretfs
 }
 
 # recover_each_way opens the volume by each of the keys that people have at hand.

@@ -6,6 +6,7 @@ package completion
 import (
 	"fmt"
 	"reflect"
+	"slices"
 	"strings"
 
 	"github.com/alecthomas/kong"
@@ -59,12 +60,18 @@ func file(v *kong.Value) bool {
 // files reports whether a command takes names of files.
 func files(c *kong.Node) bool {
 	for _, p := range c.Positional {
-		if len(values(p)) == 0 {
+		if len(values(p)) == 0 && !volume(p) {
 			return true
 		}
 	}
 	return false
 }
+
+// volume reports whether a value is the name of a volume.
+func volume(v *kong.Value) bool { return v.Tag.PlaceHolder == "NAME" }
+
+// volumes is a command, for all three shells, that lists those of the configuration.
+const volumes = `awk -F\" "/^ *name *=/ {print \$2}" /etc/unlock.toml 2>/dev/null`
 
 func names(app *kong.Application) []string {
 	var list []string
@@ -98,7 +105,11 @@ func bash(app *kong.Application) string {
 			fmt.Fprintf(&b, "\t%s:*) case $cur in -*) words=%q ;; *) return ;; esac ;;\n", c.Name, strings.Join(words(c), " "))
 			continue
 		}
-		fmt.Fprintf(&b, "\t%s:*) words=%q ;;\n", c.Name, strings.Join(words(c), " "))
+		fmt.Fprintf(&b, "\t%s:*) words=%q", c.Name, strings.Join(words(c), " "))
+		if slices.ContainsFunc(c.Positional, volume) {
+			fmt.Fprintf(&b, "\" $(%s)\"", volumes)
+		}
+		b.WriteString(" ;;\n")
 	}
 	b.WriteString("\tesac\n\tmapfile -t COMPREPLY < <(compgen -W \"$words\" -- \"$cur\")\n}\n")
 	fmt.Fprintf(&b, "complete -o default -F %s %s\n", fn, app.Name)
@@ -133,6 +144,8 @@ func zsh(app *kong.Application) string {
 		for _, p := range c.Positional {
 			if v := values(p); len(v) > 0 {
 				rest = "*:value:(" + strings.Join(v, " ") + ")"
+			} else if volume(p) {
+				rest = "*:volume:{compadd -- $(" + volumes + ")}"
 			}
 		}
 		fmt.Fprintf(&b, " \\\n\t\t\t%s\n\t\t;;\n", single(rest))
@@ -149,6 +162,8 @@ func fish(app *kong.Application) string {
 		for _, p := range c.Positional {
 			if v := values(p); len(v) > 0 {
 				fmt.Fprintf(&b, "complete -c %s -n %s -f -a %s\n", app.Name, seen, single(strings.Join(v, " ")))
+			} else if volume(p) {
+				fmt.Fprintf(&b, "complete -c %s -n %s -f -a %s\n", app.Name, seen, single("("+volumes+")"))
 			}
 		}
 		for _, f := range c.Flags {
