@@ -52,6 +52,9 @@ func TestQueries(t *testing.T) {
 		moved.Address, moved.Endpoint = "172.31.200.1", kmsDoor
 		e := w.kms(m, at(500), "Decrypt", sealedKey, purposeSecret)
 		e.Address = "lambda.amazonaws.com"
+		odd := w.machine() // whose first call is from no address
+		w.session(odd, at(0))
+		w.kms(odd, at(20), "Decrypt", sealedKey, purposeSecret).Address = "lambda.amazonaws.com"
 		later := w.machine() // whose first call is from another address than it was launched with
 		later.kmsVia, later.s3Via = kmsDoor, s3Door
 		w.launched(later, at(0), "RunInstances")
