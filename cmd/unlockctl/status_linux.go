@@ -3,6 +3,7 @@ package main
 import (
 	"fmt"
 	"os"
+	"path/filepath"
 	"slices"
 	"strings"
 	"time"
@@ -40,7 +41,7 @@ func (c *statusCmd) Run(con console) error {
 		return err
 	}
 	lost := b.Result == status.ResultFailed
-	for _, v := range b.Volumes {
+	for _, v := range since(b, filepath.Join(filepath.Dir(c.File), opened)) {
 		n := volumeNow{Volume: v}
 		if v.Mapping != "" {
 			_, err := os.Stat(v.Mapping)
@@ -58,6 +59,26 @@ func (c *statusCmd) Run(con console) error {
 		err = errFound
 	}
 	return err
+}
+
+// since returns the volumes of a boot, those that were opened after it as they were then.
+func since(b *status.Boot, dir string) []status.Volume {
+	volumes := slices.Clone(b.Volumes)
+	files, _ := filepath.Glob(filepath.Join(dir, "*.json"))
+	for _, file := range files {
+		later, err := status.Read(file)
+		if err != nil {
+			continue // it says nothing
+		}
+		for _, v := range later.Volumes {
+			if i := slices.IndexFunc(volumes, func(o status.Volume) bool { return o.Name == v.Name }); i >= 0 {
+				volumes[i] = v
+			} else {
+				volumes = append(volumes, v)
+			}
+		}
+	}
+	return volumes
 }
 
 // devicesWidth is about how wide the list of a volume's disks gets, in characters.

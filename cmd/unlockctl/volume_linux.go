@@ -130,9 +130,12 @@ func lockVolumes(ctx context.Context, con console) (release func(), err error) {
 	}
 }
 
-// openedFile is the record of what was done about a volume after the boot.
+// opened is the directory, beside a boot's record, of those of what was done about single
+// volumes after it.
+const opened = "opened"
+
 func openedFile(volume string) string {
-	return filepath.Join(filepath.Dir(status.DefaultFile), "opened", volume+".json")
+	return filepath.Join(filepath.Dir(status.DefaultFile), opened, volume+".json")
 }
 
 // machine is this machine, after its boot.

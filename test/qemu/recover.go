@@ -15,6 +15,6 @@ var recovering = []lab.Scenario{{
 				"--kms-key=$KEY: " + lab.FileText, "--key-file=/run/paper: " + lab.FileText,
 			},
 		},
-		{Script: "read_stripe", Want: []string{lab.FileText}},
+		{Script: "close_stripe", Want: []string{lab.FileText, `volume "secretfs" is closed`}},
 	},
 }}

@@ -207,6 +207,38 @@ tool() {
 	/run/unlockctl "$@" secretfs
 }
 
+# close_stripe: a stripe that the boot opened is closed and opened by the tool, and closed
+# again when somebody has taken it apart already.
+close_stripe() {
+	by_hand
+	cat >/etc/unlock.toml <<-END
+		[aws]
+		ca_bundle = "/run/ca.pem"
+		[key]
+		source  = "s3://an-internalstoragekeybucket/LuksInternalStorageKey"
+		kms_key = "$KEY"
+		context = { purpose = "secretfs" }
+		[[volume]]
+		name       = "secretfs"
+		device     = "instance-store"
+		filesystem = "ext4"
+		mount      = "/mnt/secretfs"
+	END
+	dmsetup table secretfs | grep -q ' striped '
+	mounted secretfs
+	tool close
+	test "$(dmsetup ls)" = "No devices found"
+	tool open
+	dmsetup table secretfs | grep -q ' striped '
+	tool open
+	mounted secretfs
+	cat /mnt/secretfs/file
+	umount /mnt/secretfs
+	dmsetup remove secretfs
+	tool close
+	test "$(dmsetup ls)" = "No devices found"
+}
+
 # recover_each_way opens the volume by each of the keys that people have at hand.
 recover_each_way() {
 	by_hand
