@@ -12,7 +12,7 @@ import (
 // a volume, and a passphrase that people type.
 var volumes = []lab.Scenario{
 	{
-		Name: "file-backed", KeepRoot: true,
+		Name: "file-backed", KeepRoot: true, Tool: true,
 		Config: s3Key + `
 [[volume]]
 name       = "secretfs"
@@ -25,6 +25,7 @@ mount      = "/mnt/secretfs"
 		Boots: []lab.Boot{
 			{Script: "write_file\nallocated /var/secretfs 50331648"},
 			{Script: "read_file", Want: []string{lab.FileText}, Check: lab.OneDecrypt},
+			{Script: "reopen_file\nread_file", Want: []string{`volume "secretfs": already open /var/secretfs`, `volume "secretfs" is closed`, lab.FileText}},
 		},
 	},
 	{

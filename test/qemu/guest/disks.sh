@@ -207,6 +207,30 @@ tool() {
 	/run/unlockctl "$@" secretfs
 }
 
+# reopen_file: a volume in a file keeps its loop device while it is open, and no longer.
+reopen_file() {
+	by_hand
+	cat >/etc/unlock.toml <<-END
+		[aws]
+		ca_bundle = "/run/ca.pem"
+		[key]
+		source  = "s3://an-internalstoragekeybucket/LuksInternalStorageKey"
+		kms_key = "$KEY"
+		context = { purpose = "secretfs" }
+		[[volume]]
+		name       = "secretfs"
+		device     = "file:/var/secretfs"
+		size       = "48MiB"
+		filesystem = "ext4"
+		mount      = "/mnt/secretfs"
+	END
+	tool open
+	test "$(losetup --list --noheadings | wc -l)" = 1
+	tool close
+	test -z "$(losetup --list --noheadings)"
+	tool open
+}
+
 # close_stripe: a stripe that the boot opened is closed and opened by the tool, and closed
 # again when somebody has taken it apart already.
 close_stripe() {
