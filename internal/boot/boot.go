@@ -5,7 +5,8 @@
 //
 // It runs in parts, since an initramfs mounts the root file system in between: Disks
 // before that, Files after it. Each leaves the record from which the next goes on. A
-// Supervisor has them run in a process of their own and does what they ask for.
+// Supervisor has them run in a process of their own and does what they ask for. In a
+// system that is up, Open and Grow do one volume.
 //
 // What a boot touches is handed in as a Machine. It prints nothing and ends no process.
 package boot
