@@ -56,9 +56,11 @@ func (m *Machine) Grow(ctx context.Context, volume string) Outcome {
 		if slices.ContainsFunc(found.Steps, func(s plan.Step) bool { return !s.Active }) {
 			return hint.With(fmt.Errorf("volume %q is not open", v.Name), "unlockctl open opens it with all the room that its disk has")
 		}
-		before, err := p.device(v.Name)
-		if err != nil {
-			return err
+		var before dm.Device
+		if len(found.Refusals) == 0 { // else they say why
+			if before, err = p.device(v.Name); err != nil {
+				return err
+			}
 		}
 		p.enlarge = true
 		if err := p.apply(ctx, found); err != nil {
@@ -123,7 +125,7 @@ func refuseFormats(p *plan.Plan) {
 		if s.Active || !s.Format && !s.Mkfs {
 			return false
 		}
-		r := &plan.Refusal{Volume: s.Volume, Reason: "blank, and this is no boot, which would format it", Hint: "unlockctl open --format does so, too"}
+		r := &plan.Refusal{Volume: s.Volume, Reason: s.Members[0].Content.What + ", and this is no boot, which would format it", Hint: "unlockctl open --format does so, too"}
 		if !s.Format {
 			r.Reason = "its formatting was interrupted, and this is no boot, which would finish it"
 		} else if s.Volume.Format == config.FormatEphemeral {
