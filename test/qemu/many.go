@@ -17,7 +17,7 @@ import (
 // that the time is measured by what they allow; with a typed one it is argon2id, once
 // for them all.
 var many = []lab.Scenario{
-	manyDisks(lab.Scenario{Name: "disks-24"}, 2, 3*manyCount/vm.CPUs, 2*manyCount/vm.CPUs),
+	manyDisks(lab.Scenario{Name: "disks-24"}, 4, 3*manyCount/vm.CPUs, 2*manyCount/vm.CPUs),
 	manyDisks(lab.Scenario{Name: "disks-24-typed", Typed: true}, 4, 2, 2),
 }
 
