@@ -33,6 +33,7 @@ type recorder struct {
 	pending  []cloudtrail.Event // those to be delivered
 
 	delivering sync.Mutex
+	digested   time.Time // to the second, which the name of a digest has
 }
 
 // StartTrail has calls recorded and delivered to a bucket, which is made if it is not
@@ -126,6 +127,11 @@ func (c *Cloud) deliver(bucket string) {
 		records = append(records, events[i].JSON())
 	}
 	now := c.now()
+	for now.Truncate(time.Second).Equal(c.recorder.digested) {
+		time.Sleep(10 * time.Millisecond)
+		now = c.now()
+	}
+	c.recorder.digested = now.Truncate(time.Second)
 	t.Deliver(now, events[0].Time, events[len(events)-1].Time, records...)
 	t.Digest(now)
 }
