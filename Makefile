@@ -58,7 +58,7 @@ OF_EACH = net-ipv6-only net-imds-behind-second-card net-dns-first-of-two-silent 
 
 # It downloads nothing but Go modules, and runs the longest tests in part. Tests that need root or a program say so and are
 # skipped; CI, as root and with all programs, skips none.
-check:
+check: other-systems
 	@test -z "$$(gofmt -l . | tee /dev/stderr)"
 	go vet ./...
 	@if command -v shellcheck >/dev/null; then shellcheck $(SHELL_TABS) $(SHELL_SPACES); else echo "make: shellcheck is not installed: scripts were not checked"; fi
