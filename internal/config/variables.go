@@ -75,26 +75,22 @@ func (i Identity) Get(variable string) string {
 // Fill returns the encryption context that KMS is told, where get says what variables
 // stand for.
 func Fill(context map[string]string, get func(variable string) string) map[string]string {
-	if context == nil {
-		return nil
-	}
-	filled := make(map[string]string, len(context))
-	for name, value := range context {
-		parts, _ := Parts(value)
-		text := ""
-		for _, p := range parts {
-			text += p.Text
-			if p.Variable != "" {
-				text += get(p.Variable)
-			}
-		}
-		filled[name] = text
-	}
-	return filled
+	return fill(context, get, func(text string) string { return text })
 }
 
 // ofVolume fills the volume's name in, and leaves the rest as it is.
 func ofVolume(context map[string]string, volume string) map[string]string {
+	return fill(context, func(variable string) string {
+		if variable == VarVolume {
+			return volume
+		}
+		return "${" + variable + "}"
+	}, func(text string) string { return strings.ReplaceAll(text, "${", "$${") })
+}
+
+// fill puts together anew what Parts cuts up: get replaces variables, and between them
+// write is what becomes of text.
+func fill(context map[string]string, get, write func(string) string) map[string]string {
 	if context == nil {
 		return nil
 	}
@@ -103,13 +99,9 @@ func ofVolume(context map[string]string, volume string) map[string]string {
 		parts, _ := Parts(value)
 		text := ""
 		for _, p := range parts {
-			text += strings.ReplaceAll(p.Text, "${", "$${")
-			switch p.Variable {
-			case "":
-			case VarVolume:
-				text += volume
-			default:
-				text += "${" + p.Variable + "}"
+			text += write(p.Text)
+			if p.Variable != "" {
+				text += get(p.Variable)
 			}
 		}
 		filled[name] = text
