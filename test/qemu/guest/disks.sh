@@ -207,9 +207,8 @@ tool() {
 	/run/unlockctl "$@" secretfs
 }
 
-# reopen_file: a volume in a file keeps its loop device while it is open, and no longer.
-reopen_file() {
-	by_hand
+# of_s3: the configuration of one volume, whose settings are read, with its key in S3.
+of_s3() {
 	cat >/etc/unlock.toml <<-END
 		[aws]
 		ca_bundle = "/run/ca.pem"
@@ -219,6 +218,14 @@ reopen_file() {
 		context = { purpose = "secretfs" }
 		[[volume]]
 		name       = "secretfs"
+	END
+	cat >>/etc/unlock.toml
+}
+
+# reopen_file: a volume in a file keeps its loop device while it is open, and no longer.
+reopen_file() {
+	by_hand
+	of_s3 <<-END
 		device     = "file:/var/secretfs"
 		size       = "48MiB"
 		filesystem = "ext4"
@@ -235,15 +242,7 @@ reopen_file() {
 # again when somebody has taken it apart already.
 close_stripe() {
 	by_hand
-	cat >/etc/unlock.toml <<-END
-		[aws]
-		ca_bundle = "/run/ca.pem"
-		[key]
-		source  = "s3://an-internalstoragekeybucket/LuksInternalStorageKey"
-		kms_key = "$KEY"
-		context = { purpose = "secretfs" }
-		[[volume]]
-		name       = "secretfs"
+	of_s3 <<-END
 		device     = "instance-store"
 		filesystem = "ext4"
 		mount      = "/mnt/secretfs"
