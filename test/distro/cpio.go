@@ -68,12 +68,13 @@ func readArchive(data []byte, files map[string][]byte) ([]byte, error) {
 	}
 }
 
-// withoutModules returns names and content of all files but kernel modules and
-// what depmod says of them.
-func withoutModules(files map[string][]byte) []byte {
+// differing returns names and content of the files that others lack or have otherwise,
+// but for kernel modules and what depmod says of them.
+func differing(files, others map[string][]byte) []byte {
 	var b bytes.Buffer
 	for _, name := range slices.Sorted(maps.Keys(files)) {
-		if strings.HasPrefix(name, "lib/modules/") || strings.HasPrefix(name, "usr/lib/modules/") {
+		other, found := others[name]
+		if found && bytes.Equal(files[name], other) || strings.HasPrefix(name, "lib/modules/") || strings.HasPrefix(name, "usr/lib/modules/") {
 			continue
 		}
 		b.WriteString(name)

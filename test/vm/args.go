@@ -34,7 +34,8 @@ func (m *Machine) args(dir string) ([]string, error) {
 	a := []string{
 		"-no-user-config", "-nodefaults", "-display", "none", "-no-reboot", "-serial", "stdio",
 		"-qmp", "unix:" + escape(filepath.Join(dir, "qmp")) + ",server=on,wait=off",
-		"-accel", "tcg,thread=multi", "-smp", strconv.Itoa(CPUs), "-m", strconv.Itoa(m.memory()),
+		"-accel", "tcg,thread=single", // else now and then a kernel that patches itself runs into its own breakpoint
+		"-smp", strconv.Itoa(CPUs), "-m", strconv.Itoa(m.memory()),
 		"-device", "virtio-rng-pci",
 	}
 	console := "ttyS0"

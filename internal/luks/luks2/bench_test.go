@@ -3,7 +3,9 @@ package luks2_test
 import (
 	"os"
 	"path/filepath"
+	"runtime"
 	"slices"
+	"sync"
 	"testing"
 	"time"
 
@@ -84,6 +86,51 @@ func BenchmarkOpen(b *testing.B) {
 		readAndOpen(b, f, p)
 	}
 	budget(b, start, 10*time.Millisecond)
+}
+
+// BenchmarkMany opens 24 volumes at once. Their time by the clock is judged only where
+// two processors were there for them: in turns in which other programs pushed them aside less
+// than once a volume.
+func BenchmarkMany(b *testing.B) {
+	const volumes = 24
+	f, p := imageFile(b), pass(b, "first")
+	if _, err := luks2.Format(f, testSize, p, formatOptions); err != nil {
+		b.Fatal(err)
+	}
+	begin := cpu(b, unix.RUSAGE_SELF)
+	var ratios []float64
+	for b.Loop() {
+		start, used, pushed := time.Now(), cpu(b, unix.RUSAGE_SELF), pushedAside(b)
+		var all sync.WaitGroup
+		for range volumes {
+			all.Go(func() { readAndOpen(b, f, p) })
+		}
+		all.Wait()
+		used = cpu(b, unix.RUSAGE_SELF) - used
+		if pushedAside(b)-pushed < volumes {
+			ratios = append(ratios, float64(time.Since(start))/float64(used))
+		}
+	}
+	budget(b, begin, volumes*10*time.Millisecond)
+	if len(ratios) == 0 || runtime.GOMAXPROCS(0) == 1 {
+		b.Log("other programs kept the processors busy: the clock was not judged")
+		return
+	}
+	slices.Sort(ratios)
+	ratio := ratios[len(ratios)/2]
+	b.ReportMetric(ratio, "clock/cpu")
+	if ratio > 0.6 {
+		b.Errorf("by the clock %.2f of the CPU time, more than 0.6", ratio)
+	}
+}
+
+// pushedAside returns how often this process lost a processor to another.
+func pushedAside(b *testing.B) int64 {
+	var u unix.Rusage
+	if err := unix.Getrusage(unix.RUSAGE_SELF, &u); err != nil {
+		b.Fatal(err)
+	}
+	return u.Nivcsw
 }
 
 // BenchmarkArgon2 opens one image here and with cryptsetup, by turns; the ratio is
