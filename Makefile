@@ -1,8 +1,8 @@
 # make          builds bin/unlock and bin/unlockctl
 # make demo     boots a simulated EC2 instance twice and shows what happens
 # make check    what needs neither root nor packages: vet, lint, unit tests
-# make test     everything that CI runs, as root
-# make test-network, test-faults, test-images, test-generators   further boots, of which CI runs a few
+# make test     everything that CI runs, as root: half an hour
+# make test-boots, test-network, test-faults, test-images, test-generators   all boots, of which CI runs some: hours
 # make size     the sizes of unlock, against their budget
 
 SHELL = /bin/bash -o pipefail
@@ -50,11 +50,14 @@ demo: vm-packages
 	scripts/demo
 
 test: test-packages lint unit fips vulnerabilities emulators size fuzz benchmarks release-test deploy-test
-	scripts/qemu-test --group distributions,secrets,disks,standalone
-	scripts/qemu-test $(OF_EACH)
-	scripts/qemu-test --soak 10
-# One or two of the groups that take longer.
-OF_EACH = net-ipv6-only net-imds-behind-second-card net-dns-first-of-two-silent net-mtu-black-hole net-proxy al2023-denied no-initramfs
+	scripts/qemu-test $(BOOTS)
+	scripts/qemu-test --soak 5
+# One or more of each kind of boot, those that make a system first.
+BOOTS = debian13-dracut-systemd debian12-initramfs-tools debian13-dracut-busybox al2023-denied no-initramfs secrets-header \
+	stripe-missing-member root-volume ephemeral open-close-grow optional-failed converted-luks1 swapped-disk disks-24 prompt \
+	recover half-formatted cut-forming second-boot stock-tools header-source kms-denied denied-reboots two-disks secret-source \
+	udev-ready fips confined bad-config foreign-disk \
+	net-ipv6-only net-imds-behind-second-card net-dns-first-of-two-silent net-mtu-black-hole net-proxy
 
 # It downloads nothing but Go modules, and runs the longest tests in part. Tests that need root or a program say so and are
 # skipped; CI, as root and with all programs, skips none.
@@ -66,7 +69,10 @@ check: other-systems
 	$(SHFMT) -i 4 -bn -ci -sr -d $(SHELL_SPACES)
 	GOEXPERIMENT=runtimesecret go test -short $(GO_TIMEOUT) ./...
 
-# Longer: subnets; 78 faults; and disk images under UEFI firmware, arm64, the deb in its systems.
+# Longer: all boots of one distribution and of one machine; subnets; 79 faults; and disk images under UEFI firmware, arm64,
+# the deb in its systems.
+test-boots: test-packages
+	scripts/qemu-test --group distributions,secrets,disks,standalone
 test-network: test-packages
 	scripts/qemu-test --group network,trail
 test-faults: test-packages

@@ -5,7 +5,8 @@ root=$1
 
 echo unlock-test >"$root/etc/hostname"
 echo "LABEL=unlock-root / ext4 defaults 0 1" >"$root/etc/fstab"
-: >"$root/etc/machine-id"
+chroot "$root" systemd-machine-id-setup # it is not this one's first boot
+touch "$root/etc/.updated" "$root/var/.updated"
 mkdir -p "$root/etc/systemd/network" "$root/usr/local/sbin"
 
 cat >"$root/etc/systemd/network/80-dhcp.network" <<'END'

@@ -30,7 +30,6 @@ type Scenario struct {
 	Hosts    []string // that the machine may talk to besides the usual ones
 	KeepRoot bool     // boots see what earlier ones wrote to the root
 	Tool     bool     // there is one more disk, which is nothing but unlockctl
-	Timed    bool     // its times are judged: no other machine runs meanwhile
 }
 
 // Boot is one start of the machine. The zero value must stop before the system is

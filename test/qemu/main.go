@@ -96,13 +96,12 @@ func run(ctx context.Context, o options) (bool, error) {
 	queue := make(chan lab.Scenario)
 	var wg sync.WaitGroup
 	var mu sync.Mutex
-	var quiet sync.RWMutex
 	passed, failed := 0, 0
 	for range parallel {
 		wg.Go(func() {
 			for s := range queue {
 				start := time.Now()
-				l, err := quietly(ctx, bench, s, &quiet)
+				l, err := runOne(ctx, bench, s)
 				mu.Lock()
 				if err != nil {
 					failed++
@@ -152,16 +151,8 @@ func newBench(bin string) (lab.Bench, error) {
 	return b, err
 }
 
-// quietly runs the scenario while no other runs, if it is timed. It begins again when
-// QEMU itself crashes, which is no result.
-func quietly(ctx context.Context, bench lab.Bench, s lab.Scenario, quiet *sync.RWMutex) (*lab.Lab, error) {
-	if s.Timed {
-		quiet.Lock()
-		defer quiet.Unlock()
-	} else {
-		quiet.RLock()
-		defer quiet.RUnlock()
-	}
+// runOne runs the scenario, and begins again when QEMU itself crashes, which is no result.
+func runOne(ctx context.Context, bench lab.Bench, s lab.Scenario) (*lab.Lab, error) {
 	l, err := bench.Run(ctx, s)
 	if errors.Is(err, vm.ErrCrashed) {
 		fmt.Printf("again %-24s %v\n", s.Name, err)
