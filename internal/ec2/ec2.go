@@ -8,23 +8,21 @@
 // not there yet (404), a token that is no longer valid (401), throttling, 5xx,
 // silence. A disabled service (403) cannot.
 //
-// Credentials are strings, as the SDK wants them, and cannot be wiped.
+// Credentials are strings, as the SDK's signer wants them, and cannot be wiped. The SDK's
+// own client of IMDS would be 356 kB of the program.
 package ec2
 
 import (
-	"bytes"
 	"context"
 	"encoding/json"
 	"errors"
 	"fmt"
-	"io"
 	"net/http"
 	"strings"
 	"sync/atomic"
 	"time"
 
 	sdk "github.com/aws/aws-sdk-go-v2/aws"
-	"github.com/aws/aws-sdk-go-v2/feature/ec2/imds"
 
 	"unlock/internal/aws"
 	"unlock/internal/aws/arn"
@@ -45,20 +43,14 @@ type Options struct {
 type Client struct {
 	spares    *spares
 	transport *http.Transport
-	endpoints []endpoint
-	current   atomic.Int32  // index of the endpoint to ask
+	endpoints []*endpoint
+	current   atomic.Int32  // index of the one to ask
 	answered  atomic.Bool   // it has answered once, so the others are not tried any more
 	heard     chan struct{} // closed then
 	unheard   chan error    // of a try before
 	begun     atomic.Pointer[flight]
 	skew      atomic.Int64 // nanoseconds by which IMDS' clock is ahead of ours
 	log       func(format string, args ...any)
-}
-
-// endpoint is one address of IMDS.
-type endpoint struct {
-	url    string
-	client *imds.Client
 }
 
 // New returns a Client.
@@ -74,15 +66,7 @@ func New(o Options) *Client {
 	}
 	client := httpClient(c.transport)
 	for _, url := range urls {
-		c.endpoints = append(c.endpoints, endpoint{url, imds.New(imds.Options{
-			Endpoint:                 url,
-			HTTPClient:               &doer{client, c},
-			Retryer:                  sdk.NopRetryer{}, // retry.go decides
-			ClientEnableState:        imds.ClientEnabled,
-			EnableFallback:           sdk.FalseTernary,
-			DisableDefaultTimeout:    true,
-			DisableDefaultMaxBackoff: true,
-		})})
+		c.endpoints = append(c.endpoints, &endpoint{url: url, client: client, imds: c, asking: make(chan struct{}, 1)})
 	}
 	return c
 }
@@ -99,15 +83,15 @@ func httpClient(t *http.Transport) *http.Client {
 	}
 }
 
-// GetMetadata asks once, for the SDK's provider of credentials.
-func (c *Client) GetMetadata(ctx context.Context, in *imds.GetMetadataInput, _ ...func(*imds.Options)) (*imds.GetMetadataOutput, error) {
+// Metadata asks once for what lies at a path below /latest/meta-data/.
+func (c *Client) Metadata(ctx context.Context, path string) ([]byte, error) {
 	ctx, cancel := context.WithTimeout(ctx, attemptTimeout)
 	defer cancel()
-	data, err := get(ctx, c.endpoints[c.current.Load()].client, in.Path)
+	data, err := c.endpoints[c.current.Load()].metadata(ctx, path)
 	if err != nil {
 		return nil, &aws.Error{Op: "asking the instance's metadata service", Err: err, Hint: hint(err)}
 	}
-	return &imds.GetMetadataOutput{Content: io.NopCloser(bytes.NewReader(data))}, nil
+	return data, nil
 }
 
 // Close closes all connections. The Client is not to be used any more.
@@ -166,8 +150,8 @@ func (c *Client) Role(ctx context.Context) (aws.Role, error) {
 func (c *Client) ask(ctx context.Context) (aws.Role, error) {
 	const path = "iam/security-credentials/"
 	var r aws.Role
-	err := c.retry(ctx, "waiting for role credentials", func(ctx context.Context, md *imds.Client) error {
-		list, err := get(ctx, md, path)
+	err := c.retry(ctx, "waiting for role credentials", func(ctx context.Context, e *endpoint) error {
+		list, err := e.metadata(ctx, path)
 		if err != nil {
 			return err
 		}
@@ -176,7 +160,7 @@ func (c *Client) ask(ctx context.Context) (aws.Role, error) {
 		if !validRole(name) {
 			return malformed(fmt.Errorf("%q is not the name of a role", name))
 		}
-		data, err := get(ctx, md, path+name)
+		data, err := e.metadata(ctx, path+name)
 		if err != nil {
 			return err
 		}
@@ -220,8 +204,8 @@ func (c *Client) credentials(role string, data []byte) (sdk.Credentials, error) 
 // Region of the instance, such as us-east-1.
 func (c *Client) Region(ctx context.Context) (string, error) {
 	var region string
-	err := c.retry(ctx, "asking for the region", func(ctx context.Context, md *imds.Client) error {
-		data, err := get(ctx, md, "placement/region")
+	err := c.retry(ctx, "asking for the region", func(ctx context.Context, e *endpoint) error {
+		data, err := e.metadata(ctx, "placement/region")
 		if err != nil {
 			return err
 		}
@@ -241,9 +225,9 @@ func (c *Client) Region(ctx context.Context) (string, error) {
 func (c *Client) BlockDevices(ctx context.Context) (map[string]string, error) {
 	const path = "block-device-mapping/"
 	var devices map[string]string
-	err := c.retry(ctx, "asking for the block device mapping", func(ctx context.Context, md *imds.Client) error {
+	err := c.retry(ctx, "asking for the block device mapping", func(ctx context.Context, e *endpoint) error {
 		devices = map[string]string{}
-		list, err := get(ctx, md, path)
+		list, err := e.metadata(ctx, path)
 		if status(err) == http.StatusNotFound {
 			return nil
 		}
@@ -254,7 +238,7 @@ func (c *Client) BlockDevices(ctx context.Context) (map[string]string, error) {
 			if strings.Contains(name, "/") {
 				return malformed(fmt.Errorf("%q is not the name of a mapping", name))
 			}
-			data, err := get(ctx, md, path+name)
+			data, err := e.metadata(ctx, path+name)
 			if err != nil {
 				return err
 			}
@@ -268,23 +252,6 @@ func (c *Client) BlockDevices(ctx context.Context) (map[string]string, error) {
 	return devices, nil
 }
 
-// get returns what lies at a path below /latest/meta-data/.
-func get(ctx context.Context, md *imds.Client, path string) ([]byte, error) {
-	var last last
-	out, err := md.GetMetadata(context.WithValue(ctx, lastKey{}, &last), &imds.GetMetadataInput{Path: path})
-	if last.err != nil {
-		err = last.err
-	}
-	if strings.HasPrefix(last.request, http.MethodPut) && status(err) == http.StatusNotFound {
-		err = fmt.Errorf("%w: %w", errNoTokens, err)
-	}
-	if err != nil {
-		return nil, fmt.Errorf("%s: %w", last.request, err)
-	}
-	defer out.Content.Close()
-	return io.ReadAll(out.Content)
-}
-
 // validRole reports whether s may be the name of a role: IAM allows letters,
 // digits and "_+=,.@-", at most 64.
 func validRole(s string) bool {
@@ -293,7 +260,4 @@ func validRole(s string) bool {
 
 const letters = "abcdefghijklmnopqrstuvwxyzABCDEFGHIJKLMNOPQRSTUVWXYZ0123456789"
 
-var (
-	errExpired  = errors.New("expired")
-	errNoTokens = errors.New("no session tokens")
-)
+var errExpired = errors.New("expired")

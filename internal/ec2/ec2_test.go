@@ -411,6 +411,39 @@ func TestNoFallback(t *testing.T) {
 	}
 }
 
+// TestBadToken has a metadata service give what is no token: nothing is asked with it.
+func TestBadToken(t *testing.T) {
+	t.Parallel()
+	for name, bad := range map[string]struct{ token, lifetime string }{
+		"empty":           {"", "300"},
+		"two lines":       {"one\ntwo", "300"},
+		"a page":          {"<html><body>Log in first</body></html>", "300"},
+		"too long":        {strings.Repeat("x", 1025), "300"},
+		"no lifetime":     {"token", ""},
+		"lifetime of 0":   {"token", "0"},
+		"lifetime a word": {"token", "long"},
+	} {
+		var mu sync.Mutex
+		gets := 0
+		s := httptest.NewServer(http.HandlerFunc(func(w http.ResponseWriter, r *http.Request) {
+			mu.Lock()
+			defer mu.Unlock()
+			if r.Method != "PUT" {
+				gets++
+				return
+			}
+			w.Header().Set("X-Aws-Ec2-Metadata-Token-Ttl-Seconds", bad.lifetime)
+			io.WriteString(w, bad.token)
+		}))
+		region, err := ec2.New(ec2.Options{Endpoint: s.URL}).Region(t.Context())
+		s.Close()
+		var failed *aws.Error
+		if gets != 0 || !errors.As(err, &failed) || !strings.Contains(failed.Hint, "something other than EC2's metadata service") {
+			t.Errorf("%s: Region = %q, %v after %d requests, want an error with a hint and none", name, region, err, gets)
+		}
+	}
+}
+
 // TestRedirect does not follow a redirect, which would give the token away.
 func TestRedirect(t *testing.T) {
 	t.Parallel()

@@ -4,11 +4,8 @@ import (
 	"context"
 	"encoding/json"
 	"fmt"
-	"io"
 	"net/http"
 	"strings"
-
-	"github.com/aws/aws-sdk-go-v2/feature/ec2/imds"
 
 	"unlock/internal/aws/arn"
 	"unlock/internal/config"
@@ -27,7 +24,7 @@ type Instance struct {
 func (c *Client) Instance(ctx context.Context) (Instance, error) {
 	ctx, cancel := context.WithTimeout(ctx, attemptTimeout)
 	defer cancel()
-	i, err := document(ctx, c.endpoints[c.current.Load()].client)
+	i, err := c.endpoints[c.current.Load()].document(ctx)
 	if err != nil {
 		return Instance{}, fmt.Errorf("%s: %w", asking, err)
 	}
@@ -36,8 +33,8 @@ func (c *Client) Instance(ctx context.Context) (Instance, error) {
 
 // AwaitInstance asks until IMDS says it, or ctx ends.
 func (c *Client) AwaitInstance(ctx context.Context) (i Instance, err error) {
-	err = c.retry(ctx, asking, func(ctx context.Context, md *imds.Client) (err error) {
-		i, err = document(ctx, md)
+	err = c.retry(ctx, asking, func(ctx context.Context, e *endpoint) (err error) {
+		i, err = e.document(ctx)
 		return err
 	})
 	return i, err
@@ -46,20 +43,11 @@ func (c *Client) AwaitInstance(ctx context.Context) (i Instance, err error) {
 const asking = "asking who this instance is"
 
 // document gets the identity document.
-func document(ctx context.Context, md *imds.Client) (Instance, error) {
-	var last last
-	out, err := md.GetDynamicData(context.WithValue(ctx, lastKey{}, &last), &imds.GetDynamicDataInput{Path: "instance-identity/document"})
-	if last.err != nil {
-		err = last.err
-	}
+func (e *endpoint) document(ctx context.Context) (Instance, error) {
+	data, err := e.get(ctx, "dynamic/instance-identity/document")
 	if status(err) == http.StatusNotFound { // EC2 has it from the first moment on
 		err = malformed(err)
 	}
-	if err != nil {
-		return Instance{}, fmt.Errorf("%s: %w", last.request, err)
-	}
-	defer out.Content.Close()
-	data, err := io.ReadAll(out.Content)
 	if err != nil {
 		return Instance{}, err
 	}

@@ -8,8 +8,6 @@ import (
 	"net/http"
 	"time"
 
-	"github.com/aws/aws-sdk-go-v2/feature/ec2/imds"
-
 	"unlock/internal/aws"
 )
 
@@ -22,7 +20,7 @@ const (
 
 // retry calls attempt until it succeeds, fails for good, or ctx ends. Errors
 // are *aws.Error.
-func (c *Client) retry(ctx context.Context, op string, attempt func(context.Context, *imds.Client) error) error {
+func (c *Client) retry(ctx context.Context, op string, attempt func(context.Context, *endpoint) error) error {
 	start, said := time.Now(), ""
 	var last error
 	for try := 1; ; try++ {
@@ -30,7 +28,7 @@ func (c *Client) retry(ctx context.Context, op string, attempt func(context.Cont
 		err := func() error {
 			ctx, cancel := context.WithTimeout(ctx, attemptTimeout)
 			defer cancel()
-			return attempt(ctx, c.endpoints[i].client)
+			return attempt(ctx, c.endpoints[i])
 		}()
 		if err == nil {
 			return nil

@@ -1,12 +1,14 @@
 package account
 
 import (
+	"bytes"
 	"cmp"
 	"context"
 	"crypto/tls"
 	"crypto/x509"
 	"errors"
 	"fmt"
+	"io"
 	"net"
 	"net/http"
 	"net/url"
@@ -16,6 +18,7 @@ import (
 	awshttp "github.com/aws/aws-sdk-go-v2/aws/transport/http"
 	awsconfig "github.com/aws/aws-sdk-go-v2/config"
 	"github.com/aws/aws-sdk-go-v2/credentials/ec2rolecreds"
+	"github.com/aws/aws-sdk-go-v2/feature/ec2/imds"
 	"github.com/aws/smithy-go/logging"
 
 	"unlock/internal/aws"
@@ -116,9 +119,20 @@ func instanceRole(o config.AWS) (*ec2.Client, []func(*awsconfig.LoadOptions) err
 	if e := os.Getenv("AWS_EC2_METADATA_SERVICE_ENDPOINT"); e != "" {
 		endpoint = e
 	}
-	imds := ec2.New(ec2.Options{Endpoint: endpoint})
-	return imds, []func(*awsconfig.LoadOptions) error{quiet,
-		awsconfig.WithEC2RoleCredentialOptions(func(o *ec2rolecreds.Options) { o.Client = imds })}
+	client := ec2.New(ec2.Options{Endpoint: endpoint})
+	return client, []func(*awsconfig.LoadOptions) error{quiet,
+		awsconfig.WithEC2RoleCredentialOptions(func(o *ec2rolecreds.Options) { o.Client = metadata{client} })}
+}
+
+// metadata is a Client as the SDK's provider of the role's credentials wants one.
+type metadata struct{ *ec2.Client }
+
+func (m metadata) GetMetadata(ctx context.Context, in *imds.GetMetadataInput, _ ...func(*imds.Options)) (*imds.GetMetadataOutput, error) {
+	data, err := m.Metadata(ctx, in.Path)
+	if err != nil {
+		return nil, err
+	}
+	return &imds.GetMetadataOutput{Content: io.NopCloser(bytes.NewReader(data))}, nil
 }
 
 // Close closes all connections.
