@@ -1,0 +1,398 @@
+package tpm_test
+
+import (
+	"bytes"
+	"context"
+	"crypto/sha1"
+	"crypto/sha256"
+	"crypto/sha512"
+	"errors"
+	"net"
+	"os"
+	"os/exec"
+	"path/filepath"
+	"strings"
+	"testing"
+	"testing/synctest"
+	"time"
+
+	"golang.org/x/sys/unix"
+
+	"unlock/internal/hint"
+	"unlock/internal/tpm"
+)
+
+// number is that of the index which the package uses.
+const number = 0x0180756c
+
+func echo(request []byte) []byte { return append([]byte("answer to "), request...) }
+
+func TestRequest(t *testing.T) {
+	t.Parallel()
+	foreign := bytes.Clone(mine)
+	foreign[5] = 6 // OWNERWRITE
+	small := append(bytes.Clone(mine[:8]), 0x10, 0x00)
+	written := bytes.Clone(mine)
+	written[2] |= 0x20
+	policy := append(append(bytes.Clone(mine[:6]), 0, 1, 7), mine[8:]...)
+	at := func(code uint32, n int, rc uint32) func(*fake) {
+		return func(f *fake) {
+			f.fault = func(c uint32, i int) uint32 {
+				if c == code && i <= n {
+					return rc
+				}
+				return 0
+			}
+		}
+	}
+	left := func(public []byte) func(*fake) {
+		return func(f *fake) { f.indices[number] = &nv{bytes.Clone(public), make([]byte, 8192)} }
+	}
+	const ever = 1 << 30
+	for name, row := range map[string]struct {
+		prepare func(*fake)
+		says    string // "" for success
+		hint    string
+		keeps   bool // the index
+	}{
+		"as it should be":     {prepare: func(*fake) {}},
+		"large chunks":        {prepare: func(f *fake) { f.chunk = 2048 }},
+		"larger than we take": {prepare: func(f *fake) { f.chunk = 65000 }},
+		"small chunks":        {prepare: func(f *fake) { f.chunk = 100 }},
+		"left over":           {prepare: left(mine)},
+		"left over, written":  {prepare: left(written)},
+		"foreign attributes":  {left(foreign), "is taken", "another program's", true},
+		"foreign size":        {left(small), "is taken", "another program's", true},
+		"foreign policy":      {left(policy), "is taken", "another program's", true},
+		"retry":               {prepare: at(ccVendor, 3, rcRetry)},
+		"yielded":             {prepare: at(ccDefine, 3, rcYielded)},
+		"testing":             {prepare: at(ccWrite, 3, rcTesting)},
+		"retry for ever":      {at(ccWrite, ever, rcRetry), "TPM2_NV_Write: response code 0x922", "stays busy", false},
+		"no vendor command":   {func(f *fake) { f.nsm = nil }, "TPM2_VENDOR_AWS_NSM_REQUEST: response code 0x143", "instance type", false},
+		"owner auth":          {at(ccDefine, ever, rcBadAuth), "response code 0x9a2", "owner authorization", false},
+		"lockout":             {at(ccDefine, ever, rcLockout), "response code 0x921", "locked", false},
+		"no space": {func(f *fake) {
+			f.indices[0x01800001] = &nv{bytes.Clone(mine), nil}
+			at(ccDefine, ever, rcNVSpace)(f)
+		}, "no space for an NV index of 8192 bytes, with 0x1800001 (8192 bytes)", "tpm2_nvundefine", false},
+		"undefining fails": {at(ccUndefine, ever, 0x101), "TPM2_NV_UndefineSpace: response code 0x101", "", true},
+		"reading fails":    {at(ccRead, ever, 0x101), "TPM2_NV_Read: response code 0x101", "", false},
+		"truncated": {func(f *fake) {
+			f.garble = func(code uint32, resp []byte) []byte {
+				if code == ccRead {
+					return resp[:len(resp)/2]
+				}
+				return resp
+			}
+		}, "reading the response to TPM2_NV_Read", "", false},
+		"truncated within": {func(f *fake) {
+			f.garble = func(code uint32, resp []byte) []byte {
+				if code == ccRead {
+					resp = resp[:len(resp)/2]
+					be.PutUint32(resp[2:], uint32(len(resp)))
+				}
+				return resp
+			}
+		}, "the response to TPM2_NV_Read is malformed", "", false},
+	} {
+		t.Run(name, func(t *testing.T) {
+			t.Parallel()
+			synctest.Test(t, func(t *testing.T) {
+				f := newFake()
+				f.nsm = func(r []byte) []byte { return echo(r) }
+				row.prepare(f)
+				ctx, cancel := context.WithTimeout(t.Context(), time.Minute)
+				defer cancel()
+				request := bytes.Repeat([]byte("request "), 50)
+				got, err := tpm.New(f).Request(ctx, request)
+				if row.says == "" {
+					if err != nil || len(got) != 8192 || !bytes.HasPrefix(got, echo(request)) {
+						t.Errorf("Request = %d bytes, %.40q, %v", len(got), got, err)
+					}
+				} else if err == nil || !strings.Contains(err.Error(), row.says) || !strings.Contains(hint.Of(err), row.hint) {
+					t.Errorf("Request = %v (hint: %s), want %q and %q", err, hint.Of(err), row.says, row.hint)
+				}
+				if _, kept := f.indices[number]; kept != row.keeps {
+					t.Errorf("the index is there: %v, want %v", kept, row.keeps)
+				}
+			})
+		})
+	}
+}
+
+// TestLate undefines the index also when there is no time left.
+func TestLate(t *testing.T) {
+	t.Parallel()
+	ctx, cancel := context.WithCancel(t.Context())
+	f := newFake()
+	f.fault = func(code uint32, _ int) uint32 {
+		if code == ccVendor {
+			cancel()
+			return rcRetry
+		}
+		return 0
+	}
+	if _, err := tpm.New(f).Request(ctx, []byte("request")); err == nil {
+		t.Error("no error")
+	}
+	if len(f.indices) != 0 {
+		t.Errorf("left: %v", f.indices)
+	}
+}
+
+// TestOpen waits for a device that is busy or late, and does not confuse one that is not
+// there with one that fails.
+func TestOpen(t *testing.T) {
+	t.Parallel()
+	none := filepath.Join(t.TempDir(), "tpm0")
+	synctest.Test(t, func(t *testing.T) {
+		begun := time.Now()
+		_, err := tpm.Open(t.Context(), none)
+		if !errors.Is(err, os.ErrNotExist) || !strings.Contains(hint.Of(err), "--tpm-support v2.0 --boot-mode uefi") {
+			t.Errorf("Open = %v (hint: %s)", err, hint.Of(err))
+		}
+		if waited := time.Since(begun); waited < 5*time.Second || waited > 6*time.Second {
+			t.Errorf("after %v, want 5 s", waited)
+		}
+		time.AfterFunc(3*time.Second, func() { os.WriteFile(none, nil, 0o600) })
+		late, err := tpm.Open(t.Context(), none)
+		if err != nil {
+			t.Fatal(err)
+		}
+		if err := late.Close(); err != nil {
+			t.Error(err)
+		}
+	})
+	if _, err := tpm.Open(t.Context(), t.TempDir()); !errors.Is(err, unix.EISDIR) {
+		t.Errorf("Open = %v, want EISDIR", err)
+	}
+}
+
+// TestBlocking: a device is read from in blocking mode. A FIFO stands for it, which Go
+// would poll, too.
+func TestBlocking(t *testing.T) {
+	t.Parallel()
+	fifo := filepath.Join(t.TempDir(), "tpm0")
+	if err := unix.Mkfifo(fifo, 0o600); err != nil {
+		t.Fatal(err)
+	}
+	device, err := tpm.Open(t.Context(), fifo)
+	if err != nil {
+		t.Fatal(err)
+	}
+	defer device.Close()
+	fds, err := filepath.Glob("/proc/self/fd/*")
+	if err != nil {
+		t.Fatal(err)
+	}
+	found := false
+	for _, fd := range fds {
+		if to, _ := os.Readlink(fd); to != fifo {
+			continue
+		}
+		found = true
+		info, err := os.ReadFile(strings.Replace(fd, "/fd/", "/fdinfo/", 1))
+		if err != nil {
+			t.Fatal(err)
+		}
+		// O_CLOEXEC and O_RDWR, without O_NONBLOCK
+		if !strings.Contains(string(info), "flags:\t02100002\n") && !strings.Contains(string(info), "flags:\t02000002\n") {
+			t.Errorf("%s", info)
+		}
+	}
+	if !found {
+		t.Errorf("%s is not open", fifo)
+	}
+}
+
+// swtpm starts a TPM that others wrote, and returns a connection to it.
+func swtpm(t *testing.T) net.Conn {
+	t.Helper()
+	program, err := exec.LookPath("swtpm")
+	if err != nil {
+		t.Skip("needs swtpm")
+	}
+	dir := t.TempDir()
+	socket := filepath.Join(dir, "socket")
+	cmd := exec.Command(program, "socket", "--tpm2", "--server", "type=unixio,path="+socket, "--tpmstate", "dir="+dir, "--flags", "not-need-init,startup-clear")
+	cmd.Stderr = os.Stderr
+	if err := cmd.Start(); err != nil {
+		t.Fatal(err)
+	}
+	t.Cleanup(func() { _ = cmd.Process.Kill(); _ = cmd.Wait() })
+	for {
+		conn, err := net.Dial("unix", socket)
+		if err == nil {
+			t.Cleanup(func() { conn.Close() })
+			return conn
+		}
+		select {
+		case <-t.Context().Done():
+			t.Fatal(err)
+		case <-time.After(10 * time.Millisecond):
+		}
+	}
+}
+
+// TestPCR reads and extends PCRs of a real TPM, in all of its banks.
+func TestPCR(t *testing.T) {
+	t.Parallel()
+	real := tpm.New(swtpm(t))
+	value := func(bank tpm.Bank, pcr int) []byte {
+		t.Helper()
+		v, err := real.PCR(t.Context(), bank, pcr)
+		if err != nil {
+			t.Fatal(err)
+		}
+		return v
+	}
+	if got := value(tpm.SHA384, 13); !bytes.Equal(got, make([]byte, 48)) {
+		t.Errorf("PCR 13 = %x", got)
+	}
+	digests, err := real.Extend(t.Context(), 13, "event")
+	if err != nil {
+		t.Fatal(err)
+	}
+	s1, s2, s3, s5 := sha1.Sum([]byte("event")), sha256.Sum256([]byte("event")), sha512.Sum384([]byte("event")), sha512.Sum512([]byte("event"))
+	want := []tpm.Digest{{"sha1", s1[:]}, {"sha256", s2[:]}, {"sha384", s3[:]}, {"sha512", s5[:]}}
+	for i, d := range digests {
+		if len(digests) != len(want) || d.Bank != want[i].Bank || !bytes.Equal(d.Sum, want[i].Sum) {
+			t.Errorf("digests = %x, want %x", digests, want)
+			break
+		}
+	}
+	extended := sha512.Sum384(append(make([]byte, 48), s3[:]...))
+	if got := value(tpm.SHA384, 13); !bytes.Equal(got, extended[:]) {
+		t.Errorf("PCR 13 = %x, want %x", got, extended)
+	}
+	extended256 := sha256.Sum256(append(make([]byte, 32), s2[:]...))
+	if got := value(0x000b, 13); !bytes.Equal(got, extended256[:]) {
+		t.Errorf("PCR 13 = %x, want %x", got, extended256)
+	}
+	if got := value(tpm.SHA384, 12); !bytes.Equal(got, make([]byte, 48)) {
+		t.Errorf("PCR 12 = %x", got)
+	}
+	if v, err := real.PCR(t.Context(), 0x0012, 0); err == nil && v != nil { // SM3, which it lacks
+		t.Errorf("a bank that there is not has %x", v)
+	}
+}
+
+// large lets a real TPM, which takes indices of 2048 bytes at most, seem to have ours,
+// and its vendor command do nothing. The rest of the index stays as it is.
+type large struct {
+	net.Conn
+	t    *testing.T
+	seen map[uint32]int
+	own  []byte // the response to a command that did not reach it
+}
+
+const real = 2048
+
+func (l *large) Write(cmd []byte) (int, error) {
+	code := be.Uint32(cmd[6:])
+	l.seen[code]++
+	cmd = bytes.Clone(cmd)
+	switch code {
+	case ccDefine:
+		be.PutUint16(cmd[len(cmd)-2:], real)
+	case ccVendor:
+		l.own = []byte{0x80, 2, 0, 0, 0, 19, 0, 0, 0, 0, 0, 0, 0, 0, 0, 0, 0, 0, 0}
+		return len(cmd), nil
+	case ccRead:
+		if n, at := be.Uint16(cmd[len(cmd)-4:]), be.Uint16(cmd[len(cmd)-2:]); at >= real {
+			params := append(be.AppendUint16(nil, n), bytes.Repeat([]byte{0xff}, int(n))...)
+			l.own = append(append([]byte{0x80, 2, 0, 0, 0, 0, 0, 0, 0, 0}, be.AppendUint32(nil, uint32(len(params)))...), params...)
+			l.own = append(l.own, 0, 0, 0, 0, 0)
+			be.PutUint32(l.own[2:], uint32(len(l.own)))
+			return len(cmd), nil
+		}
+	}
+	return l.Conn.Write(cmd)
+}
+
+func (l *large) Read(b []byte) (int, error) {
+	if len(l.own) > 0 {
+		n := copy(b, l.own)
+		l.own = l.own[n:]
+		return n, nil
+	}
+	n, err := l.Conn.Read(b)
+	// The response to NV_ReadPublic ends in the index's size and name.
+	if i := bytes.LastIndex(b[:n], []byte{0x08, 0x00, 0x00, 0x22, 0x00, 0x0b}); i > 0 {
+		be.PutUint16(b[i:], 8192)
+	}
+	return n, err
+}
+
+// TestNV has a real TPM judge the commands about NV.
+func TestNV(t *testing.T) {
+	t.Parallel()
+	conn := swtpm(t)
+	l := &large{Conn: conn, t: t, seen: map[uint32]int{}}
+	device := tpm.New(l)
+	request := bytes.Repeat([]byte{7}, 1500)
+	for range 2 {
+		got, err := device.Request(t.Context(), request)
+		if err != nil {
+			t.Fatal(err)
+		}
+		if len(got) != 8192 || !bytes.HasPrefix(got, request) {
+			t.Errorf("Request = %d bytes, %.40x…", len(got), got)
+		}
+	}
+	if l.seen[ccUndefine] != 2 {
+		t.Errorf("commands = %v, want two of NV_UndefineSpace", l.seen)
+	}
+	// What a crash leaves is replaced: the command to undefine is lost.
+	crash := &lost{large: l}
+	if _, err := tpm.New(crash).Request(t.Context(), request); err == nil {
+		t.Error("no error of a command that is lost")
+	}
+	if _, err := device.Request(t.Context(), request); err != nil {
+		t.Errorf("after a crash: %v", err)
+	}
+	if l.seen[0x169] != 1 {
+		t.Errorf("commands = %v, want one of NV_ReadPublic", l.seen)
+	}
+}
+
+// lost loses commands to undefine an index.
+type lost struct{ *large }
+
+func (l *lost) Write(cmd []byte) (int, error) {
+	if be.Uint32(cmd[6:]) == ccUndefine {
+		return 0, errors.New("power cut")
+	}
+	return l.large.Write(cmd)
+}
+
+// FuzzTPM: no response harms.
+func FuzzTPM(f *testing.F) {
+	f.Add(uint32(ccCapability), []byte{0x80, 1, 0, 0, 0, 10, 0, 0, 1, 0})
+	f.Add(uint32(ccRead), []byte{0x80, 2, 0, 0, 0, 19, 0, 0, 0, 0, 0, 0, 0, 0, 0, 0, 0, 0, 0})
+	f.Add(uint32(ccReadPublic), append([]byte{0x80, 1, 0, 0, 0, 24, 0, 0, 0, 0, 0, 14, 1, 0x80, 0x75, 0x6c}, mine...))
+	f.Add(uint32(ccPCRRead), []byte{0x80, 1, 0, 0, 0, 24, 0, 0, 0, 0, 0, 0, 0, 1, 0, 0, 0, 0, 0, 0, 0, 1, 0, 0})
+	f.Fuzz(func(t *testing.T, which uint32, resp []byte) {
+		ctx, cancel := context.WithCancel(t.Context())
+		cancel() // what is busy is not waited for
+		for _, left := range []bool{false, true} {
+			fake := newFake()
+			fake.nsm = echo
+			if left {
+				fake.indices[number] = &nv{bytes.Clone(mine), make([]byte, 8192)}
+			}
+			fake.garble = func(code uint32, sent []byte) []byte {
+				if code == which {
+					return resp
+				}
+				return sent
+			}
+			device := tpm.New(fake)
+			if got, err := device.Request(ctx, []byte("request")); err == nil && len(got) != 8192 {
+				t.Errorf("Request = %d bytes", len(got))
+			}
+			_, _ = device.Extend(ctx, 13, "event")
+			_, _ = device.PCR(ctx, tpm.SHA384, 13)
+		}
+	})
+}
