@@ -32,8 +32,10 @@ const fresh = time.Minute
 type Recipient struct {
 	exchange func(ctx context.Context, request []byte) ([]byte, error)
 
-	mu       sync.Mutex // held while a document is fetched: there is one TPM
-	key      *rsa.PrivateKey
+	turn chan struct{} // to fetch: there is one TPM
+
+	mu       sync.Mutex
+	key      *rsa.PrivateKey // made when it is first wanted
 	document []byte
 	fetched  time.Time
 	closed   bool
@@ -42,52 +44,63 @@ type Recipient struct {
 // New returns a Recipient that gets documents by exchange, which sends a request to the
 // security module and returns its answer.
 func New(exchange func(ctx context.Context, request []byte) ([]byte, error)) *Recipient {
-	return &Recipient{exchange: exchange}
+	return &Recipient{exchange: exchange, turn: make(chan struct{}, 1)}
 }
 
 // Document returns a document that is not older than a minute.
 func (r *Recipient) Document(ctx context.Context) ([]byte, error) {
-	r.mu.Lock()
-	defer r.mu.Unlock()
-	if r.document != nil && time.Since(r.fetched) < fresh {
-		return r.document, nil
+	select {
+	case r.turn <- struct{}{}:
+		defer func() { <-r.turn }()
+	case <-ctx.Done():
+		return nil, fmt.Errorf("waiting for NitroTPM: %w", context.Cause(ctx))
 	}
-	key, err := r.private()
-	if err != nil {
-		return nil, err
+	r.mu.Lock()
+	key, document, age := r.key, r.document, time.Since(r.fetched)
+	r.mu.Unlock()
+	if document != nil && age < fresh {
+		return document, nil
+	}
+	if key == nil {
+		var err error
+		if key, err = r.private(); err != nil {
+			return nil, err
+		}
 	}
 	answer, err := r.exchange(ctx, Request(publicKey(&key.PublicKey)))
 	if err != nil {
 		return nil, fmt.Errorf("asking NitroTPM for an attestation document: %w", err)
 	}
-	document, err := Answer(answer)
-	if err != nil {
+	if document, err = Answer(answer); err != nil {
 		return nil, hint.With(fmt.Errorf("asking NitroTPM for an attestation document: %w", err), "reboot the instance; if it says so again, take another one and report this to AWS")
 	}
+	r.mu.Lock()
+	defer r.mu.Unlock()
 	r.document, r.fetched = document, time.Now()
 	return document, nil
 }
 
-// private returns the private key, made when it is first wanted.
-func (r *Recipient) private() (*rsa.PrivateKey, error) {
-	if r.closed {
-		return nil, errClosed
-	}
-	var err error
-	if r.key == nil {
-		secret.Do(func() { r.key, err = rsa.GenerateKey(rand.Reader, keyBits) })
-	}
+// private makes the private key.
+func (r *Recipient) private() (key *rsa.PrivateKey, err error) {
+	secret.Do(func() { key, err = rsa.GenerateKey(rand.Reader, keyBits) })
 	if err != nil {
 		return nil, fmt.Errorf("making an RSA key: %w", err)
 	}
-	return r.key, nil
+	r.mu.Lock()
+	defer r.mu.Unlock()
+	if r.closed {
+		return nil, errNoKey
+	}
+	r.key = key
+	return key, nil
 }
 
 // Measured describes the newest document; nil if there is none, or it cannot be read.
 func (r *Recipient) Measured() *Document {
 	r.mu.Lock()
-	defer r.mu.Unlock()
-	d, err := Parse(r.document)
+	document := r.document
+	r.mu.Unlock()
+	d, err := Parse(document)
 	if err != nil {
 		return nil
 	}
@@ -101,10 +114,10 @@ func (r *Recipient) Open(envelope []byte) (plaintext *secret.Bytes, err error) {
 		return nil, err
 	}
 	r.mu.Lock()
-	defer r.mu.Unlock()
-	key, err := r.private()
-	if err != nil {
-		return nil, err
+	key := r.key
+	r.mu.Unlock()
+	if key == nil {
+		return nil, errNoKey
 	}
 	secret.Do(func() { plaintext, err = e.open(key) })
 	return plaintext, err

@@ -17,7 +17,7 @@ import (
 const keyBits = 2048
 
 var (
-	errClosed   = errors.New("the attestation key is forgotten already")
+	errNoKey    = errors.New("there is no key for this boot, or no more")
 	errEnvelope = hint.New("what KMS encrypted to this boot is not CMS EnvelopedData with RSAES-OAEP and AES-256-CBC, or breaks off", "something other than KMS answers: check aws.endpoint")
 	errOpen     = hint.New("what KMS encrypted does not open with this boot's key", "something other than KMS answers, or it has encrypted to another machine: check aws.endpoint")
 )

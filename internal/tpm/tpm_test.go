@@ -6,6 +6,7 @@ import (
 	"crypto/sha1"
 	"crypto/sha256"
 	"crypto/sha512"
+	"encoding/binary"
 	"errors"
 	"net"
 	"os"
@@ -20,6 +21,7 @@ import (
 
 	"unlock/internal/hint"
 	"unlock/internal/tpm"
+	"unlock/test/attested"
 )
 
 // number is that of the index which the package uses.
@@ -27,17 +29,19 @@ const number = 0x0180756c
 
 func echo(request []byte) []byte { return append([]byte("answer to "), request...) }
 
+var be = binary.BigEndian
+
 func TestRequest(t *testing.T) {
 	t.Parallel()
-	foreign := bytes.Clone(mine)
+	foreign := bytes.Clone(attested.Mine)
 	foreign[5] = 6 // OWNERWRITE
-	small := append(bytes.Clone(mine[:8]), 0x10, 0x00)
-	written := bytes.Clone(mine)
+	small := append(bytes.Clone(attested.Mine[:8]), 0x10, 0x00)
+	written := bytes.Clone(attested.Mine)
 	written[2] |= 0x20
-	policy := append(append(bytes.Clone(mine[:6]), 0, 1, 7), mine[8:]...)
-	at := func(code uint32, n int, rc uint32) func(*fake) {
-		return func(f *fake) {
-			f.fault = func(c uint32, i int) uint32 {
+	policy := append(append(bytes.Clone(attested.Mine[:6]), 0, 1, 7), attested.Mine[8:]...)
+	at := func(code uint32, n int, rc uint32) func(*attested.TPM) {
+		return func(f *attested.TPM) {
+			f.Fault = func(c uint32, i int) uint32 {
 				if c == code && i <= n {
 					return rc
 				}
@@ -45,49 +49,51 @@ func TestRequest(t *testing.T) {
 			}
 		}
 	}
-	left := func(public []byte) func(*fake) {
-		return func(f *fake) { f.indices[number] = &nv{bytes.Clone(public), make([]byte, 8192)} }
+	left := func(public []byte) func(*attested.TPM) {
+		return func(f *attested.TPM) {
+			f.Indices[number] = &attested.NV{Public: bytes.Clone(public), Data: make([]byte, 8192)}
+		}
 	}
 	const ever = 1 << 30
 	for name, row := range map[string]struct {
-		prepare func(*fake)
+		prepare func(*attested.TPM)
 		says    string // "" for success
 		hint    string
 		keeps   bool // the index
 	}{
-		"as it should be":     {prepare: func(*fake) {}},
-		"large chunks":        {prepare: func(f *fake) { f.chunk = 2048 }},
-		"larger than we take": {prepare: func(f *fake) { f.chunk = 65000 }},
-		"small chunks":        {prepare: func(f *fake) { f.chunk = 100 }},
-		"left over":           {prepare: left(mine)},
+		"as it should be":     {prepare: func(*attested.TPM) {}},
+		"large chunks":        {prepare: func(f *attested.TPM) { f.Chunk = 2048 }},
+		"larger than we take": {prepare: func(f *attested.TPM) { f.Chunk = 65000 }},
+		"small chunks":        {prepare: func(f *attested.TPM) { f.Chunk = 100 }},
+		"left over":           {prepare: left(attested.Mine)},
 		"left over, written":  {prepare: left(written)},
 		"foreign attributes":  {left(foreign), "is taken", "another program's", true},
 		"foreign size":        {left(small), "is taken", "another program's", true},
 		"foreign policy":      {left(policy), "is taken", "another program's", true},
-		"retry":               {prepare: at(ccVendor, 3, rcRetry)},
-		"yielded":             {prepare: at(ccDefine, 3, rcYielded)},
-		"testing":             {prepare: at(ccWrite, 3, rcTesting)},
-		"retry for ever":      {at(ccWrite, ever, rcRetry), "TPM2_NV_Write: response code 0x922", "stays busy", false},
-		"no vendor command":   {func(f *fake) { f.nsm = nil }, "TPM2_VENDOR_AWS_NSM_REQUEST: response code 0x143", "instance type", false},
-		"owner auth":          {at(ccDefine, ever, rcBadAuth), "response code 0x9a2", "owner authorization", false},
-		"lockout":             {at(ccDefine, ever, rcLockout), "response code 0x921", "locked", false},
-		"no space": {func(f *fake) {
-			f.indices[0x01800001] = &nv{bytes.Clone(mine), nil}
-			at(ccDefine, ever, rcNVSpace)(f)
+		"retry":               {prepare: at(attested.Vendor, 3, attested.Retry)},
+		"yielded":             {prepare: at(attested.Define, 3, attested.Yielded)},
+		"testing":             {prepare: at(attested.Write, 3, attested.Testing)},
+		"retry for ever":      {at(attested.Write, ever, attested.Retry), "TPM2_NV_Write: response code 0x922", "stays busy", false},
+		"no vendor command":   {func(f *attested.TPM) { f.NSM = nil }, "TPM2_VENDOR_AWS_NSM_REQUEST: response code 0x143", "instance type", false},
+		"owner auth":          {at(attested.Define, ever, attested.BadAuth), "response code 0x9a2", "owner authorization", false},
+		"lockout":             {at(attested.Define, ever, attested.Lockout), "response code 0x921", "locked", false},
+		"no space": {func(f *attested.TPM) {
+			f.Indices[0x01800001] = &attested.NV{Public: bytes.Clone(attested.Mine), Data: nil}
+			at(attested.Define, ever, attested.NVSpace)(f)
 		}, "no space for an NV index of 8192 bytes, with 0x1800001 (8192 bytes)", "tpm2_nvundefine", false},
-		"undefining fails": {at(ccUndefine, ever, 0x101), "TPM2_NV_UndefineSpace: response code 0x101", "", true},
-		"reading fails":    {at(ccRead, ever, 0x101), "TPM2_NV_Read: response code 0x101", "", false},
-		"truncated": {func(f *fake) {
-			f.garble = func(code uint32, resp []byte) []byte {
-				if code == ccRead {
+		"undefining fails": {at(attested.Undefine, ever, 0x101), "TPM2_NV_UndefineSpace: response code 0x101", "", true},
+		"reading fails":    {at(attested.Read, ever, 0x101), "TPM2_NV_Read: response code 0x101", "", false},
+		"truncated": {func(f *attested.TPM) {
+			f.Garble = func(code uint32, resp []byte) []byte {
+				if code == attested.Read {
 					return resp[:len(resp)/2]
 				}
 				return resp
 			}
 		}, "reading the response to TPM2_NV_Read", "", false},
-		"truncated within": {func(f *fake) {
-			f.garble = func(code uint32, resp []byte) []byte {
-				if code == ccRead {
+		"truncated within": {func(f *attested.TPM) {
+			f.Garble = func(code uint32, resp []byte) []byte {
+				if code == attested.Read {
 					resp = resp[:len(resp)/2]
 					be.PutUint32(resp[2:], uint32(len(resp)))
 				}
@@ -98,8 +104,8 @@ func TestRequest(t *testing.T) {
 		t.Run(name, func(t *testing.T) {
 			t.Parallel()
 			synctest.Test(t, func(t *testing.T) {
-				f := newFake()
-				f.nsm = func(r []byte) []byte { return echo(r) }
+				f := attested.NewTPM()
+				f.NSM = func(r []byte) []byte { return echo(r) }
 				row.prepare(f)
 				ctx, cancel := context.WithTimeout(t.Context(), time.Minute)
 				defer cancel()
@@ -112,7 +118,7 @@ func TestRequest(t *testing.T) {
 				} else if err == nil || !strings.Contains(err.Error(), row.says) || !strings.Contains(hint.Of(err), row.hint) {
 					t.Errorf("Request = %v (hint: %s), want %q and %q", err, hint.Of(err), row.says, row.hint)
 				}
-				if _, kept := f.indices[number]; kept != row.keeps {
+				if _, kept := f.Indices[number]; kept != row.keeps {
 					t.Errorf("the index is there: %v, want %v", kept, row.keeps)
 				}
 			})
@@ -124,19 +130,19 @@ func TestRequest(t *testing.T) {
 func TestLate(t *testing.T) {
 	t.Parallel()
 	ctx, cancel := context.WithCancel(t.Context())
-	f := newFake()
-	f.fault = func(code uint32, _ int) uint32 {
-		if code == ccVendor {
+	f := attested.NewTPM()
+	f.Fault = func(code uint32, _ int) uint32 {
+		if code == attested.Vendor {
 			cancel()
-			return rcRetry
+			return attested.Retry
 		}
 		return 0
 	}
 	if _, err := tpm.New(f).Request(ctx, []byte("request")); err == nil {
 		t.Error("no error")
 	}
-	if len(f.indices) != 0 {
-		t.Errorf("left: %v", f.indices)
+	if len(f.Indices) != 0 {
+		t.Errorf("left: %v", f.Indices)
 	}
 }
 
@@ -293,12 +299,12 @@ func (l *large) Write(cmd []byte) (int, error) {
 	l.seen[code]++
 	cmd = bytes.Clone(cmd)
 	switch code {
-	case ccDefine:
+	case attested.Define:
 		be.PutUint16(cmd[len(cmd)-2:], real)
-	case ccVendor:
+	case attested.Vendor:
 		l.own = []byte{0x80, 2, 0, 0, 0, 19, 0, 0, 0, 0, 0, 0, 0, 0, 0, 0, 0, 0, 0}
 		return len(cmd), nil
-	case ccRead:
+	case attested.Read:
 		if n, at := be.Uint16(cmd[len(cmd)-4:]), be.Uint16(cmd[len(cmd)-2:]); at >= real {
 			params := append(be.AppendUint16(nil, n), bytes.Repeat([]byte{0xff}, int(n))...)
 			l.own = append(append([]byte{0x80, 2, 0, 0, 0, 0, 0, 0, 0, 0}, be.AppendUint32(nil, uint32(len(params)))...), params...)
@@ -340,7 +346,7 @@ func TestNV(t *testing.T) {
 			t.Errorf("Request = %d bytes, %.40x…", len(got), got)
 		}
 	}
-	if l.seen[ccUndefine] != 2 {
+	if l.seen[attested.Undefine] != 2 {
 		t.Errorf("commands = %v, want two of NV_UndefineSpace", l.seen)
 	}
 	// What a crash leaves is replaced: the command to undefine is lost.
@@ -351,7 +357,7 @@ func TestNV(t *testing.T) {
 	if _, err := device.Request(t.Context(), request); err != nil {
 		t.Errorf("after a crash: %v", err)
 	}
-	if l.seen[0x169] != 1 {
+	if l.seen[attested.ReadPublic] != 1 {
 		t.Errorf("commands = %v, want one of NV_ReadPublic", l.seen)
 	}
 }
@@ -360,7 +366,7 @@ func TestNV(t *testing.T) {
 type lost struct{ *large }
 
 func (l *lost) Write(cmd []byte) (int, error) {
-	if be.Uint32(cmd[6:]) == ccUndefine {
+	if be.Uint32(cmd[6:]) == attested.Undefine {
 		return 0, errors.New("power cut")
 	}
 	return l.large.Write(cmd)
@@ -368,20 +374,20 @@ func (l *lost) Write(cmd []byte) (int, error) {
 
 // FuzzTPM: no response harms.
 func FuzzTPM(f *testing.F) {
-	f.Add(uint32(ccCapability), []byte{0x80, 1, 0, 0, 0, 10, 0, 0, 1, 0})
-	f.Add(uint32(ccRead), []byte{0x80, 2, 0, 0, 0, 19, 0, 0, 0, 0, 0, 0, 0, 0, 0, 0, 0, 0, 0})
-	f.Add(uint32(ccReadPublic), append([]byte{0x80, 1, 0, 0, 0, 24, 0, 0, 0, 0, 0, 14, 1, 0x80, 0x75, 0x6c}, mine...))
-	f.Add(uint32(ccPCRRead), []byte{0x80, 1, 0, 0, 0, 24, 0, 0, 0, 0, 0, 0, 0, 1, 0, 0, 0, 0, 0, 0, 0, 1, 0, 0})
+	f.Add(uint32(attested.Capability), []byte{0x80, 1, 0, 0, 0, 10, 0, 0, 1, 0})
+	f.Add(uint32(attested.Read), []byte{0x80, 2, 0, 0, 0, 19, 0, 0, 0, 0, 0, 0, 0, 0, 0, 0, 0, 0, 0})
+	f.Add(uint32(attested.ReadPublic), append([]byte{0x80, 1, 0, 0, 0, 24, 0, 0, 0, 0, 0, 14, 1, 0x80, 0x75, 0x6c}, attested.Mine...))
+	f.Add(uint32(attested.PCRRead), []byte{0x80, 1, 0, 0, 0, 24, 0, 0, 0, 0, 0, 0, 0, 1, 0, 0, 0, 0, 0, 0, 0, 1, 0, 0})
 	f.Fuzz(func(t *testing.T, which uint32, resp []byte) {
 		ctx, cancel := context.WithCancel(t.Context())
 		cancel() // what is busy is not waited for
 		for _, left := range []bool{false, true} {
-			fake := newFake()
-			fake.nsm = echo
+			fake := attested.NewTPM()
+			fake.NSM = echo
 			if left {
-				fake.indices[number] = &nv{bytes.Clone(mine), make([]byte, 8192)}
+				fake.Indices[number] = &attested.NV{Public: bytes.Clone(attested.Mine), Data: make([]byte, 8192)}
 			}
-			fake.garble = func(code uint32, sent []byte) []byte {
+			fake.Garble = func(code uint32, sent []byte) []byte {
 				if code == which {
 					return resp
 				}
