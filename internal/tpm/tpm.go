@@ -38,8 +38,9 @@ func New(rw io.ReadWriteCloser) *TPM { return &TPM{rw} }
 const appears = 5 * time.Second
 
 const (
-	busyHint  = "another program holds the TPM: see which one has " + Device + " open"
-	noTPMHint = "launch the instance from an image that was registered with --tpm-support v2.0 --boot-mode uefi, on an instance type with NitroTPM; the initramfs needs tpm_crb and tpm_tis where they are modules"
+	brokenHint = "the TPM, or its driver, fails: look at the kernel's messages for it, reboot the instance, and take another one if that does not help"
+	busyHint   = "another program holds the TPM: see which one has " + Device + " open"
+	noTPMHint  = "launch the instance from an image that was registered with --tpm-support v2.0 --boot-mode uefi, on an instance type with NitroTPM; the initramfs needs tpm_crb and tpm_tis where they are modules"
 )
 
 // Open opens the TPM. It waits while another program has it open.
@@ -232,7 +233,7 @@ func (t *TPM) once(c command) (*reader, error) {
 		_, err = io.ReadFull(t.rw, b[n:size])
 	}
 	if err != nil {
-		return nil, fmt.Errorf("reading the response to TPM2_%s: %w", c.name, err)
+		return nil, hint.With(fmt.Errorf("reading the response to TPM2_%s: %w", c.name, err), brokenHint)
 	}
 	if code := order.Uint32(b[6:]); code != 0 {
 		return nil, &Error{c.name, code}
@@ -248,7 +249,7 @@ func (t *TPM) once(c command) (*reader, error) {
 }
 
 func malformed(c command) error {
-	return fmt.Errorf("the response to TPM2_%s is malformed", c.name)
+	return hint.With(fmt.Errorf("the response to TPM2_%s is malformed", c.name), brokenHint)
 }
 
 // reader takes a response apart. What is not there reads as zero, and is bad.

@@ -90,7 +90,7 @@ func TestRequest(t *testing.T) {
 				}
 				return resp
 			}
-		}, "reading the response to TPM2_NV_Read", "", false},
+		}, "reading the response to TPM2_NV_Read", "kernel's messages", false},
 		"truncated within": {func(f *attested.TPM) {
 			f.Garble = func(code uint32, resp []byte) []byte {
 				if code == attested.Read {
@@ -99,7 +99,7 @@ func TestRequest(t *testing.T) {
 				}
 				return resp
 			}
-		}, "the response to TPM2_NV_Read is malformed", "", false},
+		}, "the response to TPM2_NV_Read is malformed", "kernel's messages", false},
 	} {
 		t.Run(name, func(t *testing.T) {
 			t.Parallel()
