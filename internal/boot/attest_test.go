@@ -104,6 +104,34 @@ func TestAttest(t *testing.T) {
 	}
 }
 
+// TestAttestOptional: a volume that is refused, and need not be there, does not put the
+// TPM out of reach of others; one that is required keeps the boot from asking for keys.
+func TestAttestOptional(t *testing.T) {
+	t.Parallel()
+	for required, row := range map[string]struct {
+		outcome boot.Outcome
+		journal []string
+		never   []string
+	}{
+		"required = false": {boot.Done, []string{"TPM open", "confine to [A]", "map data"}, nil},
+		"required = true":  {boot.Locked, nil, []string{"TPM open", "network up", "map data"}},
+	} {
+		t.Run(required, func(t *testing.T) {
+			t.Parallel()
+			m := newMachine(t, volume("data", "serial=A")+volume("more", "serial=B", required))
+			m.attest(t, time.Second, nil)
+			m.start([]block.Disk{m.disk(t, "A", pipecloud.Passphrase), m.disk(t, "B", "data")})
+			synctest.Test(t, func(t *testing.T) {
+				if got := m.Disks(t.Context()); got != row.outcome {
+					t.Errorf("outcome %d, want %d", got, row.outcome)
+				}
+				m.cloud.Wait()
+			})
+			m.check(t, row.journal, row.never)
+		})
+	}
+}
+
 // TestAttestNothing: a program that has no TPM makes no unattested call instead.
 func TestAttestNothing(t *testing.T) {
 	t.Parallel()

@@ -221,10 +221,11 @@ func (p *part) disks(ctx context.Context) error {
 			p.report.Volumes = append(p.report.Volumes, status.Volume{Name: v.Name, Action: status.ActionAbsent})
 		}
 	}
-	if found.NeedsKey() && len(found.Refusals) == 0 {
-		p.cloud.start(ctx) // before the TPM is out of reach
+	stops := slices.ContainsFunc(found.Refusals, func(r *plan.Refusal) bool { return r.Volume.Required })
+	if found.NeedsKey() && !stops {
+		p.cloud.start(ctx)
+		p.cloud.attestation.awaitTPM() // which is out of reach afterwards
 	}
-	p.cloud.attestation.awaitTPM()
 	p.confineTo(found)
 	return p.apply(ctx, found)
 }
