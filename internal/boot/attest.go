@@ -40,14 +40,17 @@ func (c *cloud) attest(ctx context.Context) {
 	})
 	c.attestation = a
 	go func() {
+		defer close(a.opened)
+		if a.err = errors.New("this program has no TPM"); c.TPM != nil {
+			a.tpm, a.err = c.TPM(waiting)
+		}
+	}()
+	go func() {
 		defer close(a.done)
 		defer cancel()
-		_ = c.rec.Step("attestation", "", func() error {
-			if a.err = errors.New("this program has no TPM"); c.TPM != nil {
-				a.tpm, a.err = c.TPM(waiting)
-			}
-			close(a.opened)
+		_ = c.rec.Step("attestation", "", func() error { // the key is made meanwhile
 			_, err := a.recipient.Document(waiting)
+			<-a.opened
 			return err
 		})
 	}()
