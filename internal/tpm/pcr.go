@@ -7,6 +7,8 @@ import (
 	"crypto/sha512"
 	"errors"
 	"hash"
+
+	"unlock/internal/hint"
 )
 
 // Command codes (part 2, section 6.5.2).
@@ -43,7 +45,8 @@ type Digest struct {
 // pcrs is the size in bytes of a selection of PCRs.
 const selectSize = 3
 
-// Extend extends a PCR, in all banks that the TPM has, with the hash of event.
+// Extend extends a PCR, in all banks that the TPM has, with the hash of event. The bank
+// that NitroTPM attests must be among them.
 func (t *TPM) Extend(ctx context.Context, pcr int, event string) ([]Digest, error) {
 	const capPCRs = 5
 	r, err := t.capability(ctx, capPCRs, 0, 1)
@@ -51,6 +54,7 @@ func (t *TPM) Extend(ctx context.Context, pcr int, event string) ([]Digest, erro
 		return nil, err
 	}
 	var digests []Digest
+	attested := false
 	params := []byte{0, 0, 0, 0}
 	for n := r.uint32(); n > 0 && !r.bad; n-- {
 		bank, selected := Bank(r.uint16()), []byte(nil)
@@ -64,12 +68,12 @@ func (t *TPM) Extend(ctx context.Context, pcr int, event string) ([]Digest, erro
 			h := known.hash()
 			h.Write([]byte(event))
 			d := Digest{known.name, h.Sum(nil)}
-			digests = append(digests, d)
+			digests, attested = append(digests, d), attested || bank == SHA384
 			params = append(order.AppendUint16(params, uint16(bank)), d.Sum...)
 		}
 	}
-	if r.bad || len(digests) == 0 {
-		return nil, errors.New("the TPM has no bank of PCRs that is known here")
+	if r.bad || !attested {
+		return nil, hint.With(errors.New("the TPM has no PCRs of SHA-384"), brokenHint)
 	}
 	order.PutUint32(params, uint32(len(digests)))
 	_, err = t.do(ctx, command{"PCR_Extend", ccPCRExtend, []uint32{uint32(pcr)}, true, params})

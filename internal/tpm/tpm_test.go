@@ -283,6 +283,32 @@ func TestPCR(t *testing.T) {
 	}
 }
 
+// TestBanks: without the bank that is attested nothing is extended, as with none at all.
+func TestBanks(t *testing.T) {
+	t.Parallel()
+	for name, list := range map[string][]byte{
+		"none":             {0, 0, 0, 0},
+		"SHA-256":          {0, 0, 0, 1, 0, 0x0b, 3, 0xff, 0xff, 0xff},
+		"SHA-384 in part":  {0, 0, 0, 1, 0, 0x0c, 3, 0xff, 0xdf, 0xff},
+		"SHA-384, too few": {0, 0, 0, 1, 0, 0x0c, 1, 0xff},
+		"cut off":          {0, 0, 0, 2, 0, 0x0c, 3, 0xff, 0xff, 0xff},
+	} {
+		t.Run(name, func(t *testing.T) {
+			t.Parallel()
+			f := attested.NewTPM()
+			f.Garble = func(_ uint32, resp []byte) []byte {
+				resp = append(append(resp[:10:10], 0, 0, 0, 0, 5), list...)
+				be.PutUint32(resp[2:], uint32(len(resp)))
+				be.PutUint32(resp[6:], 0)
+				return resp
+			}
+			if _, err := tpm.New(f).Extend(t.Context(), 13, "event"); err == nil || f.Count[attested.PCRExtend] > 0 {
+				t.Errorf("Extend = %v after %d commands", err, f.Count[attested.PCRExtend])
+			}
+		})
+	}
+}
+
 // large lets a real TPM, which takes indices of 2048 bytes at most, seem to have ours,
 // and its vendor command do nothing. The rest of the index stays as it is.
 type large struct {
