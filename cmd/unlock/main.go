@@ -114,8 +114,10 @@ func bootMachine() boot.Outcome {
 	if outcome == boot.Done {
 		outcome = s.Run("mount", initd.Root)
 	}
-	if closed := s.Close(); outcome == boot.Done { // whatever has become of it
-		outcome = closed
+	if outcome != boot.BadConfig { // by which no key was had
+		if closed := s.Close(); outcome == boot.Done {
+			outcome = closed
+		}
 	}
 	if outcome == boot.Done {
 		kernelLog.Failure(initd.SwitchRoot(cmdline)) // it returns only on failure

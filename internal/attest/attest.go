@@ -53,7 +53,7 @@ func (r *Recipient) Document(ctx context.Context) ([]byte, error) {
 	case r.turn <- struct{}{}:
 		defer func() { <-r.turn }()
 	case <-ctx.Done():
-		return nil, fmt.Errorf("waiting for NitroTPM: %w", context.Cause(ctx))
+		return nil, hint.With(fmt.Errorf("waiting for NitroTPM: %w", context.Cause(ctx)), "the TPM does not answer: reboot the instance")
 	}
 	r.mu.Lock()
 	key, document, age := r.key, r.document, time.Since(r.fetched)

@@ -7,6 +7,7 @@ import (
 	"errors"
 	"os"
 	"strings"
+	"sync"
 	"testing"
 	"testing/synctest"
 	"time"
@@ -134,6 +135,25 @@ func TestFresh(t *testing.T) {
 		if r.Measured() != nil {
 			t.Error("one byte describes a machine")
 		}
+	})
+}
+
+// TestHangs: who waits for another's document waits no longer than they may.
+func TestHangs(t *testing.T) {
+	synctest.Test(t, func(t *testing.T) {
+		never := make(chan struct{})
+		r := attest.New(func(context.Context, []byte) ([]byte, error) { <-never; return nil, errors.New("late") })
+		var wg sync.WaitGroup
+		wg.Go(func() { _, _ = r.Document(t.Context()) })
+		synctest.Wait()
+		ctx, cancel := context.WithTimeout(t.Context(), time.Minute)
+		defer cancel()
+		if _, err := r.Document(ctx); !errors.Is(err, context.DeadlineExceeded) || hint.Of(err) == "" {
+			t.Errorf("Document = %v, want the deadline and a hint", err)
+		}
+		close(never)
+		wg.Wait()
+		r.Close()
 	})
 }
 
