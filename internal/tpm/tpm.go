@@ -58,8 +58,9 @@ func Open(ctx context.Context, path string) (*TPM, error) {
 		case err == unix.EBUSY:
 			err = hint.With(err, busyHint)
 		case errors.Is(err, fs.ErrNotExist) || err == unix.ENODEV || err == unix.ENXIO:
+			err = hint.With(fmt.Errorf("there is no TPM: %w", err), noTPMHint)
 			if time.Now().After(late) {
-				return nil, hint.With(fmt.Errorf("there is no TPM: %s: %w", path, err), noTPMHint)
+				return nil, fmt.Errorf("opening %s: %w", path, err)
 			}
 		default:
 			return nil, fmt.Errorf("opening %s: %w", path, err)

@@ -160,6 +160,11 @@ func TestOpen(t *testing.T) {
 		if waited := time.Since(begun); waited < 5*time.Second || waited > 6*time.Second {
 			t.Errorf("after %v, want 5 s", waited)
 		}
+		short, cancel := context.WithTimeout(t.Context(), time.Second)
+		defer cancel()
+		if _, err := tpm.Open(short, none); !errors.Is(err, os.ErrNotExist) || hint.Of(err) == "" {
+			t.Errorf("Open = %v (hint: %s)", err, hint.Of(err))
+		}
 		time.AfterFunc(3*time.Second, func() { os.WriteFile(none, nil, 0o600) })
 		late, err := tpm.Open(t.Context(), none)
 		if err != nil {
