@@ -100,6 +100,9 @@ type Cloud struct {
 	secrets    map[string]*storedSecret
 	roles      map[string]*role // made through IAM
 	recorder   recorder
+
+	attestationRoot []byte // DER
+	envelopes       int    // that KMS made
 }
 
 // New starts a Cloud; Close ends it.
