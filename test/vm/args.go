@@ -43,11 +43,23 @@ func (m *Machine) args(dir string) ([]string, error) {
 		console = "ttyAMA0"
 		a = append(a, "-M", "virt", "-cpu", "max,pauth-impdef=on") // the architecture's own pointer authentication takes long to emulate
 	} else {
-		a = append(a, "-M", "q35", "-cpu", "max")
+		machine := "q35"
+		if m.Variables != "" {
+			machine += ",smm=on" // which keeps the system from changing them
+		}
+		a = append(a, "-M", machine, "-cpu", "max")
 	}
-	if m.Firmware != "" {
+	for _, text := range m.OEM {
+		a = append(a, "-smbios", "type=11,value="+escape(text))
+	}
+	switch {
+	case m.Variables != "":
+		a = append(a, "-global", "driver=cfi.pflash01,property=secure,value=on",
+			"-drive", "if=pflash,format=raw,unit=0,readonly=on,file="+escape(m.Firmware),
+			"-drive", "if=pflash,format=raw,unit=1,snapshot=on,file="+escape(m.Variables))
+	case m.Firmware != "":
 		a = append(a, "-bios", m.Firmware)
-	} else {
+	default:
 		// On a busy host the kernel takes QEMU's timer for broken, and panics.
 		a = append(a, "-kernel", m.Kernel, "-append", "console="+console+" panic=-1 no_timer_check "+m.Append)
 		if m.Initrd != "" {
