@@ -106,7 +106,7 @@ func (c *measureCmd) this(con console, p *measure.Prediction) error {
 		return fmt.Errorf("%w: is there a TPM, and securityfs mounted?", err)
 	}
 	if c.JSON {
-		out := &measure.Prediction{PCRs: map[string]string{}, Images: []measure.Loaded{}}
+		out := &measure.Prediction{PCRs: map[string]string{}, SecureBoot: m.SecureBoot(), Images: []measure.Loaded{}}
 		for n, value := range m.PCRs {
 			out.PCRs[fmt.Sprint(n)] = hex.EncodeToString(value)
 		}

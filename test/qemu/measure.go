@@ -20,7 +20,7 @@ var measuring = []lab.Scenario{measured("bookworm"), measured("trixie"), measure
 
 func measured(suite string) lab.Scenario {
 	s := lab.Scenario{Name: "attest-measure-" + suite, System: lab.Unified, Attested: true, Tool: true, Append: "rd.unlock=0",
-		Config: ephemeralKey + secretfs}
+		Config: ephemeralKey + strings.Replace(secretfs, `"blank"`, `"ephemeral"`, 1)}
 	for _, uki := range []lab.UKI{{}, {Boot: true}, {Secure: true}, {Boot: true, Secure: true}} {
 		uki.Suite = suite
 		b := lab.Boot{Name: fmt.Sprintf("%+v", uki), Script: "show_pcrs", Check: asMeasured,

@@ -184,8 +184,9 @@ func entries(b []byte) []entry {
 			long = nil
 		default:
 			e := entry{directory: b[11]&directory != 0, first: uint32(le.Uint16(b[20:]))<<16 | uint32(le.Uint16(b[26:])), size: int64(le.Uint32(b[28:]))}
-			e.name = strings.TrimRight(string(b[:8]), " ")
-			if ext := strings.TrimRight(string(b[8:11]), " "); ext != "" {
+			const lowerName, lowerExtension = 0x08, 0x10 // as Windows NT has them
+			e.name = lowered(b[:8], b[12]&lowerName != 0)
+			if ext := lowered(b[8:11], b[12]&lowerExtension != 0); ext != "" {
 				e.name += "." + ext
 			}
 			if long != nil {
@@ -196,6 +197,15 @@ func entries(b []byte) []entry {
 		}
 	}
 	return all
+}
+
+// lowered is a part of a short name.
+func lowered(b []byte, lower bool) string {
+	name := strings.TrimRight(string(b), " ")
+	if lower {
+		return strings.ToLower(name)
+	}
+	return name
 }
 
 // read reads a file.

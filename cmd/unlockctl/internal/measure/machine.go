@@ -2,6 +2,7 @@ package measure
 
 import (
 	"bytes"
+	"crypto/sha512"
 	"encoding/hex"
 	"errors"
 	"fmt"
@@ -131,6 +132,13 @@ func describe(kind uint32, data []byte) string {
 	return what
 }
 
+// SecureBoot reports whether Secure Boot was on.
+func (m *Machine) SecureBoot() bool {
+	digest := sha512.Sum384(variable(globalVariable, "SecureBoot", []byte{1}))
+	some := of(m.Events, 7)
+	return len(some) > 0 && bytes.Equal(some[0].Digest, digest[:])
+}
+
 // Difference is an event that is not as predicted.
 type Difference struct {
 	PCR       int
@@ -139,7 +147,7 @@ type Difference struct {
 }
 
 // Compare finds the first difference of each PCR between what was predicted and the log.
-// A PCR that is not what its own log says has been extended since, which Later tells.
+// A PCR that is not what its own log says was extended since, which Later reports.
 func (p *Prediction) Compare(m *Machine) (different []Difference) {
 	for _, n := range predicted {
 		want, got := of(p.Events, n), of(m.Events, n)

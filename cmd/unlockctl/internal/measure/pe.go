@@ -158,7 +158,7 @@ func (i *Image) What() string {
 	program, version, _ := i.kind()
 	_, unified := i.section(".linux")
 	_, grub := i.section("mods")
-	_, shim := i.section(".vendor_cert")
+	_, shim := i.section(".vendor_") // .vendor_cert, cut off
 	switch {
 	case unified && program == "systemd-stub":
 		return "unified kernel image with systemd-stub " + version

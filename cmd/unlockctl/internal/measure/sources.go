@@ -23,7 +23,7 @@ func Open(files ...string) ([]*Image, error) {
 			return nil, err
 		}
 		if info.IsDir() {
-			return find1(files[0], directory(files[0]))
+			return started(files[0], directory(files[0]))
 		}
 	}
 	var images []*Image
@@ -63,7 +63,7 @@ func ofDisk(name string, r io.ReaderAt) ([]*Image, error) {
 	if err != nil {
 		return nil, fmt.Errorf("%s: %w", name, err)
 	}
-	return find1(name, f)
+	return started(name, f)
 }
 
 // tree is an EFI system partition.
@@ -115,10 +115,10 @@ func (d directory) find(path string) (string, error) {
 	return here, nil
 }
 
-// find1 returns what a new machine starts from an EFI system partition: the program at the
+// started returns what a new machine starts from an EFI system partition: the program at the
 // place for removable media, as the firmware of a new machine knows no other, and if that
 // is systemd-boot, the one unified kernel image.
-func find1(name string, t tree) ([]*Image, error) {
+func started(name string, t tree) ([]*Image, error) {
 	var first *Image
 	for _, path := range []string{"EFI/BOOT/BOOTX64.EFI", "EFI/BOOT/BOOTAA64.EFI"} {
 		data, err := t.read(path)
