@@ -100,6 +100,13 @@ func (c *Cloud) allowed(rq *call, k *key, arn, action string) error {
 	return refuse("AccessDeniedException", "User: %s is not authorized to perform: kms:%s on resource: %s %s", rq.who.arn, action, arn, because)
 }
 
+// Allowed reports, as a refusal of KMS or nil, whether a principal may do something with a
+// key, such as "Decrypt"; d is the document of an attested call, or nil.
+func (c *Cloud) Allowed(principal, arn, action string, context map[string]string, d *Document) error {
+	rq := &call{who: &identity{arn: principal}, region: strings.Split(arn, ":")[3], context: context, document: d}
+	return c.allowed(rq, c.mustKey(arn), arn, action)
+}
+
 // request returns what policies can ask about a call.
 func (c *Cloud) request(rq *call, arn, action string) *request {
 	q := &request{action: "kms:" + action, resource: arn, who: rq.who.arn, role: roleOf(rq.who.arn), keys: map[string][]string{}}

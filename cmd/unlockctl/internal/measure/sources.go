@@ -61,7 +61,7 @@ func ofDisk(name string, r io.ReaderAt) ([]*Image, error) {
 	}
 	f, err := openFAT(r, offset)
 	if err != nil {
-		return nil, fmt.Errorf("%s: %w", name, err)
+		return nil, fmt.Errorf("%s is no program, disk image or EFI system partition: %w", name, err)
 	}
 	return started(name, f)
 }
