@@ -52,17 +52,18 @@ func indefinite(tag byte, parts ...[]byte) []byte {
 
 // envelope encrypts a plaintext to a key. In parts, its content is constructed of
 // OCTET STRINGs, otherwise it is primitive. padding is PKCS #7's.
-func envelope(to *rsa.PublicKey, plaintext []byte, parts bool, padding func(n int) []byte) ([]byte, error) {
-	contentKey, iv := make([]byte, 32), make([]byte, aes.BlockSize)
+func envelope(to *rsa.PublicKey, plaintext []byte, parts bool, padding func(n int) []byte) (cms, contentKey []byte, err error) {
+	contentKey = make([]byte, 32)
+	iv := make([]byte, aes.BlockSize)
 	rand.Read(contentKey)
 	rand.Read(iv)
 	wrapped, err := rsa.EncryptOAEP(sha256.New(), rand.Reader, to, contentKey, nil)
 	if err != nil {
-		return nil, err
+		return nil, nil, err
 	}
 	block, err := aes.NewCipher(contentKey)
 	if err != nil {
-		return nil, err
+		return nil, nil, err
 	}
 	content := append(slices.Clone(plaintext), padding(aes.BlockSize-len(plaintext)%aes.BlockSize)...)
 	cipher.NewCBCEncrypter(block, iv).CryptBlocks(content, content)
@@ -77,15 +78,16 @@ func envelope(to *rsa.PublicKey, plaintext []byte, parts bool, padding func(n in
 	}
 	spki, err := x509.MarshalPKIXPublicKey(to)
 	if err != nil {
-		return nil, err
+		return nil, nil, err
 	}
 	id := sha256.Sum256(spki)
 	hash := tlv(0x30, oidSHA256, asnNull)
 	oaep := tlv(0x30, oidOAEP, tlv(0x30, tlv(0xa0, hash), tlv(0xa1, tlv(0x30, oidMGF1, hash))))
 	recipient := tlv(0x30, version2, tlv(0x80, id[:]), oaep, tlv(0x04, wrapped))
-	return indefinite(0x30, oidEnveloped, indefinite(0xa0,
+	cms = indefinite(0x30, oidEnveloped, indefinite(0xa0,
 		indefinite(0x30, version2, tlv(0x31, recipient),
-			indefinite(0x30, oidData, tlv(0x30, oidAES256CBC, tlv(0x04, iv)), encrypted)))), nil
+			indefinite(0x30, oidData, tlv(0x30, oidAES256CBC, tlv(0x04, iv)), encrypted))))
+	return cms, contentKey, nil
 }
 
 // pkcs7 is n bytes of padding.

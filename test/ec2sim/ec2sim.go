@@ -102,7 +102,7 @@ type Cloud struct {
 	recorder   recorder
 
 	attestationRoot []byte // DER
-	envelopes       int    // that KMS made
+	enveloped       []Envelope
 }
 
 // New starts a Cloud; Close ends it.

@@ -7,6 +7,8 @@ import (
 	"encoding/hex"
 	"encoding/pem"
 	"fmt"
+	"slices"
+	"time"
 )
 
 // This file is KMS for callers with an attestation document.
@@ -34,6 +36,20 @@ func (c *Cloud) TrustAttestation(root []byte) error {
 	defer c.mu.Unlock()
 	c.attestationRoot = block.Bytes
 	return nil
+}
+
+// Envelope is what an attested answer was encrypted with.
+type Envelope struct {
+	Time       time.Time
+	ContentKey []byte // of AES-256
+	Modulus    []byte // of the recipient's RSA key, big-endian
+}
+
+// Envelopes returns those of all answers so far.
+func (c *Cloud) Envelopes() []Envelope {
+	c.mu.Lock()
+	defer c.mu.Unlock()
+	return slices.Clone(c.enveloped)
 }
 
 // attested judges the recipient of a request, if it has one. How KMS words its refusals
@@ -89,14 +105,15 @@ func (c *Cloud) answerTo(rq *call, out *kmsCiphertext, plaintext []byte) error {
 	if c.fault("cms-padding") {
 		padding = func(n int) []byte { return make([]byte, n) }
 	}
-	c.mu.Lock()
-	c.envelopes++
-	parts := c.envelopes%2 == 1
-	c.mu.Unlock()
-	cms, err := envelope(to, plaintext, parts, padding)
+	parts := len(c.Envelopes())%2 == 0
+	cms, contentKey, err := envelope(to, plaintext, parts, padding)
 	if err != nil {
 		return err
 	}
+	now := c.now()
+	c.mu.Lock()
+	c.enveloped = append(c.enveloped, Envelope{Time: now, ContentKey: contentKey, Modulus: to.N.Bytes()})
+	c.mu.Unlock()
 	if c.fault("cms-truncated") {
 		cms = cms[:len(cms)/2]
 	}

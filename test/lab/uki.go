@@ -38,21 +38,25 @@ type UKI struct {
 // esp is the name of the disk image with the EFI system partition.
 const esp = "esp.img"
 
-// Unified is the standalone system as a unified kernel image, under UEFI firmware with a
-// TPM. The image's command line is the scenario's: boots cannot append to it.
-func Unified(ctx context.Context, l *Lab) error {
-	if err := Standalone(ctx, l); err != nil {
-		return err
-	}
-	initrd := l.Build
-	l.Base.Disks = append(l.Base.Disks, vm.Disk{File: l.File(esp), Serial: "vol0123456789abcdef0", Virtio: true, ReadOnly: true})
-	l.Build = func(ctx context.Context, conf string) error {
-		if err := initrd(ctx, conf); err != nil {
+// Unified boots a system's kernel and initramfs as a unified kernel image, under UEFI
+// firmware. The image's command line is the scenario's: boots cannot append to it.
+func Unified(system System) System {
+	return func(ctx context.Context, l *Lab) error {
+		if err := system(ctx, l); err != nil {
 			return err
 		}
-		return l.buildUKI(ctx)
+		initrd := l.Build
+		l.Base.Disks = append(l.Base.Disks, vm.Disk{File: l.File(esp), Serial: "vol0123456789abcdef0", Virtio: true, ReadOnly: true, First: true}) // another that is tried is measured, too
+		l.Build = func(ctx context.Context, conf string) error {
+			if initrd != nil {
+				if err := initrd(ctx, conf); err != nil {
+					return err
+				}
+			}
+			return l.buildUKI(ctx)
+		}
+		return nil
 	}
-	return nil
 }
 
 // ESP returns the disk image that the machine boots.

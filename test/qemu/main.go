@@ -183,7 +183,7 @@ var groups = []group{
 	{"trail", auditing},
 	{"faults", slices.Concat(matrix(networkFaults, awsFaults, machineFaults), stalls)},
 	{"secrets", secrets},
-	{"attest", measuring},
+	{"attest", slices.Concat(attested, attestFaultScenarios(), measuring)},
 	{"distributions", distributions},
 	{"images-real", realImages()},
 	{"generators", generatorScenarios()},

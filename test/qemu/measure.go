@@ -19,7 +19,7 @@ import (
 var measuring = []lab.Scenario{measured("bookworm"), measured("trixie"), measured("sid")}
 
 func measured(suite string) lab.Scenario {
-	s := lab.Scenario{Name: "attest-measure-" + suite, System: lab.Unified, Attested: true, Tool: true, Append: "rd.unlock=0",
+	s := lab.Scenario{Name: "attest-measure-" + suite, System: lab.Unified(lab.Standalone), Attested: true, Tool: true, Append: "rd.unlock=0",
 		Config: ephemeralKey + strings.Replace(secretfs, `"blank"`, `"ephemeral"`, 1)}
 	for _, uki := range []lab.UKI{{}, {Boot: true}, {Secure: true}, {Boot: true, Secure: true}} {
 		uki.Suite = suite

@@ -16,6 +16,7 @@ type Disk struct {
 	Late     string // attached once the console shows this; "": from the beginning. Only NVMe disks can be
 	Virtio   bool   // a virtio disk, which follows Root's as /dev/vdc, instead of an NVMe disk
 	ReadOnly bool   // write-protected
+	First    bool   // firmware boots from it, and looks at no other
 	Errors   string // what fails with an I/O error: "read" or "write"; "": nothing
 }
 
@@ -112,6 +113,9 @@ func (d *Disk) args(i int) []string {
 		device = fmt.Sprintf("virtio-blk-pci,drive=disk%d,serial=%s", i, d.Serial)
 	case d.Late != "":
 		device = fmt.Sprintf("pcie-root-port,id=port%d,chassis=%d", i, i+1) // a slot to plug it into
+	}
+	if d.First {
+		device += ",bootindex=0"
 	}
 	return []string{"-drive", drive + escape(d.File), "-device", device}
 }
