@@ -33,6 +33,7 @@ type UKI struct {
 	Boot    bool   // systemd-boot in front
 	Secure  bool   // Secure Boot is on, and all is signed
 	Changed bool   // the initramfs has more padding at its end
+	More    string // on its command line
 }
 
 // esp is the name of the disk image with the EFI system partition.
@@ -76,7 +77,7 @@ func (l *Lab) buildUKI(ctx context.Context) error {
 		initrd = append(initrd, make([]byte, 4)...)
 	}
 	changed, uki := l.File("uki.initrd"), l.File("unlock.efi")
-	cmdline := "console=ttyS0 panic=-1 no_timer_check " + l.Base.Append + " " + l.Append
+	cmdline := "console=ttyS0 panic=-1 no_timer_check " + l.Base.Append + " " + l.Append + " " + l.UKI.More
 	if err := errors.Join(
 		os.WriteFile(changed, initrd, 0o600),
 		os.WriteFile(l.File("uki.cmdline"), []byte(cmdline), 0o600),
