@@ -134,8 +134,8 @@ func request(t *testing.T, nonce []byte) []byte {
 	return b
 }
 
-// attest does all that a client does.
-func attest(t *testing.T, d *device, nonce []byte) (document []byte, refused string) {
+// documentOf does all that a client does.
+func documentOf(t *testing.T, d *device, nonce []byte) (document []byte, refused string) {
 	t.Helper()
 	if err := define(d, nitrotpm.MaxIndex, usual, ""); err != nil {
 		t.Fatal(err)
@@ -188,7 +188,7 @@ func TestDocument(t *testing.T) {
 	d := newDevice(t)
 	var before []byte
 	for i := range 2 {
-		document, refused := attest(t, d, []byte("a nonce"))
+		document, refused := documentOf(t, d, []byte("a nonce"))
 		if refused != "" {
 			t.Fatal(refused)
 		}
@@ -211,7 +211,7 @@ func TestDocument(t *testing.T) {
 	if d.tpm.Has(number) {
 		t.Error("the index is still there")
 	}
-	if _, refused := attest(t, d, make([]byte, 1025)); refused != "InputTooLarge" {
+	if _, refused := documentOf(t, d, make([]byte, 1025)); refused != "InputTooLarge" {
 		t.Errorf("a nonce of 1025 bytes: %q", refused)
 	}
 }
@@ -371,13 +371,16 @@ func TestFaults(t *testing.T) {
 	for name, row := range map[string]struct {
 		see func(t *testing.T, d *device) bool
 	}{
-		"retry:1":           {defining(tpm2.TPMRCRetry)},
-		"testing:1":         {defining(tpm2.TPMRCTesting)},
-		"yielded:1":         {defining(tpm2.TPMRCYielded)},
-		"nv-full:1":         {defining(tpm2.TPMRCNVSpace)},
-		"owner-auth:1":      {defining(tpm2.TPMRCBadAuth)},
-		"lockout:1":         {defining(tpm2.TPMRCLockout)},
-		"nsm-error:1":       {func(t *testing.T, d *device) bool { _, refused := attest(t, d, nil); return refused == "InternalError" }},
+		"retry:1":      {defining(tpm2.TPMRCRetry)},
+		"testing:1":    {defining(tpm2.TPMRCTesting)},
+		"yielded:1":    {defining(tpm2.TPMRCYielded)},
+		"nv-full:1":    {defining(tpm2.TPMRCNVSpace)},
+		"owner-auth:1": {defining(tpm2.TPMRCBadAuth)},
+		"lockout:1":    {defining(tpm2.TPMRCLockout)},
+		"nsm-error:1": {func(t *testing.T, d *device) bool {
+			_, refused := documentOf(t, d, nil)
+			return refused == "InternalError"
+		}},
 		"stale:1":           {judged("it was made 10m")},
 		"forged:1":          {judged("its signature")},
 		"no-vendor-command": {func(t *testing.T, d *device) bool { return nsm(t, d, 0x8002, "") == 0x143 }},
@@ -425,9 +428,9 @@ func defining(want tpm2.TPMRC) func(*testing.T, *device) bool {
 // judged expects KMS' refusal of the first document, and none of the second.
 func judged(want string) func(*testing.T, *device) bool {
 	return func(t *testing.T, d *device) bool {
-		document, _ := attest(t, d, nil)
+		document, _ := documentOf(t, d, nil)
 		_, err := ec2sim.ReadDocument(document, d.root, time.Now())
-		second, _ := attest(t, d, nil)
+		second, _ := documentOf(t, d, nil)
 		_, err2 := ec2sim.ReadDocument(second, d.root, time.Now())
 		return err != nil && strings.Contains(err.Error(), want) && err2 == nil
 	}
