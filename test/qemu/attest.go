@@ -92,6 +92,15 @@ var attested = []lab.Scenario{
 		},
 	},
 	{
+		// The worker is killed once it has the key: SysRq ends every process but the first,
+		// which is its parent.
+		Name: "attest-killed", Config: attestedHeader + secretfs, Disks: blank(1), System: unified, Attested: true, Append: "sysrq_always_enabled=1",
+		Boots: []lab.Boot{
+			{Before: pin(lab.UKI{}), Machine: killWhen("unlock: key header"), Cut: "PCR 13 is extended", After: time.Second, Want: []string{"Kill All Tasks"}, Check: released("GenerateDataKey")},
+			{Script: "door_closed\nwrite_file", Check: lab.Formatted},
+		},
+	},
+	{
 		Name: "secrets-attest", Config: attestedHeader + secretfs, Disks: blank(1), Machine: smallMemory, System: unified, Attested: true,
 		Boots: []lab.Boot{
 			{Before: pin(lab.UKI{}), Script: "write_file", Dump: true, Check: lab.All(lab.Formatted, exposes("first boot", nothing), envelopesUnseen)},
@@ -277,6 +286,14 @@ func showsPCR4(l *lab.Lab) error {
 
 // rootless is an image that does not find its root file system.
 var rootless = lab.UKI{Suite: "trixie", More: "root=LABEL=absent rd.retry=20"}
+
+// killWhen kills all processes but the first when the console shows something.
+func killWhen(text string) lab.Change {
+	return func(_ *lab.Lab, m *vm.Machine) {
+		m.Events = append(m.Events, vm.Event{When: text, Do: []vm.Request{{Execute: "chardev-send-break", Arguments: map[string]any{"id": "serial0"}}}})
+		m.Type = append(m.Type, vm.Typed{When: text, Text: "i", After: 300 * time.Millisecond})
+	}
+}
 
 // askFromShell closes the volume in dracut's shell and has unlock open it again.
 func askFromShell(_ *lab.Lab, m *vm.Machine) {
