@@ -156,6 +156,21 @@ func TestSections(t *testing.T) {
 	}
 }
 
+// TestARM64: an image for Graviton is measured in the same way.
+func TestARM64(t *testing.T) {
+	t.Parallel()
+	data := uki("257")
+	amd64, err := measure.Predict([]*measure.Image{image(t, "a", bytes.Clone(data))}, nil)
+	if err != nil {
+		t.Fatal(err)
+	}
+	binary.LittleEndian.PutUint16(data[68:], 0xaa64) // the machine that it is for
+	arm64, err := measure.Predict([]*measure.Image{image(t, "a", data)}, nil)
+	if err != nil || arm64.PCRs["4"] == amd64.PCRs["4"] || arm64.PCRs["11"] != amd64.PCRs["11"] {
+		t.Errorf("arm64: %v, %v; amd64: %v", arm64.PCRs, err, amd64.PCRs)
+	}
+}
+
 func TestUnpredictable(t *testing.T) {
 	t.Parallel()
 	boot := program(section{".text", nil}, sdmagic("systemd-boot 257"))
