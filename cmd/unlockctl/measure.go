@@ -52,13 +52,14 @@ func (c *measureCmd) Run(con console) error {
 		fmt.Fprintf(con.out, "%s: %s\n    Authenticode %s\n", i.File, i.What, i.Authenticode)
 	}
 	for _, n := range measure.Predicted() {
-		fmt.Fprintf(con.out, "PCR %-2d  %s  %s\n", n, p.PCRs[fmt.Sprint(n)], meaning(n, p.SecureBoot))
+		value := p.PCRs[fmt.Sprint(n)]
+		fmt.Fprintf(con.out, "PCR %-2d  %s  %s\n", n, value, meaning(n, p.SecureBoot, strings.Trim(value, "0") == ""))
 	}
 	return nil
 }
 
 // meaning says what a PCR shows.
-func meaning(pcr int, secureBoot bool) string {
+func meaning(pcr int, secureBoot, zero bool) string {
 	switch pcr {
 	case 4:
 		return "kernel, initramfs, configuration, command line"
@@ -70,6 +71,9 @@ func meaning(pcr int, secureBoot bool) string {
 	case 11:
 		return "sections of the image; systemd adds to it later"
 	case 12:
+		if !zero {
+			return "the built-in command line, which this systemd-boot passes on; no other, no credentials or add-ons from outside"
+		}
 		return "no command line, credentials or add-ons from outside"
 	}
 	return "no system extensions, and no key was released in this boot"

@@ -140,7 +140,24 @@ func unify(ctx context.Context, stub, uki string, parts []part) error {
 		args = append(args, "--add-section", p.section+"="+p.file, "--change-section-vma", fmt.Sprintf("%s=%#x", p.section, h.ImageBase+end))
 		end += uint64(info.Size())
 	}
-	return Command(ctx, "", append(append([]string{"objcopy"}, args...), stub, uki)...)
+	if err := Command(ctx, "", append(append([]string{"objcopy"}, args...), stub, uki)...); err != nil {
+		return err
+	}
+	return undated(uki)
+}
+
+// undated takes the time out of a program's header, so that it is the same each time it is
+// made, and the checksum, which nobody asks for.
+func undated(file string) error {
+	b, err := os.ReadFile(file)
+	if err != nil {
+		return err
+	}
+	header := int(binary.LittleEndian.Uint32(b[60:]))
+	const date, checksum = 8, 24 + 64
+	clear(b[header+date : header+date+4])
+	clear(b[header+checksum : header+checksum+4])
+	return os.WriteFile(file, b, 0o600)
 }
 
 // sign signs a program with the snakeoil key.

@@ -156,6 +156,35 @@ func TestSections(t *testing.T) {
 	}
 }
 
+// TestOptions: systemd-boot before 255 passes the built-in command line on, and both
+// measure it.
+func TestOptions(t *testing.T) {
+	t.Parallel()
+	zero := strings.Repeat("0", 96)
+	const twice = "e172562a0f2bfe54f002ab6d5c32635a597ea6bf46b6b12dbce34cbb4fdf1d1a7f5709f4b1e1ce164db909db739582d8" // as QEMU's firmware and 252 have it
+	line := []byte("console=ttyS0 panic=-1 no_timer_check root=LABEL=unlock-root rw loglevel=7 rd.unlock=0 ")
+	of := func(boot, stub string) string {
+		t.Helper()
+		images := []*measure.Image{image(t, "b", program(section{".text", nil}, sdmagic("systemd-boot "+boot))),
+			image(t, "u", program(sdmagic("systemd-stub "+stub), section{".cmdline", line}, section{".linux", program()}))}
+		p, err := measure.Predict(images, nil)
+		if err != nil {
+			t.Fatal(err)
+		}
+		return p.PCRs["12"]
+	}
+	for name, row := range map[string]struct{ got, want string }{
+		"252 and 252": {of("252.39-1~deb12u2", "252.39-1~deb12u2"), twice},
+		"254 and 257": {of("254", "257"), twice},
+		"255 and 257": {of("255", "257"), zero},
+		"257 and 252": {of("257.13", "252"), zero},
+	} {
+		if row.got != row.want {
+			t.Errorf("systemd-boot and stub %s: PCR 12 = %s, want %s", name, row.got, row.want)
+		}
+	}
+}
+
 // TestARM64: an image for Graviton is measured in the same way.
 func TestARM64(t *testing.T) {
 	t.Parallel()

@@ -6,6 +6,8 @@ import (
 	"errors"
 	"fmt"
 	"slices"
+	"strings"
+	"unicode/utf16"
 )
 
 // Event is one measurement.
@@ -53,6 +55,7 @@ func Predict(images []*Image, vars *Variables) (*Prediction, error) {
 	if err := p.stub(images[len(images)-1]); err != nil {
 		return nil, err
 	}
+	p.options(images)
 	if err := p.secureBoot(images, vars); err != nil {
 		return nil, err
 	}
@@ -123,6 +126,38 @@ var measured = []struct {
 }{
 	{".linux", 0}, {".osrel", 0}, {".cmdline", 0}, {".initrd", 0}, {".ucode", 256}, {".splash", 0}, {".dtb", 0},
 	{".uname", 253}, {".sbat", 253}, {".pcrpkey", 0}, {".hwids", 257},
+}
+
+// options adds the command line that older versions of systemd-boot take from a unified
+// image and pass to it again: they measure it, and so does the stub, which ignores it
+// under Secure Boot.
+func (p *Prediction) options(images []*Image) {
+	const knowsBetter = 255
+	last := images[len(images)-1]
+	content, ok := last.section(".cmdline")
+	if len(images) < 2 || !ok {
+		return
+	}
+	if _, _, version := images[len(images)-2].kind(); version >= knowsBetter {
+		return
+	}
+	text := strings.TrimRight(strings.Map(func(r rune) rune {
+		if r < ' ' {
+			return ' '
+		}
+		return r
+	}, strings.TrimRight(string(content), "\x00")), " ")
+	if text == "" {
+		return
+	}
+	var b []byte
+	for _, c := range append(utf16.Encode([]rune(text)), 0) {
+		b = le.AppendUint16(b, c)
+	}
+	p.add(12, "command line, by systemd-boot", b)
+	if !p.SecureBoot {
+		p.add(12, "command line, by systemd-stub", b)
+	}
 }
 
 // choosing are sections of which systemd-stub chooses by the machine, or by what is chosen
