@@ -2,7 +2,7 @@
 # make demo     boots a simulated EC2 instance twice and shows what happens
 # make check    what needs neither root nor packages: vet, lint, unit tests
 # make test     everything that CI runs, as root
-# make test-network, test-faults, test-images, test-generators   further boots, of which CI runs a few
+# make test-network, test-faults, test-attest, test-images, test-generators   further boots, of which CI runs a few
 # make size     the sizes of unlock, against their budget
 
 SHELL = /bin/bash -o pipefail
@@ -56,7 +56,7 @@ test: test-packages lint unit fips vulnerabilities emulators size fuzz benchmark
 	scripts/qemu-test $(OF_EACH)
 	scripts/qemu-test --soak 10
 # One or two of the groups that take longer.
-OF_EACH = net-ipv6-only net-imds-behind-second-card net-dns-first-of-two-silent net-mtu-black-hole net-proxy al2023-denied no-initramfs
+OF_EACH = net-ipv6-only net-imds-behind-second-card net-dns-first-of-two-silent net-mtu-black-hole net-proxy al2023-denied no-initramfs attest-first-boot attest-cmdline
 
 # It downloads nothing but Go modules, and runs the longest tests in part. Tests that need root or a program say so and are
 # skipped; CI, as root and with all programs, skips none.
@@ -73,6 +73,8 @@ test-network: test-packages
 	scripts/qemu-test --group network,trail
 test-faults: test-packages
 	scripts/qemu-test --group faults
+test-attest: test-packages
+	scripts/qemu-test --group attest
 test-images: test-packages deb-test
 	scripts/qemu-test --group images-real
 	scripts/qemu-test --group images
@@ -126,6 +128,8 @@ FUZZ = go test -run '^$$' -fuzzminimizetime 1x
 fuzz:
 	$(FUZZ) -fuzz FuzzParse -fuzztime 60000x ./internal/config
 	$(FUZZ) -fuzz FuzzScan -fuzztime 80000x ./cmd/unlockctl/internal/trail
+	$(FUZZ) -fuzz 'FuzzRead$$' -fuzztime 20000x ./cmd/unlockctl/internal/measure
+	$(FUZZ) -fuzz FuzzReadLog -fuzztime 40000x ./cmd/unlockctl/internal/measure
 	$(FUZZ) -fuzz FuzzProbe -fuzztime 15000x ./internal/block
 	$(FUZZ) -fuzz FuzzRead -fuzztime 6000x ./internal/luks/luks2
 	$(FUZZ) -fuzz FuzzCMS -fuzztime 60000x ./internal/attest
@@ -163,4 +167,4 @@ FORCE:
 include install.mk
 include packaging/release.mk
 
-.PHONY: all demo check test test-network test-faults test-images test-generators unit fips vulnerabilities emulators benchmarks size fuzz lint other-systems vm-packages test-packages clean FORCE
+.PHONY: all demo check test test-network test-faults test-attest test-images test-generators unit fips vulnerabilities emulators benchmarks size fuzz lint other-systems vm-packages test-packages clean FORCE
