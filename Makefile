@@ -2,7 +2,7 @@
 # make demo     boots a simulated EC2 instance twice and shows what happens
 # make check    what needs neither root nor packages: vet, lint, unit tests
 # make test     everything that CI runs, as root: half an hour
-# make test-boots, test-network, test-faults, test-images, test-generators   all boots, of which CI runs some: hours
+# make test-boots, test-network, test-faults, test-attest, test-images, test-generators   all boots, of which CI runs some: hours
 # make size     the sizes of unlock, against their budget
 
 SHELL = /bin/bash -o pipefail
@@ -14,9 +14,11 @@ VERSION := $(shell git describe --always --dirty 2>/dev/null || echo devel)
 UNLOCK_ENV   = CGO_ENABLED=0 GOEXPERIMENT=runtimesecret
 UNLOCK_FLAGS = -trimpath -buildvcs=false -tags nethttpomithttp2 -ldflags "-s -w -X main.version=$(VERSION)" $(UNLOCK_INLINE)
 # Inlining is 500 kB of unlock (330 kB compressed). What computes keeps it, and the
-# certified cryptographic module stays as it was compiled when it was certified.
+# certified cryptographic module stays as it was compiled when it was certified: it has a
+# path of its own. TLS, certificates and RSA call what computes.
 UNLOCK_INLINE = -gcflags=all=-l $(patsubst %,-gcflags=%=,crypto/... vendor/golang.org/x/crypto/... golang.org/x/crypto/... \
-	math/big hash/... encoding/... unlock/internal/luks/...)
+	math/big hash/... encoding/... unlock/internal/luks/...) \
+	$(patsubst %,-gcflags=%=-l,crypto/tls crypto/x509 crypto/rsa crypto/internal/fips140/rsa)
 
 SIZE_MAX      = 9000000
 SIZE_ZSTD_MAX = 3000000
@@ -29,7 +31,7 @@ FS_PACKAGES   = apfsprogs bcache-tools dosfstools drbd-utils erofs-utils exfatpr
 	squashfs-tools udftools util-linux
 # Servers of networks, by which our clients are judged.
 NET_PACKAGES  = dnsmasq-base iproute2 isc-dhcp-server kea-dhcp4-server kea-dhcp6-server procps radvd unbound
-TEST_PACKAGES = $(VM_PACKAGES) $(FS_PACKAGES) $(NET_PACKAGES) $(IMAGE_TOOLS) ovmf qemu-system-arm busybox-static groff-base jq prometheus shellcheck tidy
+TEST_PACKAGES = $(VM_PACKAGES) $(FS_PACKAGES) $(NET_PACKAGES) $(IMAGE_TOOLS) ovmf qemu-system-arm mtools sbsigntool swtpm busybox-static groff-base jq prometheus shellcheck tidy
 
 all: bin/unlock bin/unlockctl
 
@@ -57,7 +59,8 @@ BOOTS = debian13-dracut-systemd debian12-initramfs-tools debian13-dracut-busybox
 	stripe-missing-member root-volume ephemeral open-close-grow optional-failed converted-luks1 swapped-disk disks-24 prompt \
 	recover half-formatted cut-forming second-boot stock-tools header-source kms-denied denied-reboots two-disks secret-source \
 	udev-ready fips confined bad-config foreign-disk \
-	net-ipv6-only net-imds-behind-second-card net-dns-first-of-two-silent net-mtu-black-hole net-proxy
+	net-ipv6-only net-imds-behind-second-card net-dns-first-of-two-silent net-mtu-black-hole net-proxy \
+	attest-first-boot attest-cmdline
 
 # It downloads nothing but Go modules, and runs the longest tests in part. Tests that need root or a program say so and are
 # skipped; CI, as root and with all programs, skips none.
@@ -77,6 +80,8 @@ test-network: test-packages
 	scripts/qemu-test --group network,trail
 test-faults: test-packages
 	scripts/qemu-test --group faults
+test-attest: test-packages
+	scripts/qemu-test --group attest
 test-images: test-packages deb-test
 	scripts/qemu-test --group images-real
 	scripts/qemu-test --group images
@@ -91,7 +96,7 @@ unit:
 
 # What does not depend on how things are encrypted is left out.
 fips:
-	GOFIPS140=v1.0.0 go test $(GO_TIMEOUT) -skip 'TestCrash|TestStorm|TestArgon2' ./cmd/unlock ./internal/ec2 ./internal/keys ./internal/luks/... ./internal/secret ./internal/unlock
+	GOFIPS140=v1.0.0 go test $(GO_TIMEOUT) -skip 'TestCrash|TestStorm|TestArgon2' ./cmd/unlock ./internal/attest ./internal/ec2 ./internal/keys ./internal/luks/... ./internal/secret ./internal/unlock
 
 # Emulators of AWS that others wrote, kept with the other downloads of the tests.
 EMULATORS = $(or $(XDG_CACHE_HOME),$(HOME)/.cache)/unlock-test/emulators
@@ -130,8 +135,13 @@ FUZZ = go test -run '^$$' -fuzzminimizetime 1x
 fuzz:
 	$(FUZZ) -fuzz FuzzParse -fuzztime 60000x ./internal/config
 	$(FUZZ) -fuzz FuzzScan -fuzztime 80000x ./cmd/unlockctl/internal/trail
+	$(FUZZ) -fuzz 'FuzzRead$$' -fuzztime 20000x ./cmd/unlockctl/internal/measure
+	$(FUZZ) -fuzz FuzzReadLog -fuzztime 40000x ./cmd/unlockctl/internal/measure
 	$(FUZZ) -fuzz FuzzProbe -fuzztime 15000x ./internal/block
 	$(FUZZ) -fuzz FuzzRead -fuzztime 6000x ./internal/luks/luks2
+	$(FUZZ) -fuzz FuzzCMS -fuzztime 60000x ./internal/attest
+	$(FUZZ) -fuzz FuzzNSM -fuzztime 60000x ./internal/attest
+	$(FUZZ) -fuzz FuzzTPM -fuzztime 30000x ./internal/tpm
 
 # The generators' communities indent differently.
 SHELL_TABS   = .ci/run scripts/demo scripts/packages scripts/qemu-test $(wildcard test/*/*.sh test/qemu/guest/*.sh) test/qemu/image/usr/local/sbin/scenario \
@@ -164,4 +174,4 @@ FORCE:
 include install.mk
 include packaging/release.mk
 
-.PHONY: all demo check test test-network test-faults test-images test-generators unit fips vulnerabilities emulators benchmarks size fuzz lint other-systems vm-packages test-packages clean FORCE
+.PHONY: all demo check test test-network test-faults test-attest test-images test-generators unit fips vulnerabilities emulators benchmarks size fuzz lint other-systems vm-packages test-packages clean FORCE

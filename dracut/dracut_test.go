@@ -132,7 +132,8 @@ func TestInstall(t *testing.T) {
 		failed            bool
 	}{
 		{name: "without systemd", unlock: needs, want: append(append([]string(nil), common...),
-			"inst_hook initqueue/settled 00 /module/unlock.sh", "inst_hook initqueue/finished 00 /module/unlock-finished.sh", "inst_hook pre-pivot 60 /module/unlock-mount.sh")},
+			"inst_hook initqueue/settled 00 /module/unlock.sh", "inst_hook initqueue/finished 00 /module/unlock-finished.sh", "inst_hook pre-pivot 60 /module/unlock-mount.sh",
+			"inst_hook emergency 00 /module/unlock-cap.sh")},
 		{name: "with systemd", unlock: needs, set: "modules=systemd SYSTEMCTL=systemctl", want: append(append([]string(nil), common...), units...)},
 		{name: "before 050, which does not set SYSTEMCTL", unlock: needs, set: "modules=systemd", want: append(append([]string(nil), common...), units...)},
 		{name: "network-legacy", unlock: needs, set: "modules='systemd network-legacy'", want: append(append(append([]string(nil), common...), units...),

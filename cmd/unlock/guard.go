@@ -17,6 +17,7 @@ func guardSystem() boot.Outcome {
 		return boot.Done
 	}
 	s := supervisor()
+	s.Cap = nil // the initramfs has seen to it
 	cmdline, err := kernelCommandLine()
 	if err != nil {
 		s.Stop(err)

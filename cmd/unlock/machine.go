@@ -16,6 +16,7 @@ import (
 	"unlock/internal/initd"
 	"unlock/internal/netup"
 	"unlock/internal/status"
+	"unlock/internal/tpm"
 	"unlock/internal/unlock"
 )
 
@@ -29,6 +30,7 @@ func machine() (*boot.Machine, error) {
 		Version: version, Config: config.DefaultFile, Cmdline: cmdline, Status: status.DefaultFile, BootID: bootID(),
 		Log: kernelLog, Prompt: prompt,
 		Watch: (&block.Finder{}).Watch, Network: network, Kernel: unlock.Running{},
+		TPM:      func(ctx context.Context) (*tpm.TPM, error) { return tpm.Open(ctx, tpm.Device) },
 		Restrict: confine.Syscalls, Confine: confineTo,
 	}, nil
 }
@@ -36,7 +38,7 @@ func machine() (*boot.Machine, error) {
 // supervisor has parts of the boot done by workers, and holds up a boot that fails, as
 // the configuration says.
 func supervisor() *boot.Supervisor {
-	s := &boot.Supervisor{Log: kernelLog, Work: runWorker, Restart: initd.Restart, Hold: true, Every: config.DefaultRetry, Why: why}
+	s := &boot.Supervisor{Log: kernelLog, Work: runWorker, Restart: initd.Restart, Hold: true, Every: config.DefaultRetry, Cap: capPCR, Why: why}
 	if cfg, err := config.Load(config.DefaultFile, ""); err == nil {
 		s.Every = cfg.Retry
 		if cfg.Shell {

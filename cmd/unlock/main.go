@@ -7,6 +7,8 @@
 //	unlock needs           lists what an initramfs must contain, for its builders
 //	unlock guard           in the real system: holds up a boot whose initramfs did not open
 //	                       what is required (guard.go)
+//	unlock cap             before a shell in an initramfs: closes the door behind keys that were
+//	                       attested (cap.go), and returns when it is closed
 //	unlock hold            in an initramfs with systemd: has what ends a failed boot there
 //	                       wait until the volumes are open (hold.go)
 //
@@ -60,10 +62,18 @@ func run(args []string) boot.Outcome {
 		return guardSystem()
 	case len(args) == 1 && args[0] == "hold":
 		return hold()
-	case len(args) == 0, len(args) == 2 && args[0] == "mount":
-		return supervisor().Run(args...)
+	case len(args) == 1 && args[0] == "cap":
+		return supervisor().Close()
+	case len(args) == 0:
+		return supervisor().Run()
+	case len(args) == 2 && args[0] == "mount":
+		s := supervisor()
+		if outcome := s.Run(args...); outcome != boot.Done {
+			return outcome
+		}
+		return s.Close()
 	}
-	kernelLog.Failure(&config.Error{File: "unlock", Msg: "unknown arguments", Hint: "unlock takes no arguments, or: mount NEWROOT, or: needs, or: guard, or: hold"})
+	kernelLog.Failure(&config.Error{File: "unlock", Msg: "unknown arguments", Hint: "unlock takes no arguments, or: mount NEWROOT, or: needs, or: guard, or: cap, or: hold"})
 	return boot.BadConfig
 }
 
@@ -103,6 +113,11 @@ func bootMachine() boot.Outcome {
 	}
 	if outcome == boot.Done {
 		outcome = s.Run("mount", initd.Root)
+	}
+	if outcome != boot.BadConfig { // by which no key was had
+		if closed := s.Close(); outcome == boot.Done {
+			outcome = closed
+		}
 	}
 	if outcome == boot.Done {
 		kernelLog.Failure(initd.SwitchRoot(cmdline)) // it returns only on failure

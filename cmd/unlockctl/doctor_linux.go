@@ -13,6 +13,7 @@ import (
 	"unlock/internal/block"
 	"unlock/internal/config"
 	"unlock/internal/dm"
+	"unlock/internal/tpm"
 )
 
 type doctorCmd struct {
@@ -21,6 +22,7 @@ type doctorCmd struct {
 	Kernel  string `placeholder:"VERSION" help:"Kernel that will boot, by default the running one; or the path of its /lib/modules/VERSION."`
 	Image   string `placeholder:"FILE" help:"Initramfs; by default that of the kernel in /boot."`
 	Unlock  string `placeholder:"FILE" help:"The unlock binary that the image should hold; by default the one beside unlockctl, else /usr/lib/unlock/unlock."`
+	ESP     string `name:"esp" placeholder:"FILE" help:"EFI system partition that boots, where keys are attested: a directory, a partition or a disk image; by default /boot/efi, /efi or /boot."`
 	Offline bool   `help:"Ask neither IMDS nor AWS, for the building of images."`
 	JSON    bool   `help:"Print JSON."`
 }
@@ -35,7 +37,8 @@ func (c *doctorCmd) Run(ctx context.Context, con console) error {
 		return err
 	}
 	d := doctor.Doctor{
-		Config: c.Config, Unlock: c.Unlock, Image: c.Image, Modules: c.Kernel, System: system, Offline: c.Offline,
+		Config: c.Config, Unlock: c.Unlock, Image: c.Image, Modules: c.Kernel, System: system, ESP: c.ESP, Offline: c.Offline,
+		TPM:   func(ctx context.Context) (*tpm.TPM, error) { return tpm.Open(ctx, tpm.Device) },
 		Disks: (&block.Finder{}).List,
 		Active: func(name string) (string, error) {
 			m, _, err := dm.Lookup(name)
@@ -64,6 +67,14 @@ func (c *doctorCmd) Run(ctx context.Context, con console) error {
 
 // defaults finds the program, the kernel and its image.
 func (c *doctorCmd) defaults() error {
+	if c.ESP == "" && c.Config == config.DefaultFile {
+		for _, dir := range []string{"/boot/efi", "/efi", "/boot"} {
+			if _, err := os.Stat(filepath.Join(dir, "EFI")); err == nil {
+				c.ESP = dir
+				break
+			}
+		}
+	}
 	if c.Unlock == "" {
 		var err error
 		if c.Unlock, err = findUnlock(); err != nil {

@@ -30,6 +30,7 @@ type commands struct {
 	machine    `embed:""`
 	Check      checkCmd      `cmd:"" aliases:"validate" help:"Look for mistakes in a configuration, all at once."`
 	Policy     policyCmd     `cmd:"" help:"Print the AWS policies that a configuration needs."`
+	Measure    measureCmd    `cmd:"" help:"Predict what a TPM measures of a boot, for policies that ask for it."`
 	Audit      auditCmd      `cmd:"" help:"Tell from CloudTrail's records who had the keys, and what an auditor should look at."`
 	Record     recordCmd     `cmd:"" help:"Pass on what the last boot did: to the journal, to Prometheus, to CloudWatch."`
 	Plot       plotCmd       `cmd:"" help:"Draw the last boot's steps."`

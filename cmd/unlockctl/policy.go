@@ -1,10 +1,13 @@
 package main
 
 import (
+	"encoding/json"
 	"fmt"
+	"os"
 	"slices"
 	"strings"
 
+	"unlock/cmd/unlockctl/internal/measure"
 	"unlock/cmd/unlockctl/internal/policy"
 	"unlock/internal/config"
 	"unlock/internal/keys/source"
@@ -18,6 +21,8 @@ type policyCmd struct {
 	Endpoint []string `name:"vpc-endpoint" placeholder:"ID" help:"Allow it only through this VPC endpoint; may be repeated."`
 	VPC      []string `name:"source-vpc" placeholder:"ID" help:"Allow it only in this VPC, for the instance and for its calls, which go through VPC endpoints then; may be repeated."`
 	Instance []string `name:"instance-arn" placeholder:"ARN" help:"Allow it only with credentials of this instance, such as arn:aws:ec2:REGION:ACCOUNT:instance/*; may be repeated."`
+	Measured []string `placeholder:"FILE" help:"What unlockctl measure --json printed of an image that may have the key, where it has attest = true; may be repeated, for a fleet that changes images."`
+	Admin    string   `name:"administrator" placeholder:"ARN" help:"Who alone may change the policy of a key with attest = true."`
 	Explain  bool     `help:"Say what each statement is for, instead of JSON."`
 }
 
@@ -40,6 +45,9 @@ func (c *policyCmd) Run(con console) error {
 				con.note("volume %q is ephemeral: its key is made at random and needs no permissions", v.Name)
 			}
 		}
+	}
+	if attested, _ := policy.Attests(cfg, c.Only); attested && c.For == "key" {
+		con.note("%s", policy.Attestation{Administrator: c.Admin}.Remaining())
 	}
 	if !c.Explain {
 		return con.json(d)
@@ -92,5 +100,39 @@ func (c *policyCmd) document(cfg *config.Config) (policy.Document, error) {
 	if c.For == "bucket" {
 		return policy.Bucket(cfg, name, c.Role)
 	}
-	return policy.Key(cfg, name, c.Role), nil
+	a, err := c.attestation(cfg, name)
+	return policy.Key(cfg, name, c.Role, a), err
+}
+
+// attestation is what a key's policy has to ask for.
+func (c *policyCmd) attestation(cfg *config.Config, key string) (policy.Attestation, error) {
+	a := policy.Attestation{Administrator: c.Admin}
+	attested, plain := policy.Attests(cfg, key)
+	switch {
+	case !attested && (c.Measured != nil || c.Admin != ""):
+		return a, usage(c.Config+" has no attest = true for "+key, "leave out --measured and --administrator, or set attest")
+	case !attested:
+		return a, nil
+	case plain:
+		return a, usage(key+" is used both with attest = true and without", "take another KMS key for one of them: the policy refuses calls without attestation")
+	case c.Measured == nil:
+		return a, usage(key+" is attested, and no measurement is given", "unlockctl measure --json IMAGE >FILE, then --measured FILE")
+	case !strings.HasPrefix(c.Admin, "arn:"):
+		return a, usage("--administrator is not an ARN", "of the role or user who alone may change the key's policy later; without one nobody could")
+	}
+	for _, file := range c.Measured {
+		data, err := os.ReadFile(file)
+		if err != nil {
+			return a, err
+		}
+		var p measure.Prediction
+		if err := json.Unmarshal(data, &p); err != nil {
+			return a, usage(fmt.Sprintf("reading %s: %v", file, err), "it is what unlockctl measure --json prints")
+		}
+		a.Measured = append(a.Measured, p)
+	}
+	if err := a.Check(); err != nil {
+		return a, usage(err.Error(), "")
+	}
+	return a, nil
 }

@@ -90,6 +90,12 @@ func (c console) status(s statusNow) error {
 	if i := s.Instance; i != nil {
 		fmt.Fprintf(c.out, "instance %s of account %s in %s, image %s\n", i.ID, i.Account, i.Region, i.Image)
 	}
+	if a := s.Attested; a != nil {
+		fmt.Fprintf(c.out, "attested by %s:\n", plain.Text(a.Module))
+		for _, pcr := range []string{"4", "7", "12", "13"} {
+			fmt.Fprintf(c.out, "PCR %-2s %s\n", pcr, dash(plain.Text(a.PCRs[pcr])))
+		}
+	}
 	if s.Error != "" {
 		fmt.Fprintf(c.out, "%s\nhint: %s\n", plain.Text(s.Error), plain.Text(s.Hint))
 	}

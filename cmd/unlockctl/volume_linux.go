@@ -20,6 +20,7 @@ import (
 	"unlock/internal/netup"
 	"unlock/internal/secret"
 	"unlock/internal/status"
+	"unlock/internal/tpm"
 	"unlock/internal/unlock"
 )
 
@@ -160,6 +161,7 @@ func (c *openFlags) machine(ctx context.Context, con console) (*boot.Machine, er
 		Log:    con.log(ctx),
 		Prompt: func(question string) (*secret.Bytes, error) { return con.ask(ctx, question) },
 		Watch:  (&block.Finder{}).Watch, Network: usual, Kernel: unlock.Running{},
+		TPM: func(ctx context.Context) (*tpm.TPM, error) { return tpm.Open(ctx, tpm.Device) },
 	}, nil
 }
 

@@ -84,6 +84,7 @@ install() {
         inst_hook initqueue/settled 00 "$moddir/unlock.sh"
         inst_hook initqueue/finished 00 "$moddir/unlock-finished.sh"
         inst_hook pre-pivot 60 "$moddir/unlock-mount.sh"
+        inst_hook emergency 00 "$moddir/unlock-cap.sh"
     fi
 }
 

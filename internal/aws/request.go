@@ -22,10 +22,13 @@ type Request struct {
 	Resource string // the key's ARN, s3://…, ssm:…
 	Region   string
 	URL      *url.URL
-	Target   string    // of the JSON 1.1 protocol: "TrentService.Decrypt"; "": a GET, as S3 has it
-	Input    any       // of the JSON protocol
-	Hurry    bool      // there is another region to turn to
-	Since    time.Time // of the first request of this kind, which widens the windows; zero: this one
+	Target   string // of the JSON 1.1 protocol: "TrentService.Decrypt"; "": a GET, as S3 has it
+	Input    any    // of the JSON protocol
+	Hurry    bool   // there is another region to turn to
+	// Renew, if not nil, is called before each attempt, for an Input that ages. Its error
+	// ends the request.
+	Renew func(ctx context.Context) error
+	Since time.Time // of the first request of this kind, which widens the windows; zero: this one
 
 	// Move returns the URL in another region, which S3 may name; nil: nowhere else.
 	Move func(region string) *url.URL
@@ -71,6 +74,11 @@ func (c *Client) Do(ctx context.Context, r *Request, read func(h http.Header, bo
 		role, err := c.identity.get(ctx)
 		if err != nil {
 			return Unidentified(err)
+		}
+		if r.Renew != nil {
+			if err := r.Renew(ctx); err != nil {
+				return &Error{Op: r.Op, Err: err, Hint: hint.Of(err), class: Final}
+			}
 		}
 		if r.Attempts++; r.Attempts == 1 {
 			r.Start = time.Now()

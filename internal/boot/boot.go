@@ -29,6 +29,7 @@ import (
 	"unlock/internal/plan"
 	"unlock/internal/secret"
 	"unlock/internal/status"
+	"unlock/internal/tpm"
 	"unlock/internal/unlock"
 )
 
@@ -47,7 +48,9 @@ type Machine struct {
 	// Watch lists and awaits disks as block.Finder does.
 	Watch func(ctx context.Context, look func(disks []block.Disk, settled bool) (done bool)) error
 	// Network brings a network up, or finds one.
-	Network  func(ctx context.Context, w Wanted) (Network, error)
+	Network func(ctx context.Context, w Wanted) (Network, error)
+	// TPM opens the TPM; nil: there is none.
+	TPM      func(ctx context.Context) (*tpm.TPM, error)
 	Kernel   unlock.Kernel
 	Progress *Progress // nil: nobody watches over what cannot be interrupted
 	// Restrict takes from the process what it has no use for, and Confine all disks but
@@ -147,6 +150,9 @@ func (p *part) run(ctx context.Context, do func(context.Context) error) Outcome 
 		if p.cloud.instance != nil {
 			p.report.Instance = p.cloud.instance
 		}
+		if m := p.cloud.attestation.measured(); m != nil {
+			p.report.Attested = m
+		}
 		cancel()
 	}
 	p.end(err)
@@ -214,6 +220,11 @@ func (p *part) disks(ctx context.Context) error {
 		if !v.Required || v.MayBeAbsent {
 			p.report.Volumes = append(p.report.Volumes, status.Volume{Name: v.Name, Action: status.ActionAbsent})
 		}
+	}
+	stops := slices.ContainsFunc(found.Refusals, func(r *plan.Refusal) bool { return r.Volume.Required })
+	if found.NeedsKey() && !stops {
+		p.cloud.start(ctx)
+		p.cloud.attestation.awaitTPM() // which is out of reach afterwards
 	}
 	p.confineTo(found)
 	return p.apply(ctx, found)

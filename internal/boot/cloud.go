@@ -32,6 +32,8 @@ type cloud struct {
 	err    error
 	warm   sync.WaitGroup
 
+	attestation *attestation // nil: no key is attested
+
 	early   chan struct{} // closed when network is set
 	network Network
 
@@ -54,6 +56,9 @@ const tardy = 100 * time.Millisecond
 func (c *cloud) start(ctx context.Context) {
 	c.once.Do(func() {
 		c.ready = make(chan struct{})
+		if c.cfg.Attests() {
+			c.attest(ctx)
+		}
 		go func() {
 			defer close(c.ready)
 			c.err = c.up(ctx)
@@ -98,6 +103,8 @@ func (c *cloud) up(ctx context.Context) error {
 			}
 			return role, err
 		},
+		Attest:   c.recipient(),
+		Image:    c.image,
 		Region:   c.region,
 		Instance: c.identity,
 		Dial:     c.dial,
@@ -244,6 +251,22 @@ func (c *cloud) identity(ctx context.Context) (config.Identity, error) {
 	return config.Identity{Instance: c.instance.ID, Account: c.instance.Account, Region: c.instance.Region}, nil
 }
 
+// image is the instance's, if IMDS has said so by now.
+func (c *cloud) image() string {
+	if c.known == nil {
+		return ""
+	}
+	select {
+	case <-c.known:
+	default:
+		return ""
+	}
+	if c.instance == nil {
+		return ""
+	}
+	return c.instance.Image
+}
+
 // identified ends the asking.
 func (c *cloud) identified() {
 	if c.stop == nil {
@@ -263,6 +286,7 @@ func (c *cloud) close() {
 	<-c.ready
 	c.cancel()
 	c.warm.Wait()
+	c.attestation.close()
 	c.identified()
 	if c.client != nil {
 		c.client.Close()

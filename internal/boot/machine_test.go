@@ -1,6 +1,7 @@
 package boot_test
 
 import (
+	"bytes"
 	"context"
 	"errors"
 	"fmt"
@@ -109,6 +110,16 @@ func (m *machine) write(t *testing.T, name string, content []byte) {
 	if err := os.WriteFile(m.file(name), content, 0o600); err != nil {
 		t.Fatal(err)
 	}
+}
+
+// rewrite changes the configuration.
+func (m *machine) rewrite(t *testing.T, from, to string) {
+	t.Helper()
+	text, err := os.ReadFile(m.Config)
+	if err != nil {
+		t.Fatal(err)
+	}
+	m.write(t, "unlock.toml", bytes.Replace(text, []byte(from), []byte(to), 1))
 }
 
 // disk makes a disk that holds nothing, or data, or a volume that the passphrase opens.

@@ -1,6 +1,7 @@
 package boot
 
 import (
+	"fmt"
 	"math/rand/v2"
 	"time"
 )
@@ -23,6 +24,9 @@ type Supervisor struct {
 	// what a failure comes to, such as powering off, which would lose the instance store.
 	Hold  bool
 	Every time.Duration // about so often; 0: never
+	// Cap closes the door behind the keys that were attested: nothing that runs later can
+	// have them. It comes before a shell; nil: nothing was attested.
+	Cap func() error
 	// Why says again why the boot is held up.
 	Why func()
 	// Shell opens a shell on the console for whoever knows root's password, and returns
@@ -41,6 +45,34 @@ func (s *Supervisor) Run(args ...string) Outcome {
 		}
 		s.wait()
 	}
+}
+
+// Close has Cap close the door, when the last part has ended, and holds up a boot where
+// that fails. It returns Locked if such a boot is not held up.
+func (s *Supervisor) Close() Outcome {
+	for {
+		err := s.Cap()
+		if err == nil {
+			return Done
+		}
+		s.Why = func() { s.Log.Failure(err) }
+		s.Why()
+		if !s.Hold {
+			return Locked
+		}
+		s.wait()
+	}
+}
+
+// shell opens a shell behind the closed door.
+func (s *Supervisor) shell(patience time.Duration) error {
+	if s.Cap != nil {
+		if err := s.Cap(); err != nil {
+			return fmt.Errorf("no shell is opened: %w", err)
+		}
+		s.Cap = func() error { return nil } // once is enough
+	}
+	return s.Shell(patience)
 }
 
 func (s *Supervisor) once(args []string) Outcome {
@@ -86,7 +118,7 @@ func (s *Supervisor) wait() {
 		begun := time.Now()
 		if s.Shell == nil {
 			<-time.After(pause)
-		} else if err := s.Shell(pause); err != nil {
+		} else if err := s.shell(pause); err != nil {
 			s.Log.Failure(err)
 			s.Shell = nil
 			continue

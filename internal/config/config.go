@@ -54,6 +54,7 @@ type Key struct {
 	Source  source.Source     // version_id is part of it
 	KMSKeys []arn.ARN         // the first is used for new data keys, all are accepted, tried in order
 	Context map[string]string // KMS encryption context, with variables: see Fill
+	Attest  bool              // KMS is shown what was booted, and encrypts its answer to this boot
 }
 
 // Home is where the ciphertext is if nothing else is said: partition, region and
@@ -67,7 +68,7 @@ func (k Key) Home() arn.ARN {
 
 // Equal reports whether two keys are one: the same passphrase, had in the same way.
 func (k Key) Equal(o Key) bool {
-	return k.Source == o.Source && slices.Equal(k.KMSKeys, o.KMSKeys) && maps.Equal(k.Context, o.Context)
+	return k.Source == o.Source && k.Attest == o.Attest && slices.Equal(k.KMSKeys, o.KMSKeys) && maps.Equal(k.Context, o.Context)
 }
 
 // Format says when a volume may be formatted. The zero value never formats.
@@ -135,6 +136,11 @@ type Volume struct {
 	Discard      bool      // allow-discards
 	Grow         bool      // its file system becomes as large as the disk
 	Key          Key       // its own, else the file's [key]
+}
+
+// Attests reports whether any key is attested.
+func (c *Config) Attests() bool {
+	return slices.ContainsFunc(c.Volumes, func(v Volume) bool { return v.Key.Attest })
 }
 
 // Names returns the device-mapper names that the volume may get: its own, or those

@@ -40,7 +40,7 @@ required = false
 filesystem = "xfs"
 mount    = "/scratch"
 grow     = true
-key      = { source = "header", kms_key = ["` + arn + `"] }
+key      = { source = "header", kms_key = ["` + arn + `"], attest = true }
 `
 
 func TestParse(t *testing.T) {
@@ -62,6 +62,9 @@ func TestParse(t *testing.T) {
 		t.Errorf("key = %+v", v.Key)
 	}
 	w := c.Volumes[1]
+	if !w.Key.Attest || v.Key.Attest || !c.Attests() || w.Key.Equal(config.Key{Source: w.Key.Source, KMSKeys: w.Key.KMSKeys}) {
+		t.Errorf("attested: %v, want the second only", []bool{v.Key.Attest, w.Key.Attest})
+	}
 	if !w.Grow || v.Grow || w.Required || w.Key.Source != source.Header.Source() || w.Device != (config.Selector{Kind: config.SelectEBS, Value: "sdf"}) {
 		t.Errorf("second volume = %+v", w)
 	}
@@ -120,6 +123,9 @@ func TestMistakes(t *testing.T) {
 		"size of a disk":         {volume(append(ok, `size = "1GiB"`)...), 8, "file-backed"},
 		"ephemeral with KMS":     {volume(append(ok, `format = "ephemeral"`, `key = { source = "header", kms_key = "`+arn+`" }`)...), 8, "do not fit"},
 		"ephemeral on EBS":       {volume(ok[0], `device = "ebs:sdf"`, `format = "ephemeral"`), 7, "instance store only"},
+		"attested ephemeral":     {"[key]\nsource = \"ephemeral\"\nattest = true\n[[volume]]\nname = \"a\"\ndevice = \"instance-store\"\nformat = \"ephemeral\"\n", 3, "never goes to KMS"},
+		"attested, a volume's":   {volume(append(ok, `format = "ephemeral"`, `key = { source = "ephemeral", attest = true }`)...), 9, "never goes to KMS"},
+		"attested by a word":     {strings.Replace(volume(ok...), "\n\n", "\nattest = \"yes\"\n", 1), 4, "cannot"},
 		"grow instance store":    {volume(append(ok, `filesystem = "ext4"`, `mount = "/mnt"`, `grow = true`)...), 10, "instance-store does not become larger"},
 		"grow a file":            {volume(ok[0], `device = "file:/x"`, `size = "1GiB"`, `filesystem = "ext4"`, `mount = "/mnt"`, `grow = true`), 11, "file:/x does not become larger"},
 		"grow without mount":     {volume(ok[0], `device = "ebs:sdf"`, `filesystem = "ext4"`, `grow = true`), 9, "no mount point"},

@@ -46,6 +46,7 @@ type keyTOML struct {
 	VersionID string            `toml:"version_id"`
 	KMSKey    any               `toml:"kms_key"` // a string or an array of strings
 	Context   map[string]string `toml:"context"`
+	Attest    bool              `toml:"attest"`
 }
 
 type awsTOML struct {
@@ -265,7 +266,7 @@ func (p *parser) key(k *keyTOML, at string) *Key {
 		}
 		src.Version = k.VersionID
 	}
-	key := &Key{Source: src, Context: maps.Clone(k.Context)}
+	key := &Key{Source: src, Context: maps.Clone(k.Context), Attest: k.Attest}
 	names, err := stringOrList(k.KMSKey)
 	if err != nil {
 		p.mistake("", "kms_key is neither a string nor an array of strings", at+".kms_key")
@@ -287,6 +288,9 @@ func (p *parser) key(k *keyTOML, at string) *Key {
 	if src.Kind == source.Ephemeral {
 		if len(names) > 0 || len(key.Context) > 0 {
 			p.mistake("remove kms_key and context", "an ephemeral key never goes to KMS", at+".kms_key", at+".context")
+		}
+		if key.Attest {
+			p.mistake("remove attest", "an ephemeral key is not attested: it never goes to KMS", at+".attest")
 		}
 		return key
 	}

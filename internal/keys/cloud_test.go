@@ -1,6 +1,7 @@
 package keys_test
 
 import (
+	"bytes"
 	"context"
 	"crypto/ecdsa"
 	"crypto/elliptic"
@@ -160,6 +161,7 @@ func (c *cloud) ServeHTTP(w http.ResponseWriter, r *http.Request) {
 		return
 	}
 	body, _ := io.ReadAll(r.Body)
+	r.Body = io.NopCloser(bytes.NewReader(body)) // once more
 	service, operation := "imds", r.URL.Path
 	if target, isJSON := r.Header["X-Amz-Target"]; isJSON {
 		service, operation, _ = strings.Cut(target[0], ".")

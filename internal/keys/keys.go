@@ -14,7 +14,9 @@
 // They only explain a refusal; KMS judges, by the key and context configured.
 //
 // A plaintext is decoded out of KMS' answer straight into locked memory; the
-// buffers through which it came are overwritten, as package aws has it.
+// buffers through which it came are overwritten, as package aws has it. Where a key is
+// attested, KMS has encrypted it once more, to this boot (package attest), and an answer
+// in which it has not is final: no call is made without a document instead.
 package keys
 
 import (
@@ -24,6 +26,7 @@ import (
 	"maps"
 	"slices"
 
+	"unlock/internal/attest"
 	"unlock/internal/aws"
 	"unlock/internal/config"
 	"unlock/internal/keys/source"
@@ -43,6 +46,10 @@ type Options struct {
 	// Roots are the certificate authorities; nil: the embedded Amazon Trust Services roots.
 	Roots *x509.CertPool
 	AWS   config.AWS
+	// Attest is to whom KMS encrypts where a key is attested; nil: no such key can be had.
+	Attest *attest.Recipient
+	// Image returns the instance's image, "" while that is not known; nil: it never is.
+	Image func() string
 	// Families is as aws.Options has it.
 	Families func() (four, six bool)
 	// Log, if not nil, reports each retry.
@@ -164,7 +171,7 @@ func (c *Client) Generate(ctx context.Context, k config.Key, set string) (*secre
 	if err != nil {
 		return nil, Blob{}, nil, err
 	}
-	plaintext, b, calls, err := c.generate(ctx, k.KMSKeys, Bound(ec, set))
+	plaintext, b, calls, err := c.generate(ctx, k, Bound(ec, set))
 	if err != nil {
 		return nil, Blob{}, calls, err
 	}

@@ -26,16 +26,24 @@ type (
 		EncryptionContext   map[string]string `json:",omitempty"`
 		KeyId               string
 		EncryptionAlgorithm string
+		Recipient           *recipient `json:",omitempty"`
 	}
 	generateInput struct {
 		EncryptionContext map[string]string `json:",omitempty"`
 		KeyId             string
 		KeySpec           string
+		Recipient         *recipient `json:",omitempty"`
+	}
+	// recipient is to whom KMS encrypts its answer, if its key policy agrees.
+	recipient struct {
+		AttestationDocument    []byte
+		KeyEncryptionAlgorithm string
 	}
 	kmsOutput struct {
-		KeyId          string // ARN of the key that was used
-		CiphertextBlob []byte // of GenerateDataKey
-		Plaintext      plaintext
+		KeyId                  string // ARN of the key that was used
+		CiphertextBlob         []byte // of GenerateDataKey
+		Plaintext              plaintext
+		CiphertextForRecipient []byte // CMS EnvelopedData; there is no Plaintext then
 	}
 )
 
@@ -45,6 +53,9 @@ type plaintext struct{ *secret.Bytes }
 // UnmarshalJSON implements json.Unmarshaler; b stays the decoder's, and is wiped
 // with the answer.
 func (p *plaintext) UnmarshalJSON(b []byte) error {
+	if string(b) == "null" {
+		return nil
+	}
 	text := bytes.TrimSuffix(bytes.TrimPrefix(b, []byte{'"'}), []byte{'"'})
 	s := secret.New(base64.StdEncoding.DecodedLen(len(text)))
 	n, err := base64.StdEncoding.Decode(s.Bytes(), text)
@@ -70,6 +81,15 @@ var kmsRules = []aws.Rule{
 	{Codes: "(empty)", Class: aws.Final, Hint: "encrypt a passphrase that is not empty"},
 }
 
+// attestedRules are those of answers to attested requests. How KMS calls a document that
+// it does not take is not documented.
+var attestedRules = append([]aws.Rule{
+	{Codes: "AccessDeniedException", Class: aws.Slow, Hint: "allow {action} on {resource} to role {role}{context} for what this boot measured{measured}"},
+	{Codes: "ValidationException InvalidAttestationDocumentException", Class: aws.Final, Hint: "KMS does not accept this instance's attestation document: check the instance's clock and that {region} supports NitroTPM attestation, or take another instance"},
+	{Codes: "(unattested)", Class: aws.Final, Hint: "KMS did not attest this call, and what it answered is not used: check that {host} is KMS itself (aws.endpoint, aws.proxy)"},
+	{Codes: "(envelope)", Class: aws.Final, Hint: "{envelope}"},
+}, kmsRules...)
+
 const incorrectKey = "IncorrectKeyException"
 
 // decrypt has KMS decrypt a blob's ciphertext under one of k's keys and its context
@@ -80,8 +100,8 @@ func (c *Client) decrypt(ctx context.Context, k config.Key, ec map[string]string
 		Call: aws.Call{Service: "kms", Operation: "Decrypt"}, Op: "decrypting with KMS", Action: "kms:Decrypt",
 		Words: []string{"{otherKey}", otherKey(k.KMSKeys, b), "{otherContext}", otherContext(k, ec, b)},
 	}
-	out, calls, err := c.kms(ctx, k.KMSKeys, ec, r, func(key string) any {
-		return decryptInput{CiphertextBlob: b.Ciphertext, EncryptionContext: ec, KeyId: key, EncryptionAlgorithm: "SYMMETRIC_DEFAULT"}
+	out, calls, err := c.kms(ctx, k, ec, r, func(key string, to *recipient) any {
+		return decryptInput{CiphertextBlob: b.Ciphertext, EncryptionContext: ec, KeyId: key, EncryptionAlgorithm: "SYMMETRIC_DEFAULT", Recipient: to}
 	}, func(out *kmsOutput) error {
 		if out.Plaintext.Len() == 0 {
 			return &aws.Fault{Code: "(empty)", Err: errors.New("the plaintext is empty")}
@@ -99,10 +119,10 @@ const dataKeySize = 32
 
 // generate has KMS make a data key under the first of the keys whose region
 // works. The caller wipes the plaintext.
-func (c *Client) generate(ctx context.Context, keys []arn.ARN, ec map[string]string) (*secret.Bytes, Blob, []aws.Call, error) {
+func (c *Client) generate(ctx context.Context, k config.Key, ec map[string]string) (*secret.Bytes, Blob, []aws.Call, error) {
 	r := aws.Request{Call: aws.Call{Service: "kms", Operation: "GenerateDataKey"}, Op: "making a data key with KMS", Action: "kms:GenerateDataKey"}
-	out, calls, err := c.kms(ctx, keys, ec, r, func(key string) any {
-		return generateInput{EncryptionContext: ec, KeyId: key, KeySpec: "AES_256"}
+	out, calls, err := c.kms(ctx, k, ec, r, func(key string, to *recipient) any {
+		return generateInput{EncryptionContext: ec, KeyId: key, KeySpec: "AES_256", Recipient: to}
 	}, func(out *kmsOutput) error {
 		if out.Plaintext.Len() != dataKeySize || checkSize(len(out.CiphertextBlob)) != nil {
 			return &aws.Fault{Code: "(malformed)", Err: fmt.Errorf("a data key of %d bytes in a ciphertext of %d", out.Plaintext.Len(), len(out.CiphertextBlob))}
@@ -120,21 +140,32 @@ func (c *Client) generate(ctx context.Context, keys []arn.ARN, ec map[string]str
 // wipe. It turns to the next key when a region is down, or when the ciphertext
 // is under another key; a denial is a denial. With one key alone its region is
 // waited for.
-func (c *Client) kms(ctx context.Context, keys []arn.ARN, ec map[string]string, r aws.Request, input func(key string) any, check func(*kmsOutput) error) (*kmsOutput, []aws.Call, error) {
+func (c *Client) kms(ctx context.Context, k config.Key, ec map[string]string, r aws.Request, input func(key string, to *recipient) any, check func(*kmsOutput) error) (*kmsOutput, []aws.Call, error) {
 	r.Since, r.Target, r.Rules = time.Now(), "TrentService."+r.Operation, kmsRules
+	if k.Attest {
+		r.Rules = attestedRules
+	}
 	if len(ec) > 0 {
 		r.Words = append(r.Words, "{context}", " with context "+ContextText(ec))
 	}
 	var calls []aws.Call
-	keys = slices.Clone(keys)
+	keys := slices.Clone(k.KMSKeys)
 	for {
 		for _, key := range slices.Clone(keys) {
 			r := r
-			r.Region, r.Resource, r.Input, r.Hurry = key.Region, key.String(), input(key.String()), len(keys) > 1
+			r.Region, r.Resource, r.Input, r.Hurry = key.Region, key.String(), input(key.String(), nil), len(keys) > 1
+			if k.Attest {
+				words := r.Words
+				r.Renew = func(ctx context.Context) error {
+					to, err := c.attested(ctx)
+					r.Input, r.Words = input(key.String(), to), append(words[:len(words):len(words)], "{measured}", c.measured())
+					return err
+				}
+			}
 			r.URL = aws.Endpoint(c.o.AWS, "kms", r.Region)
 			var out *kmsOutput
 			err := c.aws.Do(ctx, &r, func(_ http.Header, body []byte) (err error) {
-				out, err = readKMS(&r, body, check)
+				out, err = c.readKMS(&r, k.Attest, body, check)
 				return err
 			})
 			calls = append(calls, answered(r.Call)...)
@@ -156,16 +187,20 @@ func (c *Client) kms(ctx context.Context, keys []arn.ARN, ec map[string]string, 
 }
 
 // readKMS reads an answer. One that is not right is wiped.
-func readKMS(r *aws.Request, body []byte, check func(*kmsOutput) error) (*kmsOutput, error) {
+func (c *Client) readKMS(r *aws.Request, attest bool, body []byte, check func(*kmsOutput) error) (*kmsOutput, error) {
 	out := new(kmsOutput)
 	err := aws.Decode(body, out)
 	if err == nil {
 		r.KeyARN = out.KeyId
 		if out.KeyId != r.Resource {
 			err = &aws.Fault{Code: "(other-key)", Err: fmt.Errorf("KMS says it used %s instead of %s", out.KeyId, r.Resource)}
-		} else {
-			err = check(out)
 		}
+	}
+	if err == nil && attest {
+		err = c.open(r, out)
+	}
+	if err == nil {
+		err = check(out)
 	}
 	if err != nil {
 		out.Plaintext.Wipe()

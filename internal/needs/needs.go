@@ -38,6 +38,9 @@ var hardware = []string{
 	"ena", "ixgbevf", "xen-netfront", "virtio_net", "virtio_pci",
 }
 
+// tpms are the drivers of NitroTPM, for List.Hardware where a key is attested.
+var tpms = []string{"tpm_crb", "tpm_tis"}
+
 // ciphers are the implementations of AES, and the modes of old volumes.
 var ciphers = []string{"aes_generic", "aesni_intel", "aes-ce-blk", "aes-neon-blk", "cbc", "essiv", "sha256_generic"}
 
@@ -58,6 +61,9 @@ func Of(c *config.Config) List {
 		if v.Mount != "" {
 			l.Optional = add(l.Optional, Filesystem(v.Filesystem)...)
 		}
+	}
+	if c.Attests() {
+		l.Hardware = append(l.Hardware, tpms...)
 	}
 	if c.AWS.CABundle != "" {
 		l.Files = add(l.Files, c.AWS.CABundle)

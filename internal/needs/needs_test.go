@@ -20,6 +20,7 @@ func TestOf(t *testing.T) {
 		name, config      string
 		files, programs   string
 		optional, without string
+		hardware          string // beside that of all
 	}{
 		{
 			name:   "opened only",
@@ -37,6 +38,11 @@ func TestOf(t *testing.T) {
 			name:   "in a file",
 			config: key + "[[volume]]\nname = \"a\"\ndevice = \"file:/var/a\"\nsize = \"1GiB\"\n",
 			files:  "/etc/unlock/key.bin", optional: "loop", without: "ext4",
+		},
+		{
+			name:   "attested",
+			config: key + "attest = true\n[[volume]]\nname = \"a\"\ndevice = \"/dev/sdb\"\n",
+			files:  "/etc/unlock/key.bin", hardware: "tpm_crb tpm_tis",
 		},
 	} {
 		t.Run(row.name, func(t *testing.T) {
@@ -60,6 +66,11 @@ func TestOf(t *testing.T) {
 			}
 			if slices.Contains(l.Optional, row.without) {
 				t.Errorf("optional modules are %q, want no %s", l.Optional, row.without)
+			}
+			for _, m := range []string{"tpm_crb", "tpm_tis"} {
+				if got, want := slices.Contains(l.Hardware, m), strings.Contains(row.hardware, m); got != want {
+					t.Errorf("hardware is %q: %s is there %v, want %v", l.Hardware, m, got, want)
+				}
 			}
 			for _, m := range []string{"dm-mod", "dm-crypt", "xts"} {
 				if !slices.Contains(l.Modules, m) {

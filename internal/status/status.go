@@ -27,19 +27,20 @@ const ActionAbsent = "absent"
 
 // Boot is one run of unlock.
 type Boot struct {
-	Version   string    `json:"version"`
-	BootID    string    `json:"boot_id"`            // of the kernel (random(4)), which tells one boot from another
-	ConfigSum string    `json:"config_sha256"`      // of unlock.toml in the initramfs, in hexadecimal
-	Instance  *Instance `json:"instance,omitempty"` // nil: IMDS was not asked
-	Started   time.Time `json:"started"`
-	Duration  Millis    `json:"duration_ms"`
-	Result    string    `json:"result"`
-	Error     string    `json:"error,omitempty"`
-	Hint      string    `json:"hint,omitempty"`
-	PeakRSS   int64     `json:"peak_rss_bytes"`
-	Volumes   []Volume  `json:"volumes"`
-	Steps     []Step    `json:"steps"`
-	Calls     []Call    `json:"aws_calls"`
+	Version   string       `json:"version"`
+	BootID    string       `json:"boot_id"`               // of the kernel (random(4)), which tells one boot from another
+	ConfigSum string       `json:"config_sha256"`         // of unlock.toml in the initramfs, in hexadecimal
+	Instance  *Instance    `json:"instance,omitempty"`    // nil: IMDS was not asked
+	Attested  *Attestation `json:"attestation,omitempty"` // nil: there was no document
+	Started   time.Time    `json:"started"`
+	Duration  Millis       `json:"duration_ms"`
+	Result    string       `json:"result"`
+	Error     string       `json:"error,omitempty"`
+	Hint      string       `json:"hint,omitempty"`
+	PeakRSS   int64        `json:"peak_rss_bytes"`
+	Volumes   []Volume     `json:"volumes"`
+	Steps     []Step       `json:"steps"`
+	Calls     []Call       `json:"aws_calls"`
 }
 
 // Volume is one configured volume and what became of it.
@@ -63,9 +64,16 @@ type Instance struct {
 	Image   string `json:"image"`
 }
 
+// Attestation is what NitroTPM's newest document said. The calls that it was shown in are
+// among Calls.
+type Attestation struct {
+	Module string            `json:"module_id"`
+	PCRs   map[string]string `json:"pcrs"` // SHA-384 by number, in hexadecimal
+}
+
 // Step is something that took time; steps overlap.
 type Step struct {
-	Name     string `json:"name"`    // "disks", "network", "credentials", "connections", "key", "format", "open", "mkfs" or "grow"
+	Name     string `json:"name"`    // "disks", "network", "credentials", "connections", "attestation", "key", "format", "open", "mkfs" or "grow"
 	Subject  string `json:"subject"` // of "key" the source, of "format" and "open" the disk, of "mkfs" and "grow" the volume; else empty
 	Start    Millis `json:"start_ms"`
 	Duration Millis `json:"duration_ms"`

@@ -38,15 +38,24 @@ func (c *Cloud) ssmPutParameter(rq *call) (any, error) {
 }
 
 func (c *Cloud) kmsCreateKey(rq *call) (any, error) {
-	var in struct{ KeySpec, KeyUsage string }
+	var in struct {
+		KeySpec, KeyUsage, Policy string
+		Bypass                    bool `json:"BypassPolicyLockoutSafetyCheck"`
+	}
 	if err := rq.read(&in); err != nil {
 		return nil, err
 	}
 	if in.KeySpec != "" && in.KeySpec != algorithm || in.KeyUsage != "" && in.KeyUsage != "ENCRYPT_DECRYPT" {
 		return nil, refuse("UnsupportedOperationException", "The simulation makes symmetric keys.")
 	}
+	if in.Policy != "" {
+		if err := c.mayPut(rq, in.Policy, in.Bypass); err != nil {
+			return nil, err
+		}
+	}
 	arn := c.addKey(uuid(), rq.region)[0]
 	rq.resource = arn
+	c.mustKey(arn).policy = in.Policy
 	return c.keyMetadata(c.mustKey(arn), arn), nil
 }
 

@@ -100,6 +100,9 @@ type Cloud struct {
 	secrets    map[string]*storedSecret
 	roles      map[string]*role // made through IAM
 	recorder   recorder
+
+	attestationRoot []byte // DER
+	enveloped       []Envelope
 }
 
 // New starts a Cloud; Close ends it.

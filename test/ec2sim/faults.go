@@ -110,6 +110,12 @@ var faultTable = []Fault{
 	{Name: "kms-reset", arg: argCount, Help: "KMS: the connection is reset in the middle of the answer"},
 	{Name: "kms-slow", arg: argDuration, Help: "KMS: each answer is late"},
 
+	{Name: "kms-plaintext", arg: argCount, Help: "KMS: an attested call is answered with the plaintext beside the envelope"},
+	{Name: "kms-unattested", arg: argCount, Help: "KMS: an attested call is answered as if it were none"},
+	{Name: "cms-other-key", arg: argCount, Help: "KMS: the envelope is for another key"},
+	{Name: "cms-truncated", arg: argCount, Help: "KMS: the envelope ends in the middle"},
+	{Name: "cms-padding", arg: argCount, Help: "KMS: the envelope's content is padded with zeros"},
+
 	{Name: "ssm-404", arg: argCount, Help: "SSM: ParameterNotFound"},
 	{Name: "ssm-denied", arg: argCount, Help: "SSM: AccessDeniedException"},
 	{Name: "ssm-throttled", arg: argCount, Help: "SSM: ThrottlingException"},

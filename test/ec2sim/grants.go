@@ -2,7 +2,7 @@ package ec2sim
 
 import "time"
 
-// This file is what an administrator may do to a key. Policies, grants and rotation are
+// This file is what an administrator may do to a key. Grants and rotation are
 // recorded, not applied.
 
 func (c *Cloud) kmsAdminister(rq *call) (any, error) {
@@ -18,6 +18,9 @@ func (c *Cloud) kmsAdminister(rq *call) (any, error) {
 		return nil, err
 	}
 	rq.resource = arn
+	if err := c.allowed(rq, k, arn, rq.operation); err != nil {
+		return nil, err
+	}
 	switch rq.operation {
 	case "CreateGrant":
 		id := randomHex(32)

@@ -10,7 +10,7 @@ import (
 
 // This file is as much of IAM as it takes to give an instance a role: its Query
 // protocol (IAM API Reference), roles with inline policies, instance profiles.
-// Policies are kept, not evaluated.
+// Policies of roles are kept; those of keys may leave decisions to them.
 
 // role of the simulated account.
 type role struct {

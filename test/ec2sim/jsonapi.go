@@ -1,6 +1,7 @@
 package ec2sim
 
 import (
+	"crypto/rsa"
 	"encoding/json"
 	"errors"
 	"fmt"
@@ -32,6 +33,11 @@ type call struct {
 	resource  string         // for the record; set by the operation
 	sources   []string       // of CloudTrail's record: further resources, which come first
 	response  map[string]any // likewise: responseElements
+
+	context    map[string]string // KMS: the encryption context
+	document   *Document         // KMS: of an attested call
+	to         *rsa.PublicKey    // likewise: the recipient's
+	additional map[string]any    // of CloudTrail's record: additionalEventData
 }
 
 // read decodes the parameters.

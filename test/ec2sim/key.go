@@ -16,6 +16,7 @@ type key struct {
 	created  time.Time
 	disabled bool
 	deletion time.Time // pending deletion, if set
+	policy   string    // "": everybody of the account may do everything
 }
 
 // CreateKey makes a symmetric KMS key and returns its ARN.

@@ -38,7 +38,9 @@ func (c *Cloud) kms(rq *call) (any, error) {
 		return c.kmsCreateKey(rq)
 	case "CreateAlias":
 		return c.kmsCreateAlias(rq)
-	case "CreateGrant", "PutKeyPolicy", "DisableKey", "EnableKey", "ScheduleKeyDeletion", "EnableKeyRotation", "DisableKeyRotation":
+	case "GetKeyPolicy", "PutKeyPolicy":
+		return c.kmsKeyPolicy(rq)
+	case "CreateGrant", "DisableKey", "EnableKey", "ScheduleKeyDeletion", "EnableKeyRotation", "DisableKeyRotation":
 		return c.kmsAdminister(rq)
 	}
 	return nil, refuse("UnknownOperationException", "")
@@ -54,6 +56,9 @@ func (c *Cloud) keyFor(rq *call, action, name string) (*key, string, error) {
 	if c.fault("kms-denied") {
 		return nil, "", denied(rq.who, "kms:"+action, arn)
 	}
+	if err := c.allowed(rq, k, arn, action); err != nil {
+		return nil, "", err
+	}
 	return k, arn, c.usable(k, arn)
 }
 
@@ -64,6 +69,8 @@ type kmsCiphertext struct {
 	KeyId               string
 	EncryptionAlgorithm string `json:",omitempty"`
 	Plaintext           []byte `json:",omitempty"`
+
+	CiphertextForRecipient []byte `json:",omitempty"`
 }
 
 func (c *Cloud) kmsEncrypt(rq *call) (any, error) {
@@ -78,6 +85,7 @@ func (c *Cloud) kmsEncrypt(rq *call) (any, error) {
 	if n := len(in.Plaintext); n < 1 || n > 4096 {
 		return nil, refuse("ValidationException", "1 validation error detected: Value at 'plaintext' failed to satisfy constraint: Member must have length between 1 and 4096")
 	}
+	rq.context = in.EncryptionContext
 	k, arn, err := c.keyFor(rq, "Encrypt", in.KeyId)
 	if err != nil {
 		return nil, err
@@ -90,24 +98,26 @@ func (c *Cloud) kmsDecrypt(rq *call) (any, error) {
 		KeyId             string
 		CiphertextBlob    []byte
 		EncryptionContext map[string]string
-		Recipient         any
+		Recipient         *recipient
 	}
 	if err := rq.read(&in); err != nil {
 		return nil, err
 	}
-	if in.Recipient != nil {
-		return nil, refuse("UnsupportedOperationException", "Recipient is not simulated.")
+	if err := c.attested(rq, in.Recipient); err != nil {
+		return nil, err
 	}
 	plaintext, arn, err := c.decrypt(rq, "Decrypt", in.KeyId, in.CiphertextBlob, in.EncryptionContext)
 	if err != nil {
 		return nil, err
 	}
-	return kmsCiphertext{KeyId: arn, Plaintext: plaintext, EncryptionAlgorithm: algorithm}, nil
+	out := kmsCiphertext{KeyId: arn, EncryptionAlgorithm: algorithm}
+	return &out, c.answerTo(rq, &out, plaintext)
 }
 
 // decrypt opens a ciphertext with the key that made it, which must be the one
 // named, if one is.
 func (c *Cloud) decrypt(rq *call, action, name string, blob []byte, context map[string]string) ([]byte, string, error) {
+	rq.context = context
 	var named string
 	if name != "" {
 		k, arn, err := c.keyFor(rq, action, name)
@@ -154,6 +164,7 @@ func (c *Cloud) kmsReEncrypt(rq *call) (any, error) {
 		return nil, err
 	}
 	rq.sources = []string{source}
+	rq.context = in.DestinationEncryptionContext
 	k, arn, err := c.keyFor(rq, "ReEncryptTo", in.DestinationKeyId)
 	if err != nil {
 		return nil, err
@@ -175,15 +186,15 @@ func (c *Cloud) kmsGenerateDataKey(rq *call, withPlaintext bool) (any, error) {
 		KeySpec           string
 		NumberOfBytes     int
 		EncryptionContext map[string]string
-		Recipient         any
+		Recipient         *recipient
 	}
 	if err := rq.read(&in); err != nil {
 		return nil, err
 	}
 	size := map[string]int{"AES_128": 16, "AES_256": 32}[in.KeySpec]
 	switch {
-	case in.Recipient != nil:
-		return nil, refuse("UnsupportedOperationException", "Recipient is not simulated.")
+	case in.Recipient != nil && !withPlaintext:
+		return nil, refuse("ValidationException", "GenerateDataKeyWithoutPlaintext takes no recipient")
 	case (in.KeySpec == "") == (in.NumberOfBytes == 0):
 		return nil, refuse("ValidationException", "Please specify either number of bytes or key spec.")
 	case in.KeySpec == "":
@@ -192,6 +203,10 @@ func (c *Cloud) kmsGenerateDataKey(rq *call, withPlaintext bool) (any, error) {
 	if size < 1 || size > 1024 {
 		return nil, refuse("ValidationException", "1 validation error detected: the data key must be AES_128, AES_256 or 1 to 1024 bytes long")
 	}
+	if err := c.attested(rq, in.Recipient); err != nil {
+		return nil, err
+	}
+	rq.context = in.EncryptionContext
 	k, arn, err := c.keyFor(rq, rq.operation, in.KeyId)
 	if err != nil {
 		return nil, err
@@ -199,10 +214,10 @@ func (c *Cloud) kmsGenerateDataKey(rq *call, withPlaintext bool) (any, error) {
 	dataKey := make([]byte, size)
 	rand.Read(dataKey)
 	out := kmsCiphertext{CiphertextBlob: k.seal(dataKey, in.EncryptionContext), KeyId: arn}
-	if withPlaintext {
-		out.Plaintext = dataKey
+	if !withPlaintext {
+		return out, nil
 	}
-	return out, nil
+	return &out, c.answerTo(rq, &out, dataKey)
 }
 
 func (c *Cloud) kmsDescribeKey(rq *call) (any, error) {
@@ -217,6 +232,9 @@ func (c *Cloud) kmsDescribeKey(rq *call) (any, error) {
 	rq.resource = arn
 	if c.fault("kms-denied") {
 		return nil, denied(rq.who, "kms:DescribeKey", arn)
+	}
+	if err := c.allowed(rq, k, arn, "DescribeKey"); err != nil {
+		return nil, err
 	}
 	return c.keyMetadata(k, arn), nil
 }

@@ -62,7 +62,7 @@ func TestKMSRefusals(t *testing.T) {
 		"encrypt nothing":          {"Encrypt", params{"KeyId": key}, `"ValidationException"`},
 		"describe disabled":        {"DescribeKey", params{"KeyId": disabled}, `"KeyState":"Disabled"`},
 		"describe deleted":         {"DescribeKey", params{"KeyId": deleted}, `"DeletionDate"`},
-		"attestation":              {"Decrypt", params{"CiphertextBlob": blob, "Recipient": params{}}, `"UnsupportedOperationException"`},
+		"attestation":              {"Decrypt", params{"CiphertextBlob": blob, "Recipient": params{}}, `"ValidationException"`},
 		"unknown operation":        {"ListKeys", params{}, `{"__type":"UnknownOperationException"}`},
 		"bad JSON type":            {"Decrypt", params{"CiphertextBlob": 5}, `"SerializationException"`},
 	} {

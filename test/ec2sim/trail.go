@@ -142,7 +142,7 @@ func (c *Cloud) logJSON(r *http.Request, service string, rq *call, requestID str
 		return
 	}
 	e := cloudtrail.Event{Service: service, Name: rq.operation, Region: rq.region, RequestID: requestID,
-		Request: parameters(rq.body), Response: rq.response, ReadOnly: !slices.ContainsFunc(writing, func(w string) bool { return strings.HasPrefix(rq.operation, w) })}
+		Request: parameters(rq.body), Response: rq.response, Additional: rq.additional, ReadOnly: !slices.ContainsFunc(writing, func(w string) bool { return strings.HasPrefix(rq.operation, w) })}
 	if refused != nil {
 		e.ErrorCode, e.Message = strings.Replace(refused.kind, "AccessDeniedException", "AccessDenied", 1), refused.message
 	}

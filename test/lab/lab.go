@@ -13,6 +13,7 @@ import (
 	"strings"
 
 	"unlock/test/ec2sim"
+	"unlock/test/nitrotpm"
 	"unlock/test/vm"
 )
 
@@ -59,10 +60,12 @@ type Lab struct {
 	SharedRoot string // Base.Root, before the scenario got its own
 
 	Cloud    *ec2sim.Cloud
-	Drives   []vm.Disk  // made of Disks
-	Console  vm.Console // of the last boot
-	Consoles vm.Console // of all
-	Kept     any        // what judges of this scenario keep for those of later boots
+	TPM      *nitrotpm.TPM // nil without Scenario.Attested
+	UKI      UKI           // of a Unified system; boots may change it before
+	Drives   []vm.Disk     // made of Disks
+	Console  vm.Console    // of the last boot
+	Consoles vm.Console    // of all
+	Kept     any           // what judges of this scenario keep for those of later boots
 
 	dir    string
 	key    string // ARNs
@@ -166,6 +169,11 @@ func (l *Lab) prepare(ctx context.Context) error {
 		l.Drives = append(l.Drives, d)
 	}
 	l.Base.Cards = []vm.Card{{Plug: l.Cloud.Plug}}
+	if l.Attested {
+		if err := l.newTPM(); err != nil {
+			return err
+		}
+	}
 	system := l.System
 	if system == nil {
 		system = Standalone
@@ -182,6 +190,21 @@ func (l *Lab) prepare(ctx context.Context) error {
 		return l.Prepare(ctx, l)
 	}
 	return nil
+}
+
+// newTPM gives the machine a NitroTPM whose documents KMS accepts.
+func (l *Lab) newTPM() error {
+	authority, err := nitrotpm.NewAuthority()
+	if err != nil {
+		return err
+	}
+	dir := l.File("tpm")
+	if err := os.Mkdir(dir, 0o700); err != nil {
+		return err
+	}
+	l.TPM = nitrotpm.New(dir, authority)
+	l.Base.TPM = l.TPM
+	return l.Cloud.TrustAttestation(authority.Root())
 }
 
 // attached returns the disks that a boot has. A disk keeps its serial number wherever it is.
@@ -292,6 +315,11 @@ func (l *Lab) start(ctx context.Context, b Boot, before string) error {
 	if b.Faults != nil {
 		l.faults = b.Faults
 		if err := l.Cloud.SetFaults(l.faults...); err != nil {
+			return err
+		}
+	}
+	if b.TPMFaults != nil {
+		if err := l.TPM.SetFaults(b.TPMFaults...); err != nil {
 			return err
 		}
 	}

@@ -25,6 +25,7 @@ type Scenario struct {
 	Machine Change        // before each boot; may be nil
 	Boots   []Boot
 
+	Attested bool     // the machine has a NitroTPM, whose documents KMS accepts
 	CLI      bool     // the ciphertext is made by the AWS CLI, without an encryption context
 	Typed    bool     // the passphrase is one that people type, which gets argon2id
 	Hosts    []string // that the machine may talk to besides the usual ones
@@ -35,24 +36,25 @@ type Scenario struct {
 // Boot is one start of the machine. The zero value must stop before the system is
 // up and leave the disks as they are.
 type Boot struct {
-	Name     string        // for messages; may be ""
-	Config   string        // in place of the scenario's
-	Faults   []string      // in place of the scenario's and those of earlier boots
-	Typed    []vm.Typed    // at the console
-	Append   string        // to the kernel command line, after the scenario's
-	Deadline time.Duration // rd.unlock.timeout; a boot that fails has more time, as the machine may be busy; 0: none
-	Attach   []int         // which disks are there, in this order; nil: all
-	Late     string        // the last of them is attached when the console shows this; "": from the beginning
-	Script   string        // runs when the system is up: a command a line; "": it must not come up
-	Secret   bool          // the script has PASSPHRASE, of which there is then a copy in the machine
-	Cut      string        // power fails when the console shows this; "": it does not
-	After    time.Duration // and that much time has passed
-	CutAt    Mark          // or when this is on a disk; nil: never
-	Want     []string      // texts on the console
-	Dump     bool          // the memory goes to MemoryFile when the script has run
-	Before   Step          // prepares the boot; may be nil
-	Check    Judge         // may be nil
-	Machine  Change        // after the scenario's; may be nil
+	Name      string        // for messages; may be ""
+	Config    string        // in place of the scenario's
+	Faults    []string      // in place of the scenario's and those of earlier boots
+	TPMFaults []string      // of nitrotpm, in place of those of earlier boots
+	Typed     []vm.Typed    // at the console
+	Append    string        // to the kernel command line, after the scenario's
+	Deadline  time.Duration // rd.unlock.timeout; a boot that fails has more time, as the machine may be busy; 0: none
+	Attach    []int         // which disks are there, in this order; nil: all
+	Late      string        // the last of them is attached when the console shows this; "": from the beginning
+	Script    string        // runs when the system is up: a command a line; "": it must not come up
+	Secret    bool          // the script has PASSPHRASE, of which there is then a copy in the machine
+	Cut       string        // power fails when the console shows this; "": it does not
+	After     time.Duration // and that much time has passed
+	CutAt     Mark          // or when this is on a disk; nil: never
+	Want      []string      // texts on the console
+	Dump      bool          // the memory goes to MemoryFile when the script has run
+	Before    Step          // prepares the boot; may be nil
+	Check     Judge         // may be nil
+	Machine   Change        // after the scenario's; may be nil
 }
 
 type (

@@ -23,6 +23,8 @@ import (
 	"strings"
 	"sync"
 	"time"
+
+	"unlock/test/attested"
 )
 
 const (
@@ -136,6 +138,19 @@ func ttl(r *http.Request) string {
 	return "X-Aws-Ec2-Metadata-Token-Ttl-Seconds: 21600\r\n"
 }
 
+// attest encrypts the passphrase to the key in a document, which it does not judge.
+func attest(document []byte) (status int, kind, text string) {
+	kind = "application/x-amz-json-1.1"
+	public, err := attested.PublicKey(document)
+	if err == nil {
+		var envelope []byte
+		if envelope, err = attested.Envelope(public, []byte(Passphrase)); err == nil {
+			return http.StatusOK, kind, fmt.Sprintf(`{"KeyId":%q,"Plaintext":null,"CiphertextForRecipient":%q}`, KeyARN, base64.StdEncoding.EncodeToString(envelope))
+		}
+	}
+	return http.StatusBadRequest, kind, fmt.Sprintf(`{"__type":"ValidationException","message":%q}`, err)
+}
+
 func (c *Cloud) answer(service string, r *http.Request, body []byte) (status int, kind, text string) {
 	if c.Answer != nil {
 		if status, text := c.Answer(service, r); status != 0 {
@@ -146,9 +161,15 @@ func (c *Cloud) answer(service string, r *http.Request, body []byte) (status int
 	case "s3":
 		return http.StatusOK, "binary/octet-stream", string(Ciphertext())
 	case "kms":
-		var in struct{ CiphertextBlob []byte }
+		var in struct {
+			CiphertextBlob []byte
+			Recipient      struct{ AttestationDocument []byte }
+		}
 		if json.Unmarshal(body, &in) != nil || !bytes.Equal(in.CiphertextBlob, Ciphertext()) {
 			return http.StatusBadRequest, "application/x-amz-json-1.1", `{"__type":"InvalidCiphertextException"}`
+		}
+		if document := in.Recipient.AttestationDocument; document != nil {
+			return attest(document)
 		}
 		return http.StatusOK, "application/x-amz-json-1.1", fmt.Sprintf(`{"KeyId":%q,"Plaintext":%q,"EncryptionAlgorithm":"SYMMETRIC_DEFAULT"}`,
 			KeyARN, base64.StdEncoding.EncodeToString([]byte(Passphrase)))

@@ -1,6 +1,8 @@
 package main
 
 import (
+	"strings"
+
 	"unlock/test/lab"
 	"unlock/test/vm"
 )
@@ -20,5 +22,7 @@ var machineFaults = []row{
 	{name: "disk-foreign", disks: []string{"ext4"}, stop: "only blank disks are formatted"},
 	{name: "root-full", disks: []string{}, stop: "the root file system must be writable",
 		config: s3Key + "[[volume]]\nname = \"secretfs\"\ndevice = \"file:/var/secretfs\"\nsize = \"4GiB\"\nformat = \"blank\"\nfilesystem = \"ext4\"\n" + atSecretfs},
+	// The boot stops with the same word if nothing is opened: the PCR must be extended all the same.
+	{name: "tpm-none", config: strings.Replace(s3Key, "[key.context]", "attest = true\n[key.context]", 1) + secretfs, stop: "launch the instance from an image that was registered with --tpm-support v2.0 --boot-mode uefi", reports: "there is no TPM"},
 	{name: "memory-256-mib", machine: func(_ *lab.Lab, m *vm.Machine) { m.Memory = 256 }, reports: planKnown},
 }

@@ -28,7 +28,7 @@ import (
 const parallel = 2
 
 type options struct {
-	Group   []string `placeholder:"NAME" help:"Only scenarios of this group: standalone, disks, network, trail, faults, secrets, distributions, images-real, generators or images."`
+	Group   []string `placeholder:"NAME" help:"Only scenarios of this group: standalone, disks, network, trail, faults, secrets, attest, distributions, images-real, generators or images."`
 	List    bool     `help:"Print the names of the scenarios."`
 	Systems bool     `help:"Print the directories of the distributions' systems, which are made if need be."`
 	Verbose bool     `short:"v" help:"Print every console, not only those of failures."`
@@ -174,6 +174,7 @@ var groups = []group{
 	{"trail", auditing},
 	{"faults", slices.Concat(matrix(networkFaults, awsFaults, machineFaults), stalls)},
 	{"secrets", secrets},
+	{"attest", slices.Concat(attested, attestFaultScenarios(), measuring)},
 	{"distributions", distributions},
 	{"images-real", realImages()},
 	{"generators", generatorScenarios()},

@@ -5,6 +5,8 @@ import (
 	"encoding/base64"
 	"encoding/hex"
 	"fmt"
+	"math/big"
+	"slices"
 	"strings"
 	"unicode/utf16"
 )
@@ -111,4 +113,37 @@ func (h haystack) sights(needle []byte) []sight {
 		}
 	}
 	return all
+}
+
+// primes returns where a factor of an RSA modulus lies, half as long as that, in either
+// order of bytes and at multiples of eight.
+func (h haystack) primes(modulus []byte) []int {
+	size := len(modulus) / 2
+	n, p, rest := new(big.Int).SetBytes(modulus), new(big.Int), new(big.Int)
+	var found []int
+	turned := make([]byte, size)
+	for _, span := range h.used {
+		for at := (span[0] + 7) &^ 7; at+size <= span[1]; at += 8 {
+			b := h.image[at : at+size]
+			for _, little := range []bool{false, true} {
+				first, last := b[0], b[size-1]
+				if little {
+					first, last = last, first
+				}
+				if first&0xc0 != 0xc0 || last&1 == 0 { // both highest bits of a prime are set
+					continue
+				}
+				c := b
+				if little {
+					copy(turned, b)
+					slices.Reverse(turned)
+					c = turned
+				}
+				if rest.Rem(n, p.SetBytes(c)).Sign() == 0 {
+					found = append(found, at)
+				}
+			}
+		}
+	}
+	return found
 }

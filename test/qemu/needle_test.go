@@ -1,6 +1,8 @@
 package main
 
 import (
+	"crypto/rand"
+	"crypto/rsa"
 	"encoding/base64"
 	"encoding/hex"
 	"slices"
@@ -40,5 +42,23 @@ func TestNeedles(t *testing.T) {
 				}
 			}
 		})
+	}
+}
+
+// TestPrimes plants a prime in each order of bytes.
+func TestPrimes(t *testing.T) {
+	t.Parallel()
+	key, err := rsa.GenerateKey(rand.Reader, 2048)
+	if err != nil {
+		t.Fatal(err)
+	}
+	image := make([]byte, 1<<20)
+	rand.Read(image[1<<18 : 1<<19])
+	key.Primes[0].FillBytes(image[4096+64 : 4096+64+128])
+	little := image[1<<18+512 : 1<<18+512+128]
+	key.Primes[1].FillBytes(little)
+	slices.Reverse(little)
+	if got, want := newHaystack(image).primes(key.N.Bytes()), []int{4096 + 64, 1<<18 + 512}; !slices.Equal(got, want) {
+		t.Errorf("primes at %v, want %v", got, want)
 	}
 }

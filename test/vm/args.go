@@ -16,6 +16,7 @@ type Disk struct {
 	Late     string // attached once the console shows this; "": from the beginning. Only NVMe disks can be
 	Virtio   bool   // a virtio disk, which follows Root's as /dev/vdc, instead of an NVMe disk
 	ReadOnly bool   // write-protected
+	First    bool   // firmware boots from it, and looks at no other
 	Errors   string // what fails with an I/O error: "read" or "write"; "": nothing
 }
 
@@ -43,11 +44,23 @@ func (m *Machine) args(dir string) ([]string, error) {
 		console = "ttyAMA0"
 		a = append(a, "-M", "virt", "-cpu", "max,pauth-impdef=on") // the architecture's own pointer authentication takes long to emulate
 	} else {
-		a = append(a, "-M", "q35", "-cpu", "max")
+		machine := "q35"
+		if m.Variables != "" {
+			machine += ",smm=on" // which keeps the system from changing them
+		}
+		a = append(a, "-M", machine, "-cpu", "max")
 	}
-	if m.Firmware != "" {
+	for _, text := range m.OEM {
+		a = append(a, "-smbios", "type=11,value="+escape(text))
+	}
+	switch {
+	case m.Variables != "":
+		a = append(a, "-global", "driver=cfi.pflash01,property=secure,value=on",
+			"-drive", "if=pflash,format=raw,unit=0,readonly=on,file="+escape(m.Firmware),
+			"-drive", "if=pflash,format=raw,unit=1,snapshot=on,file="+escape(m.Variables))
+	case m.Firmware != "":
 		a = append(a, "-bios", m.Firmware)
-	} else {
+	default:
 		// On a busy host the kernel takes QEMU's timer for broken, and panics. Mitigations take time, and
 		// protect from nothing here.
 		a = append(a, "-kernel", m.Kernel, "-append", "console="+console+" panic=-1 no_timer_check mitigations=off "+m.Append)
@@ -101,6 +114,9 @@ func (d *Disk) args(i int) []string {
 		device = fmt.Sprintf("virtio-blk-pci,drive=disk%d,serial=%s", i, d.Serial)
 	case d.Late != "":
 		device = fmt.Sprintf("pcie-root-port,id=port%d,chassis=%d", i, i+1) // a slot to plug it into
+	}
+	if d.First {
+		device += ",bootindex=0"
 	}
 	return []string{"-drive", drive + escape(d.File), "-device", device}
 }

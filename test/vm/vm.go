@@ -24,25 +24,35 @@ const CPUs = 2
 
 // Machine is a machine to boot once.
 type Machine struct {
-	ARM64    bool          // instead of amd64
-	Firmware string        // UEFI firmware, which boots from Disks; "": Kernel, Initrd and Append are booted
-	Kernel   string        // image of the kernel
-	Initrd   string        // image of the initramfs; "": none
-	Append   string        // kernel command line, after "console=… panic=-1 no_timer_check mitigations=off"
-	Memory   int           // MiB; 0: 1024
-	Clock    string        // the hardware clock at the start, as "1970-01-01T00:00:00"; "": the right time
-	Disks    []Disk        // beside Root, in this order
-	Root     string        // ext4 image, seen as /dev/vda; "": none
-	KeepRoot bool          // what the machine writes to Root is not thrown away
-	Script   string        // what the system runs when it is up, seen as the virtio disk after Root
-	Cards    []Card        // network cards, in this order
-	Type     []Typed       // what is typed at the console
-	Events   []Event       // what else befalls it
-	Timeout  time.Duration // 0: 15 min, as the host may be busy
-	Cut      string        // power fails once the console shows this; "": it does not
-	CutWait  time.Duration // and this much later
-	CutWhen  func() bool   // power fails when this becomes true, asked every few milliseconds; may be nil
-	Output   io.Writer     // gets the console as it comes; may be nil
+	ARM64     bool          // instead of amd64
+	Firmware  string        // UEFI firmware, which boots from Disks; "": Kernel, Initrd and Append are booted
+	Kernel    string        // image of the kernel
+	Initrd    string        // image of the initramfs; "": none
+	Append    string        // kernel command line, after "console=… panic=-1 no_timer_check mitigations=off"
+	Memory    int           // MiB; 0: 1024
+	Clock     string        // the hardware clock at the start, as "1970-01-01T00:00:00"; "": the right time
+	Disks     []Disk        // beside Root, in this order
+	Root      string        // ext4 image, seen as /dev/vda; "": none
+	KeepRoot  bool          // what the machine writes to Root is not thrown away
+	Script    string        // what the system runs when it is up, seen as the virtio disk after Root
+	Cards     []Card        // network cards, in this order
+	TPM       TPM           // may be nil
+	OEM       []string      // SMBIOS' OEM strings, which whoever starts a machine can set
+	Variables string        // UEFI variables of Firmware, a flash image; what the machine writes is thrown away; "": none, and no Secure Boot
+	Type      []Typed       // what is typed at the console
+	Events    []Event       // what else befalls it
+	Timeout   time.Duration // 0: 15 min, as the host may be busy
+	Cut       string        // power fails once the console shows this; "": it does not
+	CutWait   time.Duration // and this much later
+	CutWhen   func() bool   // power fails when this becomes true, asked every few milliseconds; may be nil
+	Output    io.Writer     // gets the console as it comes; may be nil
+}
+
+// TPM is a TPM 2.0 behind swtpm's control channel.
+type TPM interface {
+	// Plug starts it for one boot. QEMU is to connect to the socket. unplug ends it, and
+	// reports what went wrong meanwhile.
+	Plug(ctx context.Context) (socket string, unplug func() error, err error)
 }
 
 // Typed is text typed at the console once it shows another; a question that is
@@ -54,7 +64,7 @@ type Typed struct {
 
 // Run boots the machine and waits until it powers off or reboots, which ends it
 // too, or until its power fails. The Console is valid, as far as it goes, even with an error.
-func (m *Machine) Run(ctx context.Context) (Console, error) {
+func (m *Machine) Run(ctx context.Context) (console Console, failed error) {
 	timeout := m.Timeout
 	if timeout == 0 {
 		timeout = 15 * time.Minute
@@ -89,6 +99,14 @@ func (m *Machine) Run(ctx context.Context) (Console, error) {
 		}
 		defer unplug()
 	}
+	if m.TPM != nil {
+		socket, unplug, err := m.TPM.Plug(ctx)
+		if err != nil {
+			return nil, err
+		}
+		defer func() { failed = errors.Join(failed, unplug()) }()
+		args = append(args, "-chardev", "socket,id=tpm,path="+escape(socket), "-tpmdev", "emulator,id=tpm0,chardev=tpm", "-device", "tpm-crb,tpmdev=tpm0")
+	}
 	cmd := exec.CommandContext(ctx, m.qemu(), args...)
 	cmd.Env = append(os.Environ(), "TMPDIR="+dir) // of the snapshot
 	cmd.WaitDelay = 5 * time.Second
@@ -114,7 +132,7 @@ func (m *Machine) Run(ctx context.Context) (Console, error) {
 	}}
 	h.tasks.Go(h.watchDisks)
 	h.request(before...)
-	console := m.read(out, time.Now(), h.triggers())
+	console = m.read(out, time.Now(), h.triggers())
 	err = cmd.Wait()
 	why := context.Cause(running)
 	ended(nil)

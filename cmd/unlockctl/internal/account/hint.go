@@ -69,6 +69,15 @@ func withHint(err error, p places.Place, s source.Source) error {
 	return err
 }
 
+// Denied reports whether AWS answered that something is not allowed.
+func Denied(err error) bool {
+	var (
+		e   *Error
+		api smithy.APIError
+	)
+	return errors.As(err, &e) && errors.As(e.cause, &api) && api.ErrorCode() == "AccessDeniedException"
+}
+
 // hintFor is what to do about an answer of AWS.
 func hintFor(code, action, resource string) string {
 	switch code {

@@ -84,6 +84,15 @@ func (a *Account) ReEncrypt(ctx context.Context, from, to string, ciphertext []b
 	return keys.Blob{Ciphertext: out.CiphertextBlob, KeyARN: aws.ToString(out.KeyId), Context: context}, nil
 }
 
+// KeyPolicy returns the policy of a key, in JSON.
+func (a *Account) KeyPolicy(ctx context.Context, key string) (string, error) {
+	out, err := a.kms.GetKeyPolicy(ctx, &kms.GetKeyPolicyInput{KeyId: &key}, a.inRegion(key))
+	if err != nil {
+		return "", wrap("reading the key's policy", "kms:GetKeyPolicy", key, err)
+	}
+	return aws.ToString(out.Policy), nil
+}
+
 // Key describes a KMS key.
 type Key struct {
 	ARN     string

@@ -13,6 +13,7 @@ import (
 	"time"
 
 	"unlock/cmd/unlockctl/internal/account"
+	"unlock/cmd/unlockctl/internal/measure"
 	"unlock/internal/aws/arn"
 	"unlock/internal/config"
 	"unlock/internal/ec2"
@@ -114,7 +115,7 @@ func (d *Doctor) ask(ctx context.Context, method, address, header, value string)
 }
 
 // aws tries what a boot will ask of AWS.
-func (d *Doctor) aws(ctx context.Context, r *report, c *config.Config, headers []*plan.Step, who config.Identity) {
+func (d *Doctor) aws(ctx context.Context, r *report, c *config.Config, headers []*plan.Step, who config.Identity, next *measure.Prediction) {
 	a, err := d.Account(ctx, c)
 	if err != nil {
 		r.add("aws", Fail, "", "%v", err)
@@ -124,6 +125,7 @@ func (d *Doctor) aws(ctx context.Context, r *report, c *config.Config, headers [
 	if !d.network(ctx, r, c) {
 		return
 	}
+	d.policies(ctx, r, a, c, next)
 	unknown := func(v config.Volume) bool { return names(v) && who == config.Identity{} } // which has been told
 	for i, v := range c.Volumes {
 		same := func(o config.Volume) bool { return o.Key.Equal(v.Key) && o.Format == v.Format }
@@ -203,7 +205,7 @@ func (d *Doctor) sealed(ctx context.Context, r *report, a *account.Account, v *c
 		return
 	}
 	r.add(check, OK, "", "%s: a ciphertext of %d bytes", v.Key.Source, len(o.Ciphertext))
-	d.decrypt(ctx, r, a, v.Key.KMSKeys, o.Ciphertext, v.Key.Context, v.Key.Source.String())
+	d.decrypt(ctx, r, a, v.Key, o.Ciphertext, v.Key.Context, v.Key.Source.String())
 }
 
 // token tries the data key in a header.
@@ -220,12 +222,17 @@ func (d *Doctor) token(ctx context.Context, r *report, a *account.Account, step 
 		return
 	}
 	ec := keys.Bound(config.Fill(step.Volume.Key.Context, who.Get), step.Set)
-	d.decrypt(ctx, r, a, step.Volume.Key.KMSKeys, t.Ciphertext, ec, "the header of volume "+step.Name)
+	d.decrypt(ctx, r, a, step.Volume.Key, t.Ciphertext, ec, "the header of volume "+step.Name)
 }
 
 // decrypt tries, and wipes what comes of it.
-func (d *Doctor) decrypt(ctx context.Context, r *report, a *account.Account, arns []arn.ARN, ciphertext []byte, ec map[string]string, what string) {
-	plaintext, arn, err := a.DecryptAny(ctx, arns, ciphertext, ec)
+func (d *Doctor) decrypt(ctx context.Context, r *report, a *account.Account, key config.Key, ciphertext []byte, ec map[string]string, what string) {
+	plaintext, arn, err := a.DecryptAny(ctx, key.KMSKeys, ciphertext, ec)
+	if key.Attest {
+		plaintext.Wipe()
+		refused(r, what, err)
+		return
+	}
 	if err != nil {
 		r.add("kms", Fail, hint.Of(err), "%s: %v", what, err)
 		return
@@ -245,7 +252,12 @@ func (d *Doctor) dataKey(ctx context.Context, r *report, a *account.Account, v *
 	}
 	ctx, cancel := context.WithTimeout(ctx, patience)
 	defer cancel()
-	if err := a.TryGenerate(ctx, v.Key.KMSKeys[0].String(), keys.Bound(v.Key.Context, "doctor")); err != nil {
+	err := a.TryGenerate(ctx, v.Key.KMSKeys[0].String(), keys.Bound(v.Key.Context, "doctor"))
+	if v.Key.Attest {
+		refused(r, "a data key under "+v.Key.KMSKeys[0].String(), err)
+		return
+	}
+	if err != nil {
 		r.add("kms", Fail, hint.Of(err), "%v", err)
 		return
 	}

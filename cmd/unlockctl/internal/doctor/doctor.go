@@ -15,6 +15,7 @@ import (
 	"unlock/internal/block"
 	"unlock/internal/config"
 	"unlock/internal/keys/source"
+	"unlock/internal/tpm"
 )
 
 // State of a finding.
@@ -43,11 +44,13 @@ type Doctor struct {
 	Modules string   // /lib/modules/VERSION
 	Bin     []string // directories with the programs that make file systems; nil: the system's
 	System  string   // root of the system that boots, for its boot loader, generators and other kernels; "": not looked at
+	ESP     string   // of the system that boots: directory, partition or disk image; "": not known
 	Offline bool     // neither IMDS nor AWS is asked: an image is being built
 
 	Disks  func() ([]block.Disk, error)      // of the machine
 	Active func(name string) (string, error) // UUID of the mapping of that name, "" if there is none
 	IMDS   *http.Client                      // nil: the boot's
+	TPM    func(ctx context.Context) (*tpm.TPM, error)
 	// Account is whose AWS is asked.
 	Account func(ctx context.Context, c *config.Config) (*account.Account, error)
 	// Resolve looks a host name up.
@@ -72,12 +75,13 @@ func (d *Doctor) Examine(ctx context.Context) []Finding {
 	headers := d.disks(r, c)
 	d.image(r, c)
 	d.system(r)
+	next := d.attested(ctx, r, c)
 	if d.Offline {
 		r.add("aws", Skip, "", "%s are not asked (--offline)", source.List("and", append([]string{"IMDS", "KMS"}, source.Services()...)))
 		return r.findings
 	}
 	who := d.imds(ctx, r, c)
-	d.aws(ctx, r, c, headers, who)
+	d.aws(ctx, r, c, headers, who, next)
 	return r.findings
 }
 

@@ -16,11 +16,15 @@ import (
 
 	"unlock/cmd/unlockctl/internal/account"
 	"unlock/cmd/unlockctl/internal/doctor"
+	"unlock/cmd/unlockctl/internal/measure"
 	"unlock/internal/block"
 	"unlock/internal/config"
+	"unlock/internal/hint"
 	"unlock/internal/luks"
 	"unlock/internal/secret"
+	"unlock/internal/tpm"
 	"unlock/test/ec2sim"
+	"unlock/test/nitrotpm"
 )
 
 // instance is a healthy one, into which faults are planted.
@@ -36,6 +40,8 @@ type instance struct {
 	config string
 	imds   map[string]string // path to answer; "PUT" for the token
 	image  map[string]string
+	tpm    *nitrotpm.TPM // of attest
+	open   bool          // nothing has extended its PCR 13
 }
 
 const setUUID = "11111111-2222-3333-4444-555555555555"
@@ -341,4 +347,121 @@ func TestNamedContext(t *testing.T) {
 		}
 	}
 	t.Errorf("nobody says who the instance is: %+v", found)
+}
+
+// attest has the sealed volume's key attested, on a machine with a NitroTPM whose next
+// boot is measured, under a policy for that.
+func (i *instance) attest() {
+	i.t.Helper()
+	i.replace("context = { purpose = \"test\" }", "attest  = true\ncontext = { purpose = \"test\" }")
+	i.replace("key    = { source = \"header\", kms_key = \""+i.key+"\" }", "key    = { source = \"header\", attest = true, kms_key = \""+i.key+"\" }")
+	authority, err := nitrotpm.NewAuthority()
+	if err != nil {
+		i.t.Fatal(err)
+	}
+	i.tpm = nitrotpm.New(i.t.TempDir(), authority)
+	i.doctor.TPM = func(ctx context.Context) (*tpm.TPM, error) {
+		conn, err := i.tpm.Dial(ctx)
+		if err != nil {
+			return nil, err
+		}
+		t := tpm.New(conn)
+		if !i.open {
+			_, err = t.Extend(ctx, 13, "unlock: key released")
+		}
+		return t, err
+	}
+	uki, err := os.ReadFile("../../testdata/uki.efi")
+	if err != nil {
+		i.t.Fatal(err)
+	}
+	i.doctor.ESP = filepath.Join(i.dir, "esp")
+	i.write("esp/EFI/BOOT/BOOTX64.EFI", string(uki))
+	image, err := measure.Read("uki", uki)
+	if err != nil {
+		i.t.Fatal(err)
+	}
+	p, err := measure.Predict([]*measure.Image{image}, nil)
+	if err != nil {
+		i.t.Fatal(err)
+	}
+	i.allow(p.PCRs["4"])
+}
+
+// allow gives the key a policy for a PCR 4, which refuses all else.
+func (i *instance) allow(pcr4 string) {
+	const key = "kms:RecipientAttestation:NitroTPMPCR4"
+	i.cloud.SetKeyPolicy(i.key, fmt.Sprintf(`{"Version":"2012-10-17","Statement":[
+		{"Effect":"Allow","Principal":{"AWS":"arn:aws:iam::111122223333:root"},"Action":"kms:*","Resource":"*"},
+		{"Effect":"Allow","Principal":{"AWS":"arn:aws:iam::111122223333:role/unlock-demo"},"Action":"kms:Decrypt","Resource":"*","Condition":{"StringEqualsIgnoreCase":{%q:[%q]}}},
+		{"Effect":"Deny","Principal":"*","Action":["kms:Decrypt","kms:GenerateDataKey"],"Resource":"*","Condition":{"StringNotEqualsIgnoreCase":{%q:[%q]}}}]}`, key, pcr4, key, pcr4))
+}
+
+func TestAttested(t *testing.T) {
+	i := newInstance(t)
+	i.attest()
+	var seen []string
+	for _, f := range i.examine() {
+		if f.State != doctor.OK {
+			t.Errorf("%+v", f)
+		}
+		seen = append(seen, f.Check+": "+f.Detail)
+	}
+	for _, want := range []string{"tpm: i-0123456789abcdef0-tpm0000000000000000 attests", "tpm: PCR 13 is extended", "unified kernel image with systemd-stub 257.9-1; the next boot's PCR 4 is ",
+		"attest: s3://a-bucket/key: KMS refuses it without attestation", "attest: the header of volume header: KMS refuses it", "has the next boot's PCR 4, among 1"} {
+		if !strings.Contains(strings.Join(seen, "\n"), want) {
+			t.Errorf("no finding %q in %q", want, seen)
+		}
+	}
+}
+
+// TestAttestedFaults are what attested keys can lack.
+func TestAttestedFaults(t *testing.T) {
+	fault := func(names ...string) func(i *instance) {
+		return func(i *instance) {
+			if err := i.tpm.SetFaults(names...); err != nil {
+				i.t.Fatal(err)
+			}
+		}
+	}
+	for name, row := range map[string]struct {
+		plant func(i *instance)
+		check string
+		state doctor.State
+		text  string
+	}{
+		"no TPM": {func(i *instance) {
+			i.doctor.TPM = func(ctx context.Context) (*tpm.TPM, error) {
+				return nil, hint.New("there is no TPM", "launch it with one")
+			}
+		}, "tpm", doctor.Fail, "there is no TPM"},
+		"no vendor command": {fault("no-vendor-command"), "tpm", doctor.Fail, ""},
+		"owner's password":  {fault("owner-auth"), "tpm", doctor.Fail, ""},
+		"no space":          {fault("nv-full"), "tpm", doctor.Fail, "8192"},
+		"PCR 13 is open":    {func(i *instance) { i.open = true }, "tpm", doctor.Warn, "PCR 13 is not extended"},
+		"no program":        {func(i *instance) { i.write("esp/EFI/BOOT/BOOTX64.EFI", "MZ") }, "measure", doctor.Fail, "no program for UEFI"},
+		"no boot loader":    {func(i *instance) { i.doctor.ESP = i.dir }, "measure", doctor.Fail, "which a new machine starts"},
+		"another image":     {func(i *instance) { i.allow(strings.Repeat("ab", 48)) }, "policy", doctor.Fail, "does not have the next boot's PCR 4"},
+		"no policy":         {func(i *instance) { i.cloud.SetKeyPolicy(i.key, "") }, "attest", doctor.Fail, "KMS gives the key without attestation"},
+		"no EFI partition":  {func(i *instance) { i.doctor.ESP = "" }, "measure", doctor.Skip, "no EFI system partition"},
+		"the key is deleted": {func(i *instance) {
+			i.config = strings.ReplaceAll(i.config, i.key, strings.Replace(i.key, "key/", "key/0", 1))
+		}, "kms", doctor.Fail, "NotFoundException"},
+	} {
+		t.Run(name, func(t *testing.T) {
+			i := newInstance(t)
+			i.attest()
+			row.plant(i)
+			found := i.examine()
+			for _, f := range found {
+				if f.Check == row.check && f.State == row.state && strings.Contains(f.Detail, row.text) {
+					if f.Hint == "" && f.State != doctor.OK {
+						t.Errorf("no hint: %+v", f)
+					}
+					return
+				}
+			}
+			t.Errorf("no finding %s %s %q in %+v", row.check, row.state, row.text, found)
+		})
+	}
 }

@@ -32,7 +32,8 @@ type Statement struct {
 	Why       string                    `json:"-"`
 }
 
-// Role is the identity policy of the instance's role.
+// Role is the identity policy of the instance's role. Attestation is the key policy's
+// matter, which the account cannot undo in IAM.
 func Role(c *config.Config) (Document, error) {
 	d := newDocument()
 	for i, u := range uses(c) {
@@ -47,8 +48,9 @@ func Role(c *config.Config) (Document, error) {
 }
 
 // Key is what a key policy needs beside the statement that lets the account
-// administer the key, for a role of any account.
-func Key(c *config.Config, arn, role string) Document {
+// administer the key, for a role of any account. Where the configuration has attest =
+// true, it asks for the measured images.
+func Key(c *config.Config, arn, role string, a Attestation) Document {
 	d := newDocument()
 	for i, u := range uses(c) {
 		if !slices.Contains(names(u.key.KMSKeys), arn) {
@@ -56,7 +58,14 @@ func Key(c *config.Config, arn, role string) Document {
 		}
 		s := kms(u, i, []string{"*"}) // in a key policy that is the key itself
 		s.Principal = map[string]string{"AWS": role}
-		d.Statement = append(d.Statement, s)
+		if u.key.Attest {
+			d.Statement = append(d.Statement, a.attested(s)...)
+		} else {
+			d.Statement = append(d.Statement, s)
+		}
+	}
+	if attested, _ := Attests(c, arn); attested {
+		d.Statement = append(d.Statement, a.denials()...)
 	}
 	return d
 }

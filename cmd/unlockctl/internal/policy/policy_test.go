@@ -94,9 +94,13 @@ func TestDocuments(t *testing.T) {
 			 "Condition":{"StringEquals":{"aws:SourceVpce":["vpce-1"]}}},
 			{"Sid":"UnlockTLSOnly","Effect":"Deny","Principal":"*","Action":["s3:*"],"Resource":["arn:aws:s3:::a-bucket","arn:aws:s3:::a-bucket/*"],
 			 "Condition":{"Bool":{"aws:SecureTransport":"false"}}}]`},
-		"key": {header("never"), func(c *config.Config) (policy.Document, error) { return policy.Key(c, arn, role), nil },
+		"key": {header("never"), func(c *config.Config) (policy.Document, error) {
+			return policy.Key(c, arn, role, policy.Attestation{}), nil
+		},
 			`[{"Sid":"UnlockKMS","Effect":"Allow","Principal":{"AWS":"` + role + `"},"Action":["kms:Decrypt"],"Resource":["*"],` + set + `}]`},
-		"another key": {header("never"), func(c *config.Config) (policy.Document, error) { return policy.Key(c, cnARN, role), nil }, `[]`},
+		"another key": {header("never"), func(c *config.Config) (policy.Document, error) {
+			return policy.Key(c, cnARN, role, policy.Attestation{}), nil
+		}, `[]`},
 		"bucket": {sealed, func(c *config.Config) (policy.Document, error) { return policy.Bucket(c, "a-bucket", role) }, `[
 			{"Sid":"UnlockRead","Effect":"Allow","Principal":{"AWS":"` + role + `"},"Action":["s3:GetObject"],"Resource":["arn:aws:s3:::a-bucket/dir/key"]},
 			{"Sid":"UnlockTLSOnly","Effect":"Deny","Principal":"*","Action":["s3:*"],"Resource":["arn:aws:s3:::a-bucket","arn:aws:s3:::a-bucket/*"],

@@ -69,7 +69,7 @@ func TestCloudFormation(t *testing.T) {
 			}
 			same(t, "role", at("RolePolicy", "PolicyDocument"), doc)
 			key := at("Key", "KeyPolicy", "Statement").([]any)
-			same(t, "key", key[1:], policy.Key(c, keyARN, roleARN).Statement) // the first is the account's
+			same(t, "key", key[1:], policy.Key(c, keyARN, roleARN, policy.Attestation{}).Statement) // the first is the account's
 			if s.sealed {
 				doc, err := policy.Bucket(c, "a-bucket", roleARN)
 				if err != nil {

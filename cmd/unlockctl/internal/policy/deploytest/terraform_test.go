@@ -66,7 +66,7 @@ func TestTerraform(t *testing.T) {
 				t.Fatal(err)
 			}
 			same(t, "role", output("role"), doc)
-			same(t, "key", []json.RawMessage{output("key")}, policy.Key(c, keyARN, roleARN).Statement)
+			same(t, "key", []json.RawMessage{output("key")}, policy.Key(c, keyARN, roleARN, policy.Attestation{}).Statement)
 			if name == "s3" {
 				doc, err := policy.Bucket(c, "a-bucket", roleARN)
 				if err != nil {

@@ -1,0 +1,211 @@
+package boot_test
+
+import (
+	"bytes"
+	"context"
+	"fmt"
+	"strings"
+	"testing"
+	"testing/synctest"
+	"time"
+
+	"unlock/internal/block"
+	"unlock/internal/boot"
+	"unlock/internal/hint"
+	"unlock/internal/tpm"
+	"unlock/test/attested"
+	"unlock/test/pipecloud"
+)
+
+// attest has the machine's keys attested, by a TPM that opens after a while.
+func (m *machine) attest(t *testing.T, after time.Duration, err error) *attested.TPM {
+	t.Helper()
+	m.rewrite(t, "[key.context]", "attest = true\n[key.context]")
+	device := attested.NewTPM()
+	device.NSM = func(request []byte) []byte {
+		document, err := attested.Document(request, map[int][]byte{4: bytes.Repeat([]byte{4}, 48), 13: make([]byte, 48)})
+		if err != nil {
+			t.Error(err)
+		}
+		return attested.Answer(document)
+	}
+	m.TPM = func(ctx context.Context) (*tpm.TPM, error) {
+		select {
+		case <-time.After(after):
+		case <-ctx.Done():
+			return nil, hint.New("opening the TPM: it is busy", "see who holds it")
+		}
+		m.note("TPM open")
+		return tpm.New(device), err
+	}
+	return device
+}
+
+// TestAttest: the document is fetched while the rest goes on; the TPM is opened before
+// the process is confined, and closed at the end.
+func TestAttest(t *testing.T) {
+	t.Parallel()
+	for name, row := range map[string]struct {
+		after   time.Duration
+		err     error
+		cmdline string
+		disks   int
+		outcome boot.Outcome
+		journal []string
+		never   []string
+		says    string
+		hint    string
+	}{
+		"at once":  {disks: 1, journal: []string{"TPM open", "confine to [A]", "map data", "network down"}},
+		"busy":     {disks: 1, after: 5 * time.Second, journal: []string{"network up", "TPM open", "confine to [A]", "map data"}},
+		"for ever": {disks: 1, after: time.Hour, outcome: boot.Locked, journal: []string{"confine to [A]"}, never: []string{"map data"}, says: "it is busy", hint: "see who holds it"},
+		"none": {disks: 1, err: hint.New("there is no TPM", "launch another"), outcome: boot.Locked, never: []string{"map data"},
+			says: "asking NitroTPM for an attestation document: there is no TPM", hint: "launch another"},
+		"no disk":      {outcome: boot.Locked, never: []string{"TPM open"}, says: "no device"},
+		"rd.unlock=0 ": {disks: 1, cmdline: "rd.unlock=0", never: []string{"TPM open"}},
+	} {
+		t.Run(name, func(t *testing.T) {
+			t.Parallel()
+			m := newMachine(t, volume("data", "serial=A"))
+			device := m.attest(t, row.after, row.err)
+			m.Cmdline = row.cmdline
+			m.start(nil)
+			if row.disks > 0 {
+				m.start([]block.Disk{m.disk(t, "A", pipecloud.Passphrase)})
+			}
+			synctest.Test(t, func(t *testing.T) {
+				if got := m.Disks(t.Context()); got != row.outcome {
+					t.Errorf("outcome %d, want %d", got, row.outcome)
+				}
+				m.cloud.Wait()
+			})
+			m.check(t, row.journal, row.never)
+			b := m.status(t)
+			if !strings.Contains(b.Error, row.says) || !strings.Contains(b.Hint, row.hint) {
+				t.Errorf("error %q, hint %q; want %q, %q", b.Error, b.Hint, row.says, row.hint)
+			}
+			if len(device.Indices) != 0 {
+				t.Errorf("indices %v are left", device.Indices)
+			}
+			if row.outcome != boot.Done || row.cmdline != "" {
+				return
+			}
+			if !device.Closed {
+				t.Error("the TPM is still open")
+			}
+			a := b.Attested
+			if a == nil || a.Module != "i-0123456789abcdef0" || len(a.PCRs) != 2 || a.PCRs["4"] != strings.Repeat("04", 48) || a.PCRs["13"] != strings.Repeat("00", 48) {
+				t.Errorf("attestation = %+v", a)
+			}
+			if len(b.Calls) != 2 || b.Calls[1].RequestID == "" {
+				t.Errorf("calls = %+v", b.Calls)
+			}
+		})
+	}
+}
+
+// TestAttestOptional: a volume that is refused, and need not be there, does not put the
+// TPM out of reach of others; one that is required keeps the boot from asking for keys.
+func TestAttestOptional(t *testing.T) {
+	t.Parallel()
+	for required, row := range map[string]struct {
+		outcome boot.Outcome
+		journal []string
+		never   []string
+	}{
+		"required = false": {boot.Done, []string{"TPM open", "confine to [A]", "map data"}, nil},
+		"required = true":  {boot.Locked, nil, []string{"TPM open", "network up", "map data"}},
+	} {
+		t.Run(required, func(t *testing.T) {
+			t.Parallel()
+			m := newMachine(t, volume("data", "serial=A")+volume("more", "serial=B", required))
+			m.attest(t, time.Second, nil)
+			m.start([]block.Disk{m.disk(t, "A", pipecloud.Passphrase), m.disk(t, "B", "data")})
+			synctest.Test(t, func(t *testing.T) {
+				if got := m.Disks(t.Context()); got != row.outcome {
+					t.Errorf("outcome %d, want %d", got, row.outcome)
+				}
+				m.cloud.Wait()
+			})
+			m.check(t, row.journal, row.never)
+		})
+	}
+}
+
+// TestAttestNothing: a program that has no TPM makes no unattested call instead.
+func TestAttestNothing(t *testing.T) {
+	t.Parallel()
+	m := newMachine(t, volume("data", "serial=A"))
+	m.attest(t, 0, nil)
+	m.TPM = nil
+	m.start([]block.Disk{m.disk(t, "A", pipecloud.Passphrase)})
+	synctest.Test(t, func(t *testing.T) {
+		if got := m.Disks(t.Context()); got != boot.Locked {
+			t.Errorf("outcome %d, want %d", got, boot.Locked)
+		}
+		m.cloud.Wait()
+	})
+	m.check(t, nil, []string{"map data"})
+	if b := m.status(t); len(b.Calls) != 1 || b.Calls[0].Service != "s3" || !strings.Contains(b.Error, "no TPM") {
+		t.Errorf("calls %+v, error %q", b.Calls, b.Error)
+	}
+}
+
+// TestClose: the boot goes on when the door is closed, and not before; a shell comes
+// behind it.
+func TestClose(t *testing.T) {
+	t.Parallel()
+	for name, row := range map[string]struct {
+		failures int
+		hold     bool
+		shell    bool
+		outcome  boot.Outcome
+		caps     int
+		said     int // how often why the boot stops is said, at least
+	}{
+		"at once":            {outcome: boot.Done, hold: true, caps: 1},
+		"in the end":         {failures: 3, hold: true, outcome: boot.Done, caps: 4, said: 3},
+		"not held up":        {failures: 1, outcome: boot.Locked, caps: 1, said: 1},
+		"no shell meanwhile": {failures: 2, hold: true, shell: true, outcome: boot.Done, caps: 3, said: 2},
+	} {
+		t.Run(name, func(t *testing.T) {
+			t.Parallel()
+			synctest.Test(t, func(t *testing.T) {
+				s := newSupervised()
+				s.Hold = row.hold
+				caps := 0
+				s.Cap = func() error {
+					if caps++; caps <= row.failures {
+						return fmt.Errorf("busy")
+					}
+					return nil
+				}
+				if row.shell {
+					s.Shell = func(time.Duration) error { t.Error("a shell is opened"); return nil }
+				}
+				if got := s.Close(); got != row.outcome || caps != row.caps || s.said("busy") < row.said {
+					t.Errorf("Close = %d after %d tries, want %d after %d; the console shows %q", got, caps, row.outcome, row.caps, s.lines)
+				}
+			})
+		})
+	}
+}
+
+// TestShellCapped: before a shell the door is closed, once.
+func TestShellCapped(t *testing.T) {
+	synctest.Test(t, func(t *testing.T) {
+		s := newSupervised(boot.Locked, boot.Locked, boot.Done)
+		caps, shells := 0, 0
+		s.Cap = func() error { caps++; return nil }
+		s.Shell = func(patience time.Duration) error {
+			if shells++; caps != 1 {
+				t.Errorf("shell %d after %d times", shells, caps)
+			}
+			time.Sleep(patience)
+			return nil
+		}
+		if got := s.Run(); got != boot.Done || shells < 2 {
+			t.Errorf("Run = %d, %d shells", got, shells)
+		}
+	})
+}

@@ -1,0 +1,63 @@
+package keys
+
+import (
+	"context"
+	"errors"
+	"fmt"
+
+	"unlock/internal/aws"
+	"unlock/internal/hint"
+)
+
+// attested returns to whom KMS is to encrypt, with a document that is fresh.
+func (c *Client) attested(ctx context.Context) (*recipient, error) {
+	if c.o.Attest == nil {
+		return nil, errors.New("there is nothing here that could attest the call")
+	}
+	document, err := c.o.Attest.Document(ctx)
+	if err != nil {
+		return nil, err
+	}
+	return &recipient{document, "RSAES_OAEP_SHA_256"}, nil
+}
+
+// open takes the plaintext out of the answer to an attested call.
+func (c *Client) open(r *aws.Request, out *kmsOutput) error {
+	switch {
+	case out.Plaintext.Len() > 0:
+		return &aws.Fault{Code: "(unattested)", Err: errors.New("the plaintext is in the clear")}
+	case len(out.CiphertextForRecipient) == 0:
+		return &aws.Fault{Code: "(unattested)", Err: errors.New("nothing is encrypted to this boot")}
+	}
+	s, err := c.o.Attest.Open(out.CiphertextForRecipient)
+	if err != nil {
+		r.Words = append(r.Words, "{envelope}", hint.Of(err))
+		return &aws.Fault{Code: "(envelope)", Err: err}
+	}
+	out.Plaintext.Bytes = s
+	return nil
+}
+
+// measured says what a key policy is held against: the PCRs that it should have, and the
+// image they are of.
+func (c *Client) measured() string {
+	if c.o.Attest == nil {
+		return ""
+	}
+	d := c.o.Attest.Measured()
+	if d == nil {
+		return ""
+	}
+	image := ""
+	if c.o.Image != nil {
+		image = c.o.Image()
+	}
+	if image != "" {
+		image = " of image " + image
+	}
+	text := fmt.Sprintf("%s: PCR 4 %x, PCR 7 %x, PCR 12 %x, PCR 13 %x", image, d.PCRs[4], d.PCRs[7], d.PCRs[12], d.PCRs[13])
+	if d.Closed() {
+		text += " (PCR 13 is extended, as it is before a shell and after unlock: reboot)"
+	}
+	return text
+}

@@ -1,0 +1,229 @@
+package lab
+
+import (
+	"context"
+	"debug/pe"
+	"encoding/binary"
+	"errors"
+	"fmt"
+	"io"
+	"os"
+	"path/filepath"
+	"slices"
+	"strings"
+	"unicode/utf16"
+
+	"unlock/test/vm"
+)
+
+// Firmware of Debian's package ovmf: that without variables, and that of Secure Boot,
+// whose variables have the snakeoil key.
+const (
+	firmware          = "/usr/share/ovmf/OVMF.fd"
+	secureFirmware    = "/usr/share/OVMF/OVMF_CODE_4M.secboot.fd"
+	SnakeoilVariables = "/usr/share/OVMF/OVMF_VARS_4M.snakeoil.fd"
+	snakeoilKey       = "/usr/share/ovmf/PkKek-1-snakeoil.key"
+	snakeoilCert      = "/usr/share/ovmf/PkKek-1-snakeoil.pem"
+)
+
+// UKI is a unified kernel image of what the standalone system boots, on an EFI system
+// partition. It is made anew before each boot.
+type UKI struct {
+	Suite   string // the Debian release of systemd-stub and systemd-boot; "": Debian 12
+	Boot    bool   // systemd-boot in front
+	Secure  bool   // Secure Boot is on, and all is signed
+	Changed bool   // the initramfs has more padding at its end
+	More    string // on its command line
+}
+
+// esp is the name of the disk image with the EFI system partition.
+const esp = "esp.img"
+
+// Unified boots a system's kernel and initramfs as a unified kernel image, under UEFI
+// firmware. The image's command line is the scenario's: boots cannot append to it.
+func Unified(system System) System {
+	return func(ctx context.Context, l *Lab) error {
+		if err := system(ctx, l); err != nil {
+			return err
+		}
+		initrd := l.Build
+		l.Base.Disks = append(l.Base.Disks, vm.Disk{File: l.File(esp), Serial: "vol0123456789abcdef0", Virtio: true, ReadOnly: true, First: true}) // another that is tried is measured, too
+		l.Build = func(ctx context.Context, conf string) error {
+			if initrd != nil {
+				if err := initrd(ctx, conf); err != nil {
+					return err
+				}
+			}
+			return l.buildUKI(ctx)
+		}
+		return nil
+	}
+}
+
+// ESP returns the disk image that the machine boots.
+func (l *Lab) ESP() string { return l.File(esp) }
+
+// buildUKI makes the disk that the machine boots from, and chooses the firmware.
+func (l *Lab) buildUKI(ctx context.Context) error {
+	loader, err := vm.Loaders(ctx, orBookworm(l.UKI.Suite))
+	if err != nil {
+		return err
+	}
+	initrd, err := os.ReadFile(l.Base.Initrd)
+	if err != nil {
+		return err
+	}
+	if l.UKI.Changed {
+		initrd = append(initrd, make([]byte, 4)...)
+	}
+	changed, uki := l.File("uki.initrd"), l.File("unlock.efi")
+	cmdline := "console=ttyS0 panic=-1 no_timer_check " + l.Base.Append + " " + l.Append + " " + l.UKI.More
+	if err := errors.Join(
+		os.WriteFile(changed, initrd, 0o600),
+		os.WriteFile(l.File("uki.cmdline"), []byte(cmdline), 0o600),
+		os.WriteFile(l.File("uki.osrel"), []byte("ID=unlock\nVERSION_ID=1\nPRETTY_NAME=\"unlock's test\"\n"), 0o600),
+	); err != nil {
+		return err
+	}
+	if err := unify(ctx, loader.Stub, uki, []part{{".osrel", l.File("uki.osrel")}, {".cmdline", l.File("uki.cmdline")}, {".initrd", changed}, {".linux", l.Base.Kernel}}); err != nil {
+		return err
+	}
+	programs := map[string]string{"EFI/BOOT/BOOTX64.EFI": uki}
+	if l.UKI.Boot {
+		programs = map[string]string{"EFI/BOOT/BOOTX64.EFI": loader.Boot, "EFI/Linux/unlock.efi": uki}
+	}
+	l.Base.Firmware, l.Base.Variables = firmware, ""
+	if l.UKI.Secure {
+		l.Base.Firmware, l.Base.Variables = secureFirmware, SnakeoilVariables
+		for place, file := range programs {
+			if programs[place], err = l.sign(ctx, file); err != nil {
+				return err
+			}
+		}
+	}
+	return makeESP(ctx, l.ESP(), programs)
+}
+
+func orBookworm(suite string) string {
+	if suite == "" {
+		return "bookworm"
+	}
+	return suite
+}
+
+// part of a unified kernel image.
+type part struct{ section, file string }
+
+// unify adds sections to a stub ("unified kernel images", systemd-stub(7)).
+func unify(ctx context.Context, stub, uki string, parts []part) error {
+	f, err := pe.Open(stub)
+	if err != nil {
+		return fmt.Errorf("reading %s: %w", stub, err)
+	}
+	defer f.Close()
+	h, ok := f.OptionalHeader.(*pe.OptionalHeader64)
+	if !ok {
+		return fmt.Errorf("%s is not for 64 bits", stub)
+	}
+	var end uint64
+	for _, s := range f.Sections {
+		end = max(end, uint64(s.VirtualAddress)+uint64(s.VirtualSize))
+	}
+	const page = 4096
+	var args []string
+	for _, p := range parts {
+		end = (end + page - 1) &^ (page - 1)
+		info, err := os.Stat(p.file)
+		if err != nil {
+			return err
+		}
+		args = append(args, "--add-section", p.section+"="+p.file, "--change-section-vma", fmt.Sprintf("%s=%#x", p.section, h.ImageBase+end))
+		end += uint64(info.Size())
+	}
+	if err := Command(ctx, "", append(append([]string{"objcopy"}, args...), stub, uki)...); err != nil {
+		return err
+	}
+	return undated(uki)
+}
+
+// undated takes the time out of a program's header, so that it is the same each time it is
+// made, and the checksum, which nobody asks for.
+func undated(file string) error {
+	b, err := os.ReadFile(file)
+	if err != nil {
+		return err
+	}
+	header := int(binary.LittleEndian.Uint32(b[60:]))
+	const date, checksum = 8, 24 + 64
+	clear(b[header+date : header+date+4])
+	clear(b[header+checksum : header+checksum+4])
+	return os.WriteFile(file, b, 0o600)
+}
+
+// sign signs a program with the snakeoil key.
+func (l *Lab) sign(ctx context.Context, file string) (string, error) {
+	key, signed := l.File("snakeoil.key"), l.File("signed-"+filepath.Base(file))
+	if err := Command(ctx, "", "openssl", "rsa", "-in", snakeoilKey, "-passin", "pass:snakeoil", "-out", key); err != nil {
+		return "", err
+	}
+	return signed, Command(ctx, "", "sbsign", "--key", key, "--cert", snakeoilCert, "--output", signed, file)
+}
+
+// makeESP makes a disk with one partition and these files: place to source.
+func makeESP(ctx context.Context, image string, files map[string]string) error {
+	const first = 2048 // sectors
+	if err := errors.Join(os.RemoveAll(image), os.WriteFile(image, nil, 0o600), os.Truncate(image, 128<<20)); err != nil {
+		return err
+	}
+	if err := Command(ctx, "label: gpt\nlabel-id: 5f3c6b1e-7a0d-4c7e-9d55-2b8f0c1d9e43\nstart=2048, size=258048, type=uefi\n", "/sbin/sfdisk", "-q", image); err != nil {
+		return err
+	}
+	if err := Command(ctx, "", "/sbin/mkfs.vfat", "--offset", fmt.Sprint(first), "-F", "32", image, fmt.Sprint(258048/2)); err != nil {
+		return err
+	}
+	drive := fmt.Sprintf("%s@@%d", image, first*512)
+	made := map[string]bool{}
+	for place, source := range files {
+		for i, c := range place {
+			if dir := place[:i]; c == '/' && !made[dir] {
+				made[dir] = true
+				if err := Command(ctx, "", "mmd", "-i", drive, "::"+dir); err != nil {
+					return err
+				}
+			}
+		}
+		if err := Command(ctx, "", "mcopy", "-i", drive, source, "::"+place); err != nil {
+			return err
+		}
+	}
+	return nil
+}
+
+// Variables reads variables of a flash image (EDK II, AUTHENTICATED_VARIABLE_HEADER).
+func Variables(file string, names ...string) (map[string][]byte, error) {
+	b, err := os.ReadFile(file)
+	if err != nil {
+		return nil, err
+	}
+	found := map[string][]byte{}
+	const header, added = 60, 0x3f
+	for at := 0; at+header < len(b); at += 4 {
+		h := b[at:]
+		nameSize, dataSize := int(binary.LittleEndian.Uint32(h[36:])), int(binary.LittleEndian.Uint32(h[40:]))
+		if binary.LittleEndian.Uint16(h) != 0x55aa || h[2] != added || nameSize > 512 || header+nameSize+dataSize > len(h) {
+			continue
+		}
+		text := make([]uint16, nameSize/2)
+		for i := range text {
+			text[i] = binary.LittleEndian.Uint16(h[header+2*i:])
+		}
+		name := strings.TrimRight(string(utf16.Decode(text)), "\x00")
+		if slices.Contains(names, name) {
+			found[name] = h[header+nameSize : header+nameSize+dataSize]
+		}
+	}
+	if len(found) == 0 {
+		return nil, fmt.Errorf("%s: %w: no variables", file, io.ErrUnexpectedEOF)
+	}
+	return found, nil
+}
