@@ -5,9 +5,11 @@ import (
 	"crypto/x509"
 	"encoding/base64"
 	"net/netip"
+	"os/exec"
 	"testing"
 	"time"
 
+	"unlock/internal/attest"
 	"unlock/internal/aws"
 	"unlock/internal/aws/arn"
 	"unlock/internal/config"
@@ -16,7 +18,9 @@ import (
 	"unlock/internal/keys/source"
 	"unlock/internal/netup"
 	"unlock/internal/secret"
+	"unlock/internal/tpm"
 	"unlock/test/ec2sim"
+	"unlock/test/nitrotpm"
 )
 
 // TestRoundTrips counts the round trips from link up to key in hand: the whole
@@ -28,20 +32,24 @@ func TestRoundTrips(t *testing.T) {
 		source source.Source
 		budget int
 		six    bool // the subnet has IPv6 alone
+		attest bool // by a TPM that takes 50 ms for each command
 	}{
-		"s3":     {source.MustParse("s3://bucket/object"), 8, false},
-		"ssm":    {source.MustParse("ssm:/unlock/key"), 8, false},
-		"secret": {source.MustParse("secretsmanager:unlock/key"), 8, false},
-		"header": {source.Header.Source(), 7, false},
+		"s3":     {source.MustParse("s3://bucket/object"), 8, false, false},
+		"ssm":    {source.MustParse("ssm:/unlock/key"), 8, false, false},
+		"secret": {source.MustParse("secretsmanager:unlock/key"), 8, false, false},
+		"header": {source.Header.Source(), 7, false, false},
 
-		"s3 over IPv6":     {source.MustParse("s3://bucket/object"), 8, true},
-		"ssm over IPv6":    {source.MustParse("ssm:/unlock/key"), 8, true},
-		"header over IPv6": {source.Header.Source(), 7, true},
+		"s3 over IPv6":     {source.MustParse("s3://bucket/object"), 8, true, false},
+		"ssm over IPv6":    {source.MustParse("ssm:/unlock/key"), 8, true, false},
+		"header over IPv6": {source.Header.Source(), 7, true, false},
+
+		"attested s3":     {source.MustParse("s3://bucket/object"), 8, false, true},
+		"attested header": {source.Header.Source(), 7, false, true},
 	} {
 		t.Run(name, func(t *testing.T) {
 			trips := 1000.0
 			for rtt := 200 * time.Millisecond; rtt <= 4*time.Second && int(trips) > row.budget; rtt *= 2 {
-				trips = float64(measure(t, row.source, row.six, rtt)) / float64(rtt)
+				trips = float64(measure(t, row.source, row.six, row.attest, rtt)) / float64(rtt)
 			}
 			t.Logf("%s: %.2f round trips (at most %d)", name, trips, row.budget)
 			if int(trips) > row.budget {
@@ -52,7 +60,7 @@ func TestRoundTrips(t *testing.T) {
 }
 
 // measure returns how long it takes from link up to the key of source.
-func measure(t *testing.T, source source.Source, six bool, rtt time.Duration) time.Duration {
+func measure(t *testing.T, source source.Source, six, attest bool, rtt time.Duration) time.Duration {
 	c := ec2sim.Config{RTT: rtt}
 	if six {
 		c.Faults = []string{"ipv6-only"}
@@ -63,7 +71,7 @@ func measure(t *testing.T, source source.Source, six bool, rtt time.Duration) ti
 	}
 	defer cloud.Close()
 	keyARN := cloud.CreateKey()
-	key := config.Key{Source: source, KMSKeys: []arn.ARN{arn.MustParse(keyARN)}, Context: map[string]string{"purpose": "test"}}
+	key := config.Key{Source: source, KMSKeys: []arn.ARN{arn.MustParse(keyARN)}, Context: map[string]string{"purpose": "test"}, Attest: attest}
 	ciphertext := cloud.Encrypt(keyARN, []byte("passphrase"), key.Context)
 	cloud.PutObject("bucket", "object", ciphertext)
 	cloud.PutSecret("unlock/key", ciphertext)
@@ -75,8 +83,9 @@ func measure(t *testing.T, source source.Source, six bool, rtt time.Duration) ti
 		t.Fatal(err)
 	}
 
+	to := recipient(t, cloud, attest)
 	start := time.Now()
-	passphrase, err := fetch(t.Context(), cloud, guest, key, blob, six)
+	passphrase, err := fetch(t.Context(), cloud, guest, key, blob, six, to)
 	elapsed := time.Since(start)
 	if err != nil {
 		t.Fatal(err)
@@ -86,7 +95,10 @@ func measure(t *testing.T, source source.Source, six bool, rtt time.Duration) ti
 }
 
 // fetch does what a boot does between link up and the key.
-func fetch(ctx context.Context, cloud *ec2sim.Cloud, guest *ec2sim.Guest, key config.Key, blob keys.Blob, six bool) (*secret.Bytes, error) {
+func fetch(ctx context.Context, cloud *ec2sim.Cloud, guest *ec2sim.Guest, key config.Key, blob keys.Blob, six bool, to *attest.Recipient) (*secret.Bytes, error) {
+	if to != nil {
+		go to.Document(ctx) // whose failure the call meets
+	}
 	up, imdsAddr := lease, netup.IMDS4
 	if six {
 		up, imdsAddr = lease6, netup.IMDS6
@@ -110,7 +122,7 @@ func fetch(ctx context.Context, cloud *ec2sim.Cloud, guest *ec2sim.Guest, key co
 		}
 		return imds.Role(ctx)
 	}
-	client, err := keys.New(keys.Options{Identity: role, Region: imds.Region, Dial: guest.DialContext, Roots: roots, AWS: config.AWS{DualStack: six}})
+	client, err := keys.New(keys.Options{Identity: role, Region: imds.Region, Dial: guest.DialContext, Roots: roots, AWS: config.AWS{DualStack: six}, Attest: to})
 	if err != nil {
 		return nil, err
 	}
@@ -127,6 +139,38 @@ func fetch(ctx context.Context, cloud *ec2sim.Cloud, guest *ec2sim.Guest, key co
 	}
 	passphrase, _, err := client.Open(ctx, key)
 	return passphrase, err
+}
+
+// recipient is to whom KMS encrypts; nil: nothing is attested. Its TPM is open.
+func recipient(t *testing.T, cloud *ec2sim.Cloud, wanted bool) *attest.Recipient {
+	if !wanted {
+		return nil
+	}
+	if _, err := exec.LookPath("swtpm"); err != nil {
+		t.Skip("needs swtpm")
+	}
+	authority, err := nitrotpm.NewAuthority()
+	if err != nil {
+		t.Fatal(err)
+	}
+	if err := cloud.TrustAttestation(authority.Root()); err != nil {
+		t.Fatal(err)
+	}
+	module := nitrotpm.New(t.TempDir(), authority)
+	if err := module.SetFaults("slow:50ms"); err != nil {
+		t.Fatal(err)
+	}
+	conn, err := module.Dial(t.Context())
+	if err != nil {
+		t.Fatal(err)
+	}
+	device := tpm.New(conn)
+	to := attest.New(device.Request)
+	t.Cleanup(func() {
+		to.Close()
+		device.Close()
+	})
+	return to
 }
 
 // lease gives the guest what DHCP has for it.
