@@ -126,15 +126,27 @@ type Volume struct {
 	Count        int   // disks to wait for; 0: those found once the kernel has settled
 	Format       Format
 	Layout       Layout
-	Filesystem   string // made once when the volume is formatted: ext4, xfs, btrfs, swap or ""
-	Mount        string // absolute, below the new root; "" is not mounted
-	MountOptions string
+	Filesystem   string   // made once when the volume is formatted: ext4, ext3, xfs, btrfs, swap or ""
+	MakeOptions  []string // of the program that makes it, as fsopt.Making returns them
+	Mount        string   // absolute, below the new root; "" is not mounted
+	MountOptions string   // such as fsopt.CheckMount takes
+	Owner        string   // USER, USER:GROUP or :GROUP, of the file system's root when it is made; "": root
+	Mode         uint32   // its permissions, likewise; 0: those that its maker gives it
+	Binds        []Bind   // directories that lie on it; no path is another's or below it
 	Required     bool
 	MayBeAbsent  bool      // the boot goes on where no disk of its is there; the mount point is covered
 	OnFailure    OnFailure // of a required volume
 	Discard      bool      // allow-discards
 	Grow         bool      // its file system becomes as large as the disk
 	Key          Key       // its own, else the file's [key]
+}
+
+// Bind is one [[volume.bind]]: a directory of the system that lies on the volume.
+type Bind struct {
+	Line int
+	Path string // absolute, below the new root
+	From string // relative, below the volume's mount point
+	Seed bool   // what is in Path when From is made is copied
 }
 
 // Names returns the device-mapper names that the volume may get: its own, or those
