@@ -170,14 +170,19 @@ func held(d dm.Device) holders.Device {
 
 // closable looks for what would stand in the way, before anything is done.
 func closable(ctx context.Context, k unlock.Kernel, v *config.Volume, mapped []dm.Device) error {
-	at, _ := filepath.EvalSymlinks(v.Mount)
+	var ours []string
+	for _, b := range append([]config.Bind{{Path: v.Mount}}, v.Binds...) {
+		if at, err := filepath.EvalSymlinks(b.Path); err == nil && v.Mount != "" {
+			ours = append(ours, at)
+		}
+	}
 	for _, d := range mapped {
 		places, err := k.Mounts(d)
 		if err != nil {
 			return err
 		}
 		for _, p := range places {
-			if v.Mount == "" || p.Dir != at {
+			if !slices.Contains(ours, p.Dir) {
 				return hint.With(fmt.Errorf("volume %q: %s is mounted on %s, which is not in the configuration", v.Name, d.Path(), p.Dir), "umount it first")
 			}
 		}

@@ -37,7 +37,7 @@ func (m *Machine) Open(ctx context.Context, volume string, format bool) Outcome 
 		if err := p.mounted(); err != nil {
 			return err
 		}
-		return p.mount("/")
+		return p.mount(ctx, "/")
 	})
 }
 
@@ -162,11 +162,20 @@ func (p *part) mounted() error {
 	if err != nil {
 		return err
 	}
-	at, err := filepath.EvalSymlinks(v.Mount)
-	if err == nil && slices.ContainsFunc(places, func(m fsys.MountPoint) bool { return m.Dir == at }) {
-		p.report.Volumes[0].Mount = v.Mount
+	isMounted := func(dir string) bool { // where there is nothing of that name, nothing is mounted
+		at, err := filepath.EvalSymlinks(dir)
+		return err == nil && slices.ContainsFunc(places, func(m fsys.MountPoint) bool { return m.Dir == at })
 	}
-	return nil // where there is nothing of that name, nothing is mounted
+	r := &p.report.Volumes[0]
+	if isMounted(v.Mount) {
+		r.Mount = v.Mount
+	}
+	for _, b := range v.Binds {
+		if isMounted(b.Path) {
+			r.Binds = append(r.Binds, b.Path)
+		}
+	}
+	return nil
 }
 
 // enlarged says what came of the mapping, and has the file system follow.

@@ -102,7 +102,7 @@ func (m *Machine) Files(ctx context.Context, newroot string) Outcome {
 				return err
 			}
 		}
-		return p.mount(newroot)
+		return p.mount(ctx, newroot)
 	})
 }
 

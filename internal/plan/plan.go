@@ -90,15 +90,21 @@ type Step struct {
 // Striped reports whether the step joins its members.
 func (s *Step) Striped() bool { return len(s.Members) > 1 }
 
+// Actions that make a file system.
+const (
+	ActionFormat = "format"
+	ActionFinish = "finish formatting"
+)
+
 // Action says in a word or two what the step does.
 func (s *Step) Action() string {
 	switch {
 	case s.Active:
 		return "already open"
 	case s.Format:
-		return "format"
+		return ActionFormat
 	case s.Mkfs:
-		return "finish formatting"
+		return ActionFinish
 	}
 	return "open"
 }

@@ -11,6 +11,7 @@ import (
 	"unlock/internal/block"
 	"unlock/internal/config"
 	"unlock/internal/dm"
+	"unlock/internal/fsopt"
 	"unlock/internal/hint"
 	"unlock/internal/keys"
 	"unlock/internal/keys/source"
@@ -147,15 +148,16 @@ func (a *Apply) unlock(ctx context.Context, s *plan.Step, key *key) (_ dm.Device
 	if err != nil {
 		return dm.Device{}, err
 	}
-	top := devices[0]
+	top, stripe := devices[0], fsopt.Stripe{}
 	if s.Striped() {
+		stripe = fsopt.Stripe{Chunk: plan.Chunk, Disks: len(members), Size: int64(sectors) << dm.SectorShift * int64(len(members))}
 		if top, err = a.stripe(s, devices, sectors); err != nil {
 			return dm.Device{}, err
 		}
 		mapped = append(mapped, top.Name)
 	}
 	if s.Mkfs {
-		err = a.Rec.Step("mkfs", s.Name, func() error { return a.Kernel.MakeFS(ctx, top, s.Volume.Filesystem) })
+		err = a.Rec.Step("mkfs", s.Name, func() error { return a.makeFS(ctx, s, top, stripe) })
 		if err != nil {
 			return dm.Device{}, err
 		}
@@ -166,6 +168,10 @@ func (a *Apply) unlock(ctx context.Context, s *plan.Step, key *key) (_ dm.Device
 		}
 	}
 	return top, nil
+}
+
+func (a *Apply) makeFS(ctx context.Context, s *plan.Step, d dm.Device, stripe fsopt.Stripe) error {
+	return a.Kernel.MakeFS(ctx, d, s.Volume.Filesystem, fsopt.Arguments(s.Volume.Filesystem, s.Volume.MakeOptions, stripe)...)
 }
 
 // format writes the headers of all members; only when all are durable is any of

@@ -166,7 +166,7 @@ func (c *computer) Remove(name string) error {
 var mkfsWrites = []int64{dataFrom, dataFrom + 1<<20, diskSize - 4096}
 
 // MakeFS writes here and there, and last makes it durable.
-func (c *computer) MakeFS(_ context.Context, d dm.Device, _ string) error {
+func (c *computer) MakeFS(_ context.Context, d dm.Device, _ string, _ ...string) error {
 	for _, n := range c.over[d.Number()] {
 		for _, at := range mkfsWrites {
 			c.disks[n].write(op{at, bytes.Repeat([]byte("a file system's"+"\x00"), 2*sector/16), true})
