@@ -181,8 +181,16 @@ func (p *part) bind(b binding, newroot string) error {
 	if slices.Contains(r.Binds, b.Path) {
 		return nil // by an earlier try
 	}
-	_, alive, end := p.patient(context.Background())
+	_, goesOn, end := p.patient(context.Background())
 	defer end()
+	copying := false
+	alive := func() {
+		if !copying {
+			p.Log.Infof("volume %q: copying what is in %s", b.volume.Name, b.Path)
+		}
+		copying = true
+		goesOn()
+	}
 	err := p.rec.Step("bind", b.Path, func() error { return p.Kernel.Bind(newroot, b.volume.Mount, b.Bind, alive) })
 	switch {
 	case err == nil:

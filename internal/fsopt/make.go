@@ -95,6 +95,26 @@ func Making(fstype, text string) ([]string, error) {
 	return args, nil
 }
 
+// MakerOptions lists the options that Making takes for a type, those with a list of
+// values as in -d su=.
+func MakerOptions(fstype string) []string {
+	var list []string
+	m := makers[fstype]
+	for flag := range m.flags {
+		list = append(list, flag)
+	}
+	for flag, names := range m.lists {
+		for name, kind := range names {
+			if kind != none {
+				name += "="
+			}
+			list = append(list, flag+" "+name)
+		}
+	}
+	slices.Sort(list)
+	return list
+}
+
 func (m *maker) known() string {
 	var list []string
 	for flag := range m.flags {

@@ -1,61 +1,111 @@
 package main
 
 import (
+	"errors"
 	"time"
 
-	"unlock/test/ec2sim"
+	"unlock/internal/fsys"
 	"unlock/test/lab"
-	"unlock/test/vm"
 )
 
-// volumes is what lies on other than instance-store disks, what the system puts on
-// a volume, and a passphrase that people type.
+// volumes is what becomes of the file system on a volume: how it is made, checked and
+// mounted, whose it is, and the directories of the system that lie on it.
 var volumes = []lab.Scenario{
 	{
-		Name: "file-backed", KeepRoot: true, Tool: true,
+		Name: "binds", Disks: blank(1),
+		Config: volume(s3Key, "ext4", atSecretfs, `owner = "daemon:34"`, `mode = "0711"`, `mkfs_options = "-m 0 -L data"`,
+			`mount_options = "defaults,nofail,noatime,x-gvfs-hide"`, `absent = "allow"`,
+			`[[volume.bind]]`, `path = "/var/lib/containerd"`,
+			`[[volume.bind]]`, `path = "/etc/cron.daily"`, `from = "state/cron"`, `seed = true`),
+		Boots: []lab.Boot{
+			{Script: "binds_made\nshow_status", Want: []string{"copying what is in /etc/cron.daily"}, Check: lab.All(lab.Formatted, checked(""))},
+			{Script: "binds_kept\nshow_status", Want: []string{lab.FileText}, Check: checked(fsys.Recovered)},
+			{Append: "rd.unlock=0", Script: "binds_covered", Want: []string{skippedText}},
+			{Attach: []int{}, Script: "binds_covered"},
+		},
+	},
+	{
+		Name: "seed-cut", Disks: []string{"blank:400"},
+		Config: volume(headerKey, "ext4", atSecretfs, `[[volume.bind]]`, `path = "/usr/share"`, `seed = true`),
+		Boots: []lab.Boot{
+			{Cut: copyingShare},
+			{Cut: copyingShare, After: time.Second},
+			{Cut: copyingShare, After: 3 * time.Second},
+			{Script: "seeded"},
+			{Script: "seeded"},
+		},
+	},
+	{
+		Name: "fsck", Config: volume(s3Key, "ext4", atSecretfs), Disks: blank(1),
+		Boots: []lab.Boot{
+			{Script: "spoil_counts"},
+			{Script: "mounted secretfs\nspoil_root\nshow_status", Check: checked(fsys.Repaired)},
+			{Cut: "hint: boot once with fsck.repair=yes", Want: []string{fsys.ErrDamaged.Error()}},
+			{Append: "fsck.repair=yes", Script: "mounted secretfs\nshow_status", Check: checked(fsys.Repaired)},
+			{Append: "fsck.mode=skip", Script: "mounted secretfs\nshow_status", Check: checked(fsys.NotChecked + ": fsck.mode=skip")},
+			{Append: "fsck.mode=force", Script: "mounted secretfs"},
+		},
+	},
+	{
+		Name: "xfs-stripe", Disks: []string{"blank:600", "blank:600"},
+		Config: volume(headerKey, "xfs", atSecretfs, `mkfs_options = "-K -L data -i maxpct=10"`, `mount_options = "noatime,logbsize=64k,prjquota,nodev"`),
+		Boots: []lab.Boot{
+			{Script: "mounted_with /mnt/secretfs xfs rw,nodev,noatime\nxfs_as_wanted\nwrite_as xfs", Check: lab.Formatted},
+			{Script: "read_as xfs", Want: []string{lab.FileText}},
+		},
+	},
+	{
+		// As the recipe makes it: in a file, with a journal.
+		Name: "ext3", KeepRoot: true,
 		Config: s3Key + `
 [[volume]]
-name       = "secretfs"
-device     = "file:/var/secretfs"
-size       = "48MiB"
-format     = "blank"
-filesystem = "ext4"
-mount      = "/mnt/secretfs"
+name         = "secretfs"
+device       = "file:/secretfs"
+size         = "64MiB"
+format       = "blank"
+filesystem   = "ext3"
+mkfs_options = "-j"
+mount        = "/mnt/secretfs"
 `,
 		Boots: []lab.Boot{
-			{Script: "write_file\nallocated /var/secretfs 50331648"},
-			{Script: "read_file", Want: []string{lab.FileText}, Check: lab.OneDecrypt},
-			{Script: "reopen_file\nread_file", Want: []string{`volume "secretfs": already open /var/secretfs`, `volume "secretfs" is closed`, lab.FileText}},
+			{Script: "write_as ext3"},
+			{Script: "read_as ext3\nshow_status", Want: []string{lab.FileText}, Check: checked(fsys.Clean)},
 		},
 	},
 	{
-		Name: "lvm-on-top", Disks: []string{"blank:96"},
-		Config: s3Key + "[[volume]]\nname = \"secretfs\"\ndevice = \"instance-store\"\nformat = \"blank\"\n",
+		// What systemd makes of it.
+		Name: "binds-systemd", Disks: blank(1),
+		Config: fileKey + secretfs + "[[volume.bind]]\npath = \"/var/lib/containerd\"\n[[volume.bind]]\npath = \"/etc/apt\"\nseed = true\n",
+		System: installed{System: trixieDracut, Generator: dracut("no", plainDisks)}.machine,
 		Boots: []lab.Boot{
-			{Script: "write_lvm", Check: lab.Formatted},
-			{Script: "read_lvm", Want: []string{lab.FileText, "/dev/mapper/secretfs data"}},
-		},
-	},
-	{
-		// A virtio disk says nothing of itself; IMDS does.
-		Name: "ebs-by-name", Disks: []string{"blank:virtio:other"}, Cloud: ec2sim.Config{BlockDevices: map[string]string{"ebs1": "sdc"}},
-		Config: s3Key + "[[volume]]\nname = \"secretfs\"\ndevice = \"ebs:/dev/sdc\"\nformat = \"blank\"\nfilesystem = \"ext4\"\n" + atSecretfs,
-		Boots: []lab.Boot{
-			{Script: "write_file", Check: lab.Formatted},
-			{Script: "read_file", Want: []string{lab.FileText}},
-			{Deadline: 20 * time.Second, Faults: []string{"imds-off"}, Want: []string{"which disk is which", "exit status 1"}},
-		},
-	},
-	{
-		Name: "prompt", Config: volume(s3Key, "ext4", atSecretfs, `on_failure = "prompt"`), Disks: blank(1),
-		Boots: []lab.Boot{
-			{Script: "write_file", Check: lab.Formatted},
-			{
-				Faults: []string{"kms-denied"}, Deadline: 15 * time.Second, Script: "read_file", Want: []string{"AccessDenied", "hint: ", lab.FileText},
-				Typed: []vm.Typed{{When: question, Text: "wrong " + lab.Passphrase + "\n"}, {When: question, Text: lab.Passphrase + "\n"}},
-			},
+			{Script: "bound_units\nwrite_open\nshow_status", Check: noStopJob},
+			{Script: "bound_units\nread_open\nshow_status", Want: []string{lab.FileText}, Check: lab.All(noStopJob, checked(fsys.Clean))},
 		},
 	},
 }
 
-const question = "Recovery passphrase for volume secretfs:"
+const copyingShare = "copying what is in /usr/share"
+
+// checked judges what came of looking over the file system of the first volume.
+func checked(want string) lab.Judge {
+	return func(l *lab.Lab) error {
+		b, err := l.BootStatus()
+		if err != nil {
+			return err
+		}
+		if len(b.Volumes) == 0 || b.Volumes[0].Check != want {
+			return errors.New("the status is not that its file system was found to be " + want)
+		}
+		return nil
+	}
+}
+
+// noStopJob: nothing kept the machine from going down.
+func noStopJob(l *lab.Lab) error {
+	for _, line := range []string{"stop job is running", "Failed unmounting"} {
+		if l.Console.Contains(line) {
+			return errors.New("the console shows " + line)
+		}
+	}
+	return nil
+}

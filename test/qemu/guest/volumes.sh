@@ -1,0 +1,93 @@
+# shellcheck shell=sh
+# What the scenarios of the group volumes do in the machine.
+
+# same_directory ONE OTHER: one directory under two names
+same_directory() { test "$(stat -c %d:%i "$1")" = "$(stat -c %d:%i "$2")"; }
+
+# below_mounts shows the root's own directories at /run/below.
+below_mounts() {
+	mkdir -p /run/below
+	mount --bind / /run/below
+}
+
+# binds_made: the first boot of the scenario binds
+binds_made() {
+	mounted_with /mnt/secretfs ext4 rw,noatime
+	test "$(stat -c '%a %U:%g' /mnt/secretfs)" = "711 daemon:34"
+	dumpe2fs -h /dev/mapper/secretfs | grep 'Reserved block count: *0$'
+	dumpe2fs -h /dev/mapper/secretfs | grep 'volume name: *data$'
+	below_mounts
+	for pair in /var/lib/containerd:containerd /etc/cron.daily:state/cron; do
+		path=${pair%%:*}
+		same_directory "$path" "/mnt/secretfs/${pair#*:}"
+		test "$(stat -c '%a %u %g %Y' "$path")" = "$(stat -c '%a %u %g %Y' "/run/below$path")"
+	done
+	test -z "$(ls /var/lib/containerd)"
+	test -n "$(ls /etc/cron.daily)"
+	diff -r /etc/cron.daily /run/below/etc/cron.daily
+	echo "$TEXT" >/var/lib/containerd/file
+	rm /etc/cron.daily/*
+	test -n "$(ls /run/below/etc/cron.daily)"
+	sync
+}
+
+# binds_kept: the second. What was removed does not come again.
+binds_kept() {
+	cat /var/lib/containerd/file
+	test -z "$(ls /etc/cron.daily)"
+	same_directory /etc/cron.daily /mnt/secretfs/state/cron
+	test "$(ls -A /mnt/secretfs/state)" = cron
+}
+
+# binds_covered: nothing can be written where the volume is not.
+binds_covered() {
+	for dir in /mnt/secretfs /var/lib/containerd /etc/cron.daily; do
+		if touch "$dir/in-the-clear"; then exit 1; fi
+	done
+}
+
+# seeded: the copy of /usr/share is whole, and nothing of earlier ones is left.
+seeded() {
+	same_directory /usr/share /mnt/secretfs/share
+	below_mounts
+	diff -r --no-dereference /usr/share /run/below/usr/share
+	(cd /usr/share && find . -printf '%P %y %m %U %G %T@ %l\n' | sort) >/run/copy
+	(cd /run/below/usr/share && find . -printf '%P %y %m %U %G %T@ %l\n' | sort) >/run/original
+	diff /run/copy /run/original
+	test "$(ls -A /mnt/secretfs)" = "lost+found
+share"
+}
+
+# xfs_as_wanted: it has its quotas, and knows the stripe: 256 KiB, twice, in blocks of 512 bytes.
+xfs_as_wanted() { grep 'logbsize=64k,sunit=512,swidth=1024,prjquota' /proc/mounts; }
+
+# spoil_counts and spoil_root break the file system: so that it can be repaired safely,
+# and so that it cannot.
+spoil_counts() {
+	umount /mnt/secretfs
+	debugfs -w -R 'set_super_value state 2' /dev/mapper/secretfs
+	debugfs -w -R 'set_inode_field lost+found links_count 7' /dev/mapper/secretfs
+}
+spoil_root() {
+	umount /mnt/secretfs
+	debugfs -w -R 'set_super_value state 2' /dev/mapper/secretfs
+	debugfs -w -R 'clri <2>' /dev/mapper/secretfs
+}
+
+# bound_units: systemd knows what the initramfs has bound, and keeps it.
+bound_units() {
+	for turn in 1 2; do
+		for path in /var/lib/containerd /etc/apt; do
+			unit=$(systemd-escape --path --suffix=mount "$path")
+			active "$unit"
+			systemctl show -p Before "$unit" | grep -w local-fs.target
+			test "$(findmnt -no PROPAGATION "$path")" = shared
+			findmnt -no SOURCE "$path" | grep '^/dev/mapper/secretfs\['
+			same_directory "$path" "/mnt/secretfs/${path##*/}"
+		done
+		active mnt-secretfs.mount
+		test "$turn" = 2 || systemctl daemon-reload
+		test "$turn" = 2 || systemctl isolate multi-user.target
+	done
+	test -n "$(ls /etc/apt)"
+}
