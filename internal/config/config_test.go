@@ -85,6 +85,18 @@ func TestFiles(t *testing.T) {
 	}
 }
 
+// TestDeployed: the example for nodes of Kubernetes is in order.
+func TestDeployed(t *testing.T) {
+	t.Parallel()
+	c, err := config.Load("../../deploy/kubernetes/unlock.toml", "")
+	if err != nil {
+		t.Fatal(err)
+	}
+	if n := len(c.Volumes[0].Binds); n != 4 {
+		t.Errorf("it binds %d directories, want 4", n)
+	}
+}
+
 // volume returns a configuration whose [[volume]] stands in line 5, its
 // settings following.
 func volume(settings ...string) string {

@@ -2,6 +2,7 @@ package main
 
 import (
 	"errors"
+	"strings"
 	"time"
 
 	"unlock/internal/fsys"
@@ -76,13 +77,44 @@ mount        = "/mnt/secretfs"
 		// What systemd makes of it.
 		Name: "binds-systemd", Disks: blank(1),
 		Config: fileKey + secretfs + "[[volume.bind]]\npath = \"/var/lib/containerd\"\n[[volume.bind]]\npath = \"/etc/apt\"\nseed = true\n",
-		System: installed{System: trixieDracut, Generator: dracut("no", plainDisks)}.machine,
+		System: installed{System: trixieDracut, Generator: dracut("no", plainDisks), files: gently}.machine,
 		Boots: []lab.Boot{
 			{Script: "bound_units\nwrite_open\nshow_status", Check: noStopJob},
 			{Script: "bound_units\nread_open\nshow_status", Want: []string{lab.FileText}, Check: lab.All(noStopJob, checked(fsys.Clean))},
 		},
 	},
+	containers,
 }
+
+// containers is a node: containerd with its image store, and the directories of kubelet.
+var containers = lab.Scenario{
+	Name: "containerd", Disks: []string{"blank:600", "blank:600"},
+	Config: strings.Replace(fileKey, "file:/etc/unlock/key.bin", "header", 1) + `
+[[volume]]
+name          = "k8s"
+device        = "instance-store"
+format        = "blank"
+filesystem    = "xfs"
+mount         = "/mnt/k8s-disks/0"
+mount_options = "noatime,prjquota"
+[[volume.bind]]
+path = "/var/lib/containerd"
+seed = true
+[[volume.bind]]
+path = "/var/lib/kubelet"
+[[volume.bind]]
+path = "/var/log/pods"
+`,
+	System: installed{System: trixieContainers, Generator: dracut("no", ""), files: gently}.machine,
+	Boots: []lab.Boot{
+		{Script: "node_directories\nimport_image\nrun_container first", Want: []string{"in a container: " + lab.FileText}, Check: noStopJob},
+		{Script: "node_directories\nrun_container second", Want: []string{"in a container: " + lab.FileText, "pod's file: " + lab.FileText}, Check: noStopJob},
+	},
+}
+
+// gently has the machine go down as by hand, with its mounts unmounted.
+var gently = []string{"/etc/systemd/system/scenario.service.d/gently.conf",
+	"[Service]\nExecStart=\nExecStart=/bin/sh -c \"sed 's/poweroff -f -f/poweroff/' /usr/local/sbin/scenario | sh\"\n"}
 
 const copyingShare = "copying what is in /usr/share"
 

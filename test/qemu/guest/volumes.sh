@@ -91,3 +91,42 @@ bound_units() {
 	done
 	test -n "$(ls /etc/apt)"
 }
+
+# node_directories: those of containerd and kubelet lie on the volume, and what is mounted
+# below them is seen elsewhere, as kubelet wants it.
+node_directories() {
+	active containerd.service
+	for path in /var/lib/containerd /var/lib/kubelet /var/log/pods; do
+		findmnt -no SOURCE,FSTYPE,PROPAGATION "$path" | tr -s ' ' | grep "^/dev/mapper/k8s\[/${path##*/}\] xfs shared"
+		active "$(systemd-escape --path --suffix=mount "$path")"
+	done
+	pod=/var/lib/kubelet/pods/5f3c6b1e-7a0d-4c7e-9d55-2b8f0c1d9e42/volumes/kubernetes.io~empty-dir/data
+	if test -e $pod/file; then echo "pod's file: $(cat $pod/file)"; fi
+	mkdir -p $pod
+	echo "$TEXT" >$pod/file
+}
+
+# import_image gives containerd an image that holds nothing but busybox and a text.
+import_image() {
+	mkdir -p /run/image/root/bin
+	cp "$(command -v busybox)" /run/image/root/bin/busybox
+	echo "$TEXT" >/run/image/root/text
+	(
+		cd /run/image
+		tar -C root -cf layer.tar .
+		sum=$(sha256sum layer.tar)
+		cat >config.json <<-END
+			{"architecture": "amd64", "os": "linux", "config": {}, "rootfs": {"type": "layers", "diff_ids": ["sha256:${sum%% *}"]}}
+		END
+		echo '[{"Config": "config.json", "RepoTags": ["example.com/busybox:1"], "Layers": ["layer.tar"]}]' >manifest.json
+		tar -cf image.tar manifest.json config.json layer.tar
+		ctr images import image.tar
+	)
+}
+
+# run_container NAME: from that image
+run_container() {
+	ctr images list
+	ctr run --rm example.com/busybox:1 "$1" /bin/busybox cat /text >"/run/$1"
+	echo "in a container: $(cat "/run/$1")"
+}
