@@ -19,7 +19,7 @@ var (
 	bookwormTools    = distro.System{Suite: "bookworm", Packages: "initramfs-tools"}
 	trixieDracut     = distro.System{Suite: "trixie", Packages: "dracut,dracut-network,systemd-cryptsetup,lvm2,mdadm"}
 	trixieTools      = distro.System{Suite: "trixie", Packages: "initramfs-tools"}
-	trixieContainers = distro.System{Suite: "trixie", Packages: "dracut,xfsprogs,containerd,runc,busybox-static"}
+	trixieContainers = distro.System{Suite: "trixie", Packages: "dracut,xfsprogs,containerd,runc"}
 	trixieKdump      = distro.System{Suite: "trixie", Packages: "dracut,systemd-cryptsetup,kexec-tools"}
 
 	systems = []distro.System{bookwormDracut, trixieDracut, bookwormTools, trixieTools}

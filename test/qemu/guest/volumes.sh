@@ -109,7 +109,12 @@ node_directories() {
 # import_image gives containerd an image that holds nothing but busybox and a text.
 import_image() {
 	mkdir -p /run/image/root/bin
-	cp "$(command -v busybox)" /run/image/root/bin/busybox
+	busybox=$(command -v busybox)
+	cp "$busybox" /run/image/root/bin/busybox
+	for lib in $(ldd "$busybox" | grep -o '/[^ ]*'); do
+		mkdir -p "/run/image/root${lib%/*}"
+		cp "$lib" "/run/image/root$lib"
+	done
 	echo "$TEXT" >/run/image/root/text
 	(
 		cd /run/image
