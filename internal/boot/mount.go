@@ -103,6 +103,7 @@ func (p *part) place(ctx context.Context, v *config.Volume, newroot string) erro
 		switch {
 		case err == nil:
 			r.Mount = v.Mount
+			p.keep()
 		case v.Required:
 			return err
 		default:
@@ -119,6 +120,18 @@ func (p *part) place(ctx context.Context, v *config.Volume, newroot string) erro
 		return nil
 	}
 	return err
+}
+
+// keep leaves on record what is mounted by now, for the next try, if this one is given up.
+func (p *part) keep() {
+	if p.Progress == nil {
+		return
+	}
+	b := *p.report
+	p.rec.Fill(&b)
+	if err := status.Write(p.Status, &b); err != nil {
+		p.Log.Failure(err)
+	}
 }
 
 // check has a file system looked over that this boot has not made.
@@ -195,6 +208,7 @@ func (p *part) bind(b binding, newroot string) error {
 	switch {
 	case err == nil:
 		r.Binds = append(r.Binds, b.Path)
+		p.keep()
 	case b.volume.Required:
 		return err
 	default:

@@ -25,7 +25,7 @@ mount      = "/mnt/secretfs"
 		Boots: []lab.Boot{
 			{Script: "write_file\nallocated /var/secretfs 50331648"},
 			{Script: "read_file", Want: []string{lab.FileText}, Check: lab.OneDecrypt},
-			{Script: "reopen_file\nread_file", Want: []string{`volume "secretfs": already open /var/secretfs`, `volume "secretfs" is closed`, lab.FileText}},
+			{Script: "reopen_file\nread_file", Want: []string{"secretfs: also on /etc/cron.daily", `volume "secretfs": already open /var/secretfs`, `volume "secretfs" is closed`, lab.FileText}},
 		},
 	},
 	{
