@@ -74,6 +74,32 @@ mount        = "/mnt/secretfs"
 		},
 	},
 	{
+		// An EBS volume that is enlarged, with ext3; and project quotas of ext4, for which it
+		// is made.
+		Name: "ext3-grows", Disks: []string{"blank:64:other", "blank"},
+		Config: s3Key + `
+[[volume]]
+name       = "secretfs"
+device     = "serial=` + lab.OtherSerial + `"
+format     = "blank"
+filesystem = "ext3"
+mount      = "/mnt/secretfs"
+grow       = true
+[[volume]]
+name          = "quotas"
+device        = "instance-store"
+format        = "blank"
+filesystem    = "ext4"
+mkfs_options  = "-O project,quota"
+mount         = "/mnt/quotas"
+mount_options = "prjquota"
+`,
+		Boots: []lab.Boot{
+			{Script: "write_as ext3\nhas_quotas"},
+			{Before: enlarge(128), Script: "has_grown_to 128\nread_as ext3\nhas_quotas", Want: []string{"its file system has grown", lab.FileText}},
+		},
+	},
+	{
 		// What systemd makes of it.
 		Name: "binds-systemd", Disks: blank(1),
 		Config: fileKey + secretfs + "[[volume.bind]]\npath = \"/var/lib/containerd\"\n[[volume.bind]]\npath = \"/etc/apt\"\nseed = true\n",

@@ -61,6 +61,9 @@ share"
 # xfs_as_wanted: it has its quotas, and knows the stripe: 256 KiB, twice, in blocks of 512 bytes.
 xfs_as_wanted() { grep 'logbsize=64k,sunit=512,swidth=1024,prjquota' /proc/mounts; }
 
+# has_quotas: of projects
+has_quotas() { grep '^/dev/[^ ]* /mnt/quotas ext4 [^ ]*prjquota' /proc/mounts; }
+
 # spoil_counts and spoil_root break the file system: so that it can be repaired safely,
 # and so that it cannot.
 spoil_counts() {
