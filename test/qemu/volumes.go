@@ -51,7 +51,7 @@ var volumes = []lab.Scenario{
 		Name: "xfs-stripe", Disks: []string{"blank:600", "blank:600"},
 		Config: volume(headerKey, "xfs", atSecretfs, `mkfs_options = "-K -L data -i maxpct=10"`, `mount_options = "noatime,logbsize=64k,prjquota,nodev"`),
 		Boots: []lab.Boot{
-			{Script: "mounted_with /mnt/secretfs xfs rw,nodev,noatime\nxfs_as_wanted\nwrite_as xfs", Check: lab.Formatted},
+			{Script: "mounted_with /mnt/secretfs xfs rw,nodev,noatime\nxfs_as_wanted\nwrite_kept", Check: lab.Formatted},
 			{Script: "read_as xfs", Want: []string{lab.FileText}},
 		},
 	},

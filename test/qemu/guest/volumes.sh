@@ -64,6 +64,12 @@ xfs_as_wanted() { grep 'logbsize=64k,sunit=512,swidth=1024,prjquota' /proc/mount
 # has_quotas: of projects
 has_quotas() { grep '^/dev/[^ ]* /mnt/quotas ext4 [^ ]*prjquota' /proc/mounts; }
 
+# write_kept: a file for read_as
+write_kept() {
+	echo "$TEXT" >/mnt/secretfs/file
+	umount /mnt/secretfs
+}
+
 # spoil_counts and spoil_root break the file system: so that it can be repaired safely,
 # and so that it cannot.
 spoil_counts() {
