@@ -351,6 +351,9 @@ func (kernel) Remove(string) error                    { return nil }
 func (kernel) MakeFS(context.Context, dm.Device, string, ...string) error {
 	return errors.New("it should not be formatted")
 }
+func (kernel) Check(context.Context, string, string, fsys.Checking) (string, error) {
+	return fsys.Clean, nil
+}
 func (kernel) Mount(string, string, string, string, string) error { return nil }
 func (kernel) Cover(string, string) error                         { return nil }
 func (kernel) Attach(string, string, int64, bool) (fsys.Loop, error) {
