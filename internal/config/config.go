@@ -109,6 +109,7 @@ const (
 	SelectPartUUID                   // PARTUUID=
 	SelectSerial                     // serial=
 	SelectFile                       // file:PATH below the new root, through a loop device
+	SelectShare                      // share:NAME, a part of another volume
 )
 
 // Selector names the disks of a volume.
@@ -122,7 +123,8 @@ type Volume struct {
 	Line         int // where it begins in the file
 	Name         string
 	Device       Selector
-	Size         int64 // bytes, of a file-backed volume
+	Size         int64 // bytes, of a file-backed volume or a share
+	Percent      int64 // of a share; it and Size 0: what the others leave
 	Count        int   // disks to wait for; 0: those found once the kernel has settled
 	Format       Format
 	Layout       Layout

@@ -85,6 +85,24 @@ func TestFiles(t *testing.T) {
 	}
 }
 
+func TestShares(t *testing.T) {
+	t.Parallel()
+	c, err := config.Parse("unlock.toml", []byte(volume(`name = "store"`, `device = "instance-store"`, `format = "blank"`, `absent = "allow"`,
+		`[[volume]]`, `name = "a"`, `device = "share:store"`, `size = "30%"`, `filesystem = "xfs"`, `mount = "/a"`, `mkfs_options = "-L a"`,
+		`[[volume]]`, `name = "b"`, `device = "share:store"`, `size = "200GiB"`, `filesystem = "ext4"`, `mount = "/b"`, `owner = "daemon"`,
+		`[[volume]]`, `name = "c"`, `device = "share:store"`)))
+	if err != nil {
+		t.Fatal(err)
+	}
+	a, b, rest := c.Volumes[1], c.Volumes[2], c.Volumes[3]
+	if a.Percent != 30 || b.Size != 200<<30 || rest.Percent != 0 || rest.Size != 0 {
+		t.Errorf("shares are %+v", c.Volumes[1:])
+	}
+	if a.Device.String() != "share:store" || a.Format != config.FormatBlank || !a.Required || !a.MayBeAbsent || !a.Key.Equal(c.Volumes[0].Key) {
+		t.Errorf("a share takes nothing from its whole: %+v", a)
+	}
+}
+
 // TestDeployed: the example for nodes of Kubernetes is in order.
 func TestDeployed(t *testing.T) {
 	t.Parallel()
@@ -180,6 +198,17 @@ func TestMistakes(t *testing.T) {
 		"two binds from one":     {volume(append(fs, `[[volume.bind]]`, `path = "/x/a"`, `[[volume.bind]]`, `path = "/y/a"`)...), 14, "lie in one directory"},
 		"bind over a mount":      {volume(append(fs, `[[volume.bind]]`, `path = "/srv"`, `[[volume]]`, `name = "b"`, `device = "/dev/vdb"`, `filesystem = "xfs"`, `mount = "/srv/b"`)...), 17, `covered by path "/srv"`},
 		"mount under a bind":     {volume(append(append([]string{`name = "b"`, `device = "/dev/vdb"`, `filesystem = "xfs"`, `mount = "/srv/b"`, `[[volume]]`}, fs...), `[[volume.bind]]`, `path = "/srv"`)...), 17, "would cover the mount point of the volume in line 5"},
+		"share of nothing":       {volume(append(ok, `[[volume]]`, `name = "b"`, `device = "share:c"`)...), 10, "none that could be shared"},
+		"share before its whole": {volume(append([]string{`name = "b"`, `device = "share:a"`, `[[volume]]`}, ok...)...), 7, "none that could be shared"},
+		"share of a share":       {volume(append(ok, `[[volume]]`, `name = "b"`, `device = "share:a"`, `[[volume]]`, `name = "c"`, `device = "share:b"`)...), 13, "none that could be shared"},
+		"share with a format":    {volume(append(ok, `[[volume]]`, `name = "b"`, `device = "share:a"`, `format = "blank"`)...), 11, "format is not for a share"},
+		"share, size":            {volume(append(ok, `[[volume]]`, `name = "b"`, `device = "share:a"`, `size = "101%"`)...), 11, "not a share"},
+		"share, tiny":            {volume(append(ok, `[[volume]]`, `name = "b"`, `device = "share:a"`, `size = "1MiB"`)...), 11, "too small"},
+		"percent of a disk":      {volume(append(ok, `size = "10%"`)...), 8, "not a size"},
+		"shares, too much":       {volume(append(ok, `[[volume]]`, `name = "b"`, `device = "share:a"`, `size = "60%"`, `[[volume]]`, `name = "c"`, `device = "share:a"`, `size = "50%"`)...), 5, "more than all"},
+		"shares, two rests":      {volume(append(ok, `[[volume]]`, `name = "b"`, `device = "share:a"`, `[[volume]]`, `name = "c"`, `device = "share:a"`)...), 5, "have no size"},
+		"shares of a mount":      {volume(append(fs, `[[volume]]`, `name = "b"`, `device = "share:a"`)...), 9, "divided into shares"},
+		"shares of separate":     {volume(append(ok, `layout = "separate"`, `[[volume]]`, `name = "b"`, `device = "share:a"`)...), 8, "cannot be divided"},
 		"unknown on_failure":     {volume(append(ok, `on_failure = "shrug"`)...), 8, `"shrug"`},
 		"retry_every":            {"retry_every = \"often\"\n" + volume(ok...), 1, "neither 0s nor a duration"},
 		"retry_every, hasty":     {"retry_every = \"1s\"\n" + volume(ok...), 1, "of 10s or more"},

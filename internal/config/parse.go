@@ -180,6 +180,7 @@ func unknownSetting(file string, e toml.DecodeError) *Error {
 type parser struct {
 	file     string
 	lines    map[string]int
+	before   []Volume // that were read
 	mistakes []*Error
 }
 
@@ -220,8 +221,9 @@ func (p *parser) config(f *fileTOML) *Config {
 		p.mistakes = append(p.mistakes, &Error{File: p.file, Msg: "no [[volume]]", Hint: "add one, or remove the file and rebuild the initramfs"})
 	}
 	for i := range f.Volume {
-		c.Volumes = append(c.Volumes, *p.volume(&f.Volume[i], fmt.Sprintf("volume[%d]", i), shared))
+		p.before = append(p.before, *p.volume(&f.Volume[i], fmt.Sprintf("volume[%d]", i), shared))
 	}
+	c.Volumes = p.before
 	p.together(c.Volumes)
 	return c
 }
@@ -449,6 +451,9 @@ func (p *parser) volume(t *volumeTOML, at string, shared *Key) *Volume {
 	if v.MountOptions != "" && v.Mount == "" {
 		fail("mount_options", "", "mount_options without mount")
 	}
+	if v.Device.Kind == SelectShare {
+		p.share(v, t, fail)
+	}
 	p.files(v, t, at, fail)
 	if v.Grow && v.Mount == "" {
 		fail("grow", "set mount, or remove grow: the mapping itself always has the size of the disk", "grow is for a file system, and volume %q has no mount point", v.Name)
@@ -456,8 +461,18 @@ func (p *parser) volume(t *volumeTOML, at string, shared *Key) *Volume {
 	if v.Grow && (v.Device.Kind == SelectInstanceStore || v.Device.Kind == SelectFile) {
 		fail("grow", "remove grow", "%s does not become larger", v.Device)
 	}
-	if v.Size, err = parseSize(t.Size); err != nil {
+	if digits, ok := strings.CutSuffix(t.Size, "%"); ok && v.Device.Kind == SelectShare {
+		if v.Percent, err = strconv.ParseInt(digits, 10, 16); err != nil || v.Percent < 1 || v.Percent > 100 {
+			fail("size", "write 1% to 100%", "%q is not a share", t.Size)
+		}
+	} else if v.Size, err = parseSize(t.Size); err != nil {
 		fail("size", "write a number and KiB, MiB, GiB or TiB", "%v", err)
+	}
+	if v.Device.Kind == SelectShare {
+		if v.Size > 0 && v.Size < LeastShare {
+			fail("size", "make it larger", "a share of %d bytes is too small", v.Size)
+		}
+		return v
 	}
 	if file := v.Device.Kind == SelectFile; known && file != (t.Size != "") {
 		if file {
@@ -522,6 +537,7 @@ func (p *parser) together(volumes []Volume) {
 			}
 		}
 		p.apart(volumes[:i+1], at)
+		p.divided(volumes, i, at)
 		if first, ok := mounts[v.Mount]; ok && v.Mount != "" {
 			p.mistake("", fmt.Sprintf("mount point %s is taken by the volume in line %d", v.Mount, volumes[first].Line), at+".mount")
 		}

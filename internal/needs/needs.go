@@ -6,6 +6,7 @@ package needs
 
 import (
 	"slices"
+	"strings"
 
 	"unlock/internal/config"
 	"unlock/internal/fsopt"
@@ -59,6 +60,9 @@ func Of(c *config.Config) List {
 		}
 		if v.Mount != "" {
 			l.Optional = add(l.Optional, Filesystem(v.Filesystem)...)
+			if v.Filesystem == "ext4" && strings.Contains(v.MountOptions+strings.Join(v.MakeOptions, " "), "quota") {
+				l.Optional = add(l.Optional, "quota_v2") // which the kernel would have modprobe load
+			}
 			if checker := fsys.Checker(v.Filesystem); checker != "" {
 				l.Checkers = add(l.Checkers, checker)
 			}

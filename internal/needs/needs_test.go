@@ -40,6 +40,16 @@ func TestOf(t *testing.T) {
 			files:  "/etc/unlock/key.bin", programs: "mke2fs", optional: "ext4", without: "ext3", checkers: "e2fsck",
 		},
 		{
+			name:   "ext4 with quotas, whose format is a module of its own",
+			config: key + "[[volume]]\nname = \"a\"\ndevice = \"/dev/sdb\"\nfilesystem = \"ext4\"\nmount = \"/mnt\"\nformat = \"blank\"\nmkfs_options = \"-O project,quota\"\n",
+			files:  "/etc/unlock/key.bin", programs: "mke2fs", optional: "quota_v2", without: "ext3", checkers: "e2fsck",
+		},
+		{
+			name:   "ext4 without",
+			config: key + "[[volume]]\nname = \"a\"\ndevice = \"/dev/sdb\"\nfilesystem = \"ext4\"\nmount = \"/mnt\"\n",
+			files:  "/etc/unlock/key.bin", optional: "ext4", without: "quota_v2", checkers: "e2fsck",
+		},
+		{
 			name:   "in a file",
 			config: key + "[[volume]]\nname = \"a\"\ndevice = \"file:/var/a\"\nsize = \"1GiB\"\n",
 			files:  "/etc/unlock/key.bin", optional: "loop", without: "ext4",

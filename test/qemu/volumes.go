@@ -100,6 +100,25 @@ mount_options = "prjquota"
 		},
 	},
 	{
+		Name: "shares", Disks: blank(2), Tool: true, Config: s3Key + divided + shareOf("cache", `size = "40%"`) + shareOf("db"),
+		Boots: []lab.Boot{
+			{Script: "write_shares", Check: lab.Formatted},
+			{Config: s3Key + divided + shareOf("cache", `size = "8GiB"`) + shareOf("db"), Script: "read_shares", Want: []string{"cache: " + lab.FileText, "db: " + lab.FileText}, Check: lab.OneDecrypt},
+			{Config: s3Key + divided + shareOf("cache"), Want: []string{"it was divided into the shares cache, db, and the configuration has cache", "exit status 1"}},
+			{Script: "close_shares", Want: []string{"share of volume", `volume "secretfs" is closed`, "cache: " + lab.FileText, "db: " + lab.FileText}},
+		},
+	},
+	{
+		Name: "shares-cut", Disks: blank(2), Config: headerKey + divided + shareOf("cache", `size = "16MiB"`) + shareOf("db"),
+		Boots: []lab.Boot{
+			{CutAt: lab.State("forming"), Check: lab.NeverReady},
+			{CutAt: lab.State("formed"), Check: lab.NeverReady},
+			{CutAt: lab.WrittenFrom(lab.PayloadOffset + 1<<20), Check: lab.NeverReady},
+			{Script: "write_shares", Check: lab.Formatted},
+			{Script: "read_shares", Want: []string{"cache: " + lab.FileText, "db: " + lab.FileText}},
+		},
+	},
+	{
 		// What systemd makes of it.
 		Name: "binds-systemd", Disks: blank(1),
 		Config: fileKey + secretfs + "[[volume.bind]]\npath = \"/var/lib/containerd\"\n[[volume.bind]]\npath = \"/etc/apt\"\nseed = true\n",
@@ -110,6 +129,19 @@ mount_options = "prjquota"
 		},
 	},
 	containers,
+}
+
+// divided is a volume over all disks that is divided into shares.
+const divided = `
+[[volume]]
+name   = "secretfs"
+device = "instance-store"
+format = "blank"
+`
+
+// shareOf is a share of it; more are settings, one a line.
+func shareOf(name string, more ...string) string {
+	return "[[volume]]\nname = \"" + name + "\"\ndevice = \"share:secretfs\"\nfilesystem = \"ext4\"\nmount = \"/mnt/" + name + "\"\n" + strings.Join(more, "\n") + "\n"
 }
 
 // containers is a node: containerd with its image store, and the directories of kubelet.

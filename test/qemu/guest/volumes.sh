@@ -101,6 +101,58 @@ bound_units() {
 	test -n "$(ls /etc/apt)"
 }
 
+# write_shares and read_shares: cache and db are parts of secretfs.
+write_shares() {
+	for share in cache db; do
+		dmsetup table "$share" | grep ' linear '
+		mounted "$share"
+		echo "$TEXT" >"/mnt/$share/file"
+	done
+	test -z "$(blkid -p -o value -s TYPE /dev/mapper/secretfs)"
+	umount /mnt/cache /mnt/db
+}
+read_shares() {
+	for share in cache db; do
+		mounted "$share"
+		echo "$share: $(cat "/mnt/$share/file")"
+	done
+}
+
+# close_shares: with their whole they are closed, opened and recovered.
+close_shares() {
+	by_hand
+	of_s3 <<-END
+		device     = "instance-store"
+		[[volume]]
+		name       = "cache"
+		device     = "share:secretfs"
+		size       = "40%"
+		filesystem = "ext4"
+		mount      = "/mnt/cache"
+		[[volume]]
+		name       = "db"
+		device     = "share:secretfs"
+		filesystem = "ext4"
+		mount      = "/mnt/db"
+	END
+	read_shares
+	if /run/unlockctl close db; then exit 1; fi
+	if /run/unlockctl open db; then exit 1; fi
+	tool close
+	test "$(dmsetup ls)" = "No devices found"
+	/run/unlockctl recover --name again --sealed=s3://an-internalstoragekeybucket/LuksInternalStorageKey --kms-key "$KEY" --context purpose=secretfs /dev/nvme1n1 /dev/nvme0n1
+	mount -o ro /dev/mapper/again-db /mnt
+	cat /mnt/file
+	umount /mnt
+	dmsetup remove again-cache again-db
+	dmsetup remove again
+	dmsetup remove again_0 again_1
+	tool open
+	tool open
+	read_shares
+	/run/unlockctl status
+}
+
 # node_directories: those of containerd and kubelet lie on the volume, and what is mounted
 # below them is seen elsewhere, as kubelet wants it.
 node_directories() {

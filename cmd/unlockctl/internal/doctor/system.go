@@ -138,6 +138,7 @@ func (d *Doctor) disks(r *report, c *config.Config) []*plan.Step {
 	}
 	for _, v := range p.Absent {
 		switch {
+		case v.Device.Kind == config.SelectShare: // it is its whole that is missing
 		case v.Device.Kind == config.SelectFile:
 			r.add("disks", Skip, "", "volume %q is in a file of the root file system", v.Name)
 		case v.Required && (v.Device.Kind != config.SelectInstanceStore || v.Count > 0):

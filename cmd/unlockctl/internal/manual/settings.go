@@ -39,8 +39,8 @@ func Settings() []Setting {
 
 		{"volume", "array of tables", "A volume. There is at least one."},
 		{"volume.name", "string", "The name of the mapping, /dev/mapper/NAME; separate disks are NAME0, NAME1 and so on."},
-		{"volume.device", "string", `Which disks: *instance-store*, *instance-store:N*, *ebs:/dev/sdf*, */dev/PATH*, *UUID=*, *LABEL=* (both of the LUKS header), *PARTUUID=*, *serial=*, or *file:/PATH*, a file below the new root. A logical volume is */dev/VG/LV*; name an array by the *UUID=* of the LUKS volume on it.`},
-		{"volume.size", "string", `Size of a file-backed volume, such as "20GiB".`},
+		{"volume.device", "string", `Which disks: *instance-store*, *instance-store:N*, *ebs:/dev/sdf*, */dev/PATH*, *UUID=*, *LABEL=* (both of the LUKS header), *PARTUUID=*, *serial=*, *file:/PATH*, a file below the new root, or *share:NAME*, a part of the volume of that name, which comes before it and has the disks, the key, format and what a failure leads to. A logical volume is */dev/VG/LV*; name an array by the *UUID=* of the LUKS volume on it.`},
+		{"volume.size", "string", `Size of a file-backed volume, such as "20GiB"; of a share also in percent of what the disks have, such as "30%". Shares get their sizes when the disks are formatted, the one without size what the others leave; they are not changed afterwards, and a configuration with other shares than those on the disks is refused.`},
 		{"volume.count", "integer", "How many instance-store disks the volume has: fewer are waited for, more are refused. Default: those that the kernel finds."},
 		{"volume.format", "string", `*never* (default): open only. *blank*: format disks that hold nothing: no signature that blkid knows, and zeros wherever the disk is read: the first and last MiB and 256 samples of 4 KiB between them. What lies between the samples is not seen. *ephemeral*: a new volume at each boot, on instance store only.`},
 		{"volume.layout", "string", "Of several disks: *stripe* (default) or *separate*."},
