@@ -102,7 +102,7 @@ func Check(ctx context.Context, device, fstype string, c Checking) (result strin
 	var exit *exec.ExitError
 	switch {
 	case ctx.Err() != nil:
-		return "", fmt.Errorf("checking %s: %w", device, ctx.Err())
+		return "", hint.With(fmt.Errorf("checking %s: it did not go on: %w", device, context.Cause(ctx)), hint.DiskFails)
 	case err == nil && strings.Contains(out.String(), "recovering journal"):
 		return Recovered, nil
 	case err == nil:
