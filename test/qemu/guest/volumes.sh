@@ -178,7 +178,7 @@ import_image() {
 	done
 	echo "$TEXT" >/run/image/root/text
 	(
-		cd /run/image
+		cd /run/image || exit
 		tar -C root -cf layer.tar .
 		sum=$(sha256sum layer.tar)
 		cat >config.json <<-END
