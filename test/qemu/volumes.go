@@ -26,6 +26,12 @@ var volumes = []lab.Scenario{
 		},
 	},
 	{
+		// What would fail when the disk is formatted already is found before.
+		Name: "bad-options", Config: s3Key + secretfs + "mount_options = \"noatime,nofial\"\n", Disks: blank(1),
+		Mistake: `unlock.toml:16: ext4 has no mount option "nofial"`,
+		Boots:   []lab.Boot{{Want: []string{`/etc/unlock.toml:16: ext4 has no mount option "nofial"`, "exit status 2"}, Check: lab.NoFrames}},
+	},
+	{
 		Name: "seed-cut", Disks: []string{"blank:400"},
 		Config: volume(headerKey, "ext4", atSecretfs, `[[volume.bind]]`, `path = "/usr/share"`, `seed = true`),
 		Boots: []lab.Boot{
