@@ -120,7 +120,7 @@ func unlockctlPage(app *kong.Application) string {
 	}
 	p.section("Volumes after the boot")
 	p.para("*open*, *close* and *grow* do for one volume of the configuration what a boot does, with the network that is there, the credentials of the instance's role and KMS; AWS configuration of whoever runs them plays no part. What is open already stays as it is. *open* formats only with --format, and only what a boot would. What it did is in /run/unlock/opened/NAME.json, in the form of status.json; *status* shows both.")
-	p.para("*close* unmounts a volume from where the configuration has it and removes its mappings. It does nothing while somebody uses it, and leaves alone what is not made of the volume's disks.")
+	p.para("*close* unmounts a volume from where the configuration has it and removes its mappings. It does nothing while somebody uses it, and leaves alone what is not made of the volume's disks. A volume that is divided is opened and closed with all its shares, which have no life of their own; *recover* maps them as NAME-SHARE.")
 	p.para("*grow* is for EBS volumes that were enlarged: the mapping gets the size of its disk, for which KMS is asked once more, as the kernel does not give the key away; then ext4, ext3, xfs or btrfs that is mounted from it follows.")
 	p.para("*systemctl start unlock@NAME* opens a volume, too. It is started when a disk of a volume is attached, if you turn that on: ln -s /usr/lib/unlock/attached.rules /etc/udev/rules.d/90-unlock.rules. A name with + in it is none that systemd takes.")
 	p.section("Exit status")
