@@ -26,7 +26,7 @@ SIZE_ZSTD_MAX = 3000000
 # What the tests and the demonstration need besides Go, git and make.
 VM_PACKAGES   = qemu-system-x86 fdisk mmdebstrap kmod e2fsprogs xfsprogs btrfs-progs cryptsetup-bin awscli zstd
 # Makers of everything that must be told from a blank disk.
-FS_PACKAGES   = apfsprogs bcache-tools dosfstools drbd-utils erofs-utils exfatprogs f2fs-tools fdisk gdisk genisoimage \
+FS_PACKAGES   = apfsprogs attr bcache-tools dosfstools drbd-utils erofs-utils exfatprogs f2fs-tools fdisk gdisk genisoimage \
 	genromfs gfs2-utils hfsutils jfsutils lvm2 mount nilfs-tools ntfs-3g ocfs2-tools parted reiser4progs reiserfsprogs \
 	squashfs-tools udftools util-linux
 # Servers of networks, by which our clients are judged.
@@ -58,7 +58,7 @@ test: test-packages lint unit fips vulnerabilities emulators size fuzz benchmark
 BOOTS = debian13-dracut-systemd debian12-initramfs-tools debian13-dracut-busybox al2023-denied no-initramfs secrets-header \
 	stripe-missing-member root-volume ephemeral open-close-grow optional-failed converted-luks1 swapped-disk disks-24 prompt \
 	recover half-formatted cut-forming second-boot stock-tools header-source kms-denied denied-reboots two-disks secret-source \
-	udev-ready fips confined bad-config foreign-disk \
+	udev-ready fips confined bad-config foreign-disk binds shares-cut \
 	net-ipv6-only net-imds-behind-second-card net-dns-first-of-two-silent net-mtu-black-hole net-proxy \
 	attest-first-boot attest-cmdline
 
@@ -75,7 +75,7 @@ check: other-systems
 # Longer: all boots of one distribution and of one machine; subnets; 79 faults; and disk images under UEFI firmware, arm64,
 # the deb in its systems.
 test-boots: test-packages
-	scripts/qemu-test --group distributions,secrets,disks,standalone
+	scripts/qemu-test --group distributions,secrets,disks,volumes,standalone
 test-network: test-packages
 	scripts/qemu-test --group network,trail
 test-faults: test-packages

@@ -12,7 +12,8 @@ import (
 	"unlock/internal/needs"
 )
 
-// addMkfs adds the programs for volumes that may be formatted, in /sbin.
+// addMkfs adds the programs for volumes that may be formatted, and those that look their
+// file systems over, in /sbin.
 func (o *Options) addMkfs(t *tree, n needs.List) error {
 	for _, p := range n.Programs {
 		if err := t.program(p.Name); err != nil {
@@ -22,6 +23,13 @@ func (o *Options) addMkfs(t *tree, n needs.List) error {
 			if err := t.file("/etc/mke2fs.conf", "/etc/mke2fs.conf", 0o644); err != nil {
 				o.Note("mke2fs.conf is not on this system: " + err.Error())
 			}
+		}
+	}
+	for _, name := range n.Checkers {
+		if fsys.Find(name) == "" {
+			o.Note(name + " is not on this system: file systems are mounted without being checked")
+		} else if err := t.program(name); err != nil {
+			return err
 		}
 	}
 	return nil

@@ -40,7 +40,7 @@ func guardSystem() boot.Outcome {
 		kernelLog.Warnf("%s", note)
 	}
 	for _, v := range verdict.Cover {
-		if err := fsys.Cover("/", v.Mount); err != nil {
+		if err := fsys.Cover("/", v.Dir); err != nil {
 			kernelLog.Failure(err)
 		}
 	}

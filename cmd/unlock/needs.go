@@ -10,6 +10,7 @@ import (
 	"unlock/internal/boot"
 	"unlock/internal/config"
 	"unlock/internal/fsys"
+	"unlock/internal/hint"
 	"unlock/internal/needs"
 )
 
@@ -54,9 +55,21 @@ func listNeeds(file string) ([]byte, error) {
 			fmt.Fprintf(&b, "file %s\n", mke2fsConf)
 		}
 	}
+	for _, name := range list.Checkers {
+		if found := fsys.Find(name); found != "" {
+			fmt.Fprintf(&b, "program %s\n", found)
+		}
+	}
 	for i := range cfg.Volumes {
-		if dir := cfg.Volumes[i].Mount; dir != "" {
-			fmt.Fprintf(&b, "directory %s\n", dir)
+		v := &cfg.Volumes[i]
+		if _, _, err := fsys.Owner("/", v.Owner); err != nil {
+			return nil, &config.Error{File: file, Line: v.Line, Hint: hint.Of(err), Msg: fmt.Sprintf("owner of volume %q: %v", v.Name, err)}
+		}
+		if v.Mount != "" {
+			fmt.Fprintf(&b, "directory %s\n", v.Mount)
+		}
+		for _, bind := range v.Binds {
+			fmt.Fprintf(&b, "directory %s\n", bind.Path)
 		}
 	}
 	if cfg.Shell {

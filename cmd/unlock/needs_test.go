@@ -31,10 +31,15 @@ mount      = "/mnt/secretfs"
 	}{
 		{
 			name: "all", config: good,
-			want: []string{"file " + file, "file " + key, "program /usr/sbin/mke2fs", "directory /mnt/secretfs", "module dm-crypt", "driver ena", "driver ext4"},
+			want: []string{"file " + file, "file " + key, "program /usr/sbin/mke2fs", "program /usr/sbin/e2fsck", "directory /mnt/secretfs", "module dm-crypt", "driver ena", "driver ext4"},
 		},
 		{name: "ciphertext that is not there", config: good, noKey: true, err: "it names " + key + ": no such file"},
 		{name: "bad setting", config: good + "colour = \"red\"\n", err: `unlock.toml:11: unknown setting "volume.colour"`},
+		{
+			name: "binds", config: good + "owner = \"daemon:0\"\n[[volume.bind]]\npath = \"/var/lib/containerd\"\n",
+			want: []string{"directory /mnt/secretfs", "directory /var/lib/containerd"},
+		},
+		{name: "owner that is not there", config: good + "owner = \"nobody-here\"\n", err: `unlock.toml:5: owner of volume "secretfs": "nobody-here" is not in /etc/passwd`},
 		{name: "empty", config: "\n", err: "no [[volume]]"},
 		{name: "no configuration", err: "unlock.toml: no such file"},
 	} {

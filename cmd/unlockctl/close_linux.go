@@ -40,6 +40,9 @@ func (c *closeCmd) Run(ctx context.Context, con console) error {
 		return err
 	}
 	defer release()
+	if v.Device.Kind == config.SelectShare {
+		return hint.With(fmt.Errorf("volume %q is a share of volume %q", v.Name, v.Device.Value), "close that volume, with which all its shares go")
+	}
 	kernel := unlock.Running{}
 	mapped, err := c.mapped(kernel, v, cfg)
 	if err != nil {
@@ -52,7 +55,7 @@ func (c *closeCmd) Run(ctx context.Context, con console) error {
 	if v.Format == config.FormatEphemeral && !c.Yes {
 		return usage(fmt.Sprintf("volume %q is ephemeral: nobody has its key, so that its data are lost once it is closed", v.Name), "--yes closes it")
 	}
-	if err := closable(ctx, kernel, v, mapped); err != nil {
+	if err := closable(ctx, kernel, v, sharesOf(v, cfg), mapped); err != nil {
 		return err
 	}
 	if err := unmount(kernel, v, mapped); err != nil {
@@ -90,7 +93,10 @@ func (c *closeCmd) mapped(k unlock.Kernel, v *config.Volume, cfg *config.Config)
 	if err != nil {
 		return nil, err
 	}
-	var list []dm.Device
+	list, err := mappedShares(k, v, cfg, active)
+	if err != nil {
+		return nil, err
+	}
 	for _, d := range active {
 		ours, err := isOurs(k, v, d, members)
 		if err != nil && slices.Contains(v.Names(), d.Name) {
@@ -99,6 +105,34 @@ func (c *closeCmd) mapped(k unlock.Kernel, v *config.Volume, cfg *config.Config)
 		if ours {
 			list = append(list, d)
 		}
+	}
+	return list, nil
+}
+
+// sharesOf are the volumes that are shares of v.
+func sharesOf(v *config.Volume, cfg *config.Config) (list []config.Volume) {
+	for _, w := range cfg.Volumes {
+		if w.Device.Kind == config.SelectShare && w.Device.Value == v.Name {
+			list = append(list, w)
+		}
+	}
+	return list
+}
+
+// mappedShares returns the mappings of a volume's shares, which must be parts of it.
+func mappedShares(k unlock.Kernel, v *config.Volume, cfg *config.Config, active []dm.Device) (list []dm.Device, err error) {
+	for _, share := range sharesOf(v, cfg) {
+		d, ok, err := k.Lookup(share.Name)
+		if err != nil {
+			return nil, err
+		}
+		if !ok {
+			continue
+		}
+		if d.Table.Kind != "linear" || len(d.Table.Params) == 0 || d.Table.Params[0] != active[0].Number() {
+			return nil, hint.With(fmt.Errorf("volume %q: %s is no part of %s", share.Name, d.Path(), active[0].Path()), "dmsetup table shows what it maps; dmsetup remove removes it")
+		}
+		list = append(list, d)
 	}
 	return list, nil
 }
@@ -169,15 +203,22 @@ func held(d dm.Device) holders.Device {
 }
 
 // closable looks for what would stand in the way, before anything is done.
-func closable(ctx context.Context, k unlock.Kernel, v *config.Volume, mapped []dm.Device) error {
-	at, _ := filepath.EvalSymlinks(v.Mount)
+func closable(ctx context.Context, k unlock.Kernel, v *config.Volume, shares []config.Volume, mapped []dm.Device) error {
+	var ours []string
+	for _, v := range append([]config.Volume{*v}, shares...) {
+		for _, b := range append([]config.Bind{{Path: v.Mount}}, v.Binds...) {
+			if at, err := filepath.EvalSymlinks(b.Path); err == nil && v.Mount != "" {
+				ours = append(ours, at)
+			}
+		}
+	}
 	for _, d := range mapped {
 		places, err := k.Mounts(d)
 		if err != nil {
 			return err
 		}
 		for _, p := range places {
-			if v.Mount == "" || p.Dir != at {
+			if !slices.Contains(ours, p.Dir) {
 				return hint.With(fmt.Errorf("volume %q: %s is mounted on %s, which is not in the configuration", v.Name, d.Path(), p.Dir), "umount it first")
 			}
 		}

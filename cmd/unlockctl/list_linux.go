@@ -135,7 +135,7 @@ func (c *listCmd) configured() ([]listed, error) {
 	var list []listed
 	for i := range cfg.Volumes {
 		v := &cfg.Volumes[i]
-		if c.Volume != "" && v.Name != c.Volume {
+		if c.Volume != "" && v.Name != c.Volume || v.Device.Kind == config.SelectShare { // which is listed with its whole
 			continue
 		}
 		l := listed{Volume: v.Name, Key: v.Key.Source.String(), Devices: []enrollment.Inventory{}}

@@ -216,7 +216,7 @@ func (c *recoverCmd) open(ctx context.Context, con console, found []*plan.Candid
 	} else if ok {
 		active[c.Name] = d.UUID
 	}
-	p := plan.Make(plan.Situation{Config: &config.Config{Volumes: []config.Volume{v}}, Candidates: found, Active: active})
+	p := plan.Make(plan.Situation{Config: &config.Config{Volumes: []config.Volume{v}}, Candidates: found, Active: active, Shares: true})
 	var errs []error
 	for _, r := range p.Refusals {
 		errs = append(errs, r)

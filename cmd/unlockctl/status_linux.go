@@ -8,6 +8,7 @@ import (
 	"strings"
 	"time"
 
+	"unlock/internal/fsys"
 	"unlock/internal/hint/plain"
 	"unlock/internal/status"
 )
@@ -118,6 +119,12 @@ func (c console) status(s statusNow) error {
 		return err
 	}
 	for _, v := range s.Volumes {
+		if v.Check != "" && v.Check != fsys.Clean {
+			fmt.Fprintf(c.out, "%s: file system: %s\n", v.Name, plain.Text(v.Check))
+		}
+		if len(v.Binds) > 0 {
+			fmt.Fprintf(c.out, "%s: also on %s\n", v.Name, plain.Text(strings.Join(v.Binds, ", ")))
+		}
 		if v.Error != "" {
 			fmt.Fprintf(c.out, "%s: %s\n", v.Name, plain.Text(v.Error))
 		}

@@ -37,7 +37,7 @@ func (m *Machine) Open(ctx context.Context, volume string, format bool) Outcome 
 		if err := p.mounted(); err != nil {
 			return err
 		}
-		return p.mount("/")
+		return p.mount(ctx, "/")
 	})
 }
 
@@ -81,19 +81,28 @@ func (m *Machine) after(ctx context.Context, volume string, do func(context.Cont
 	})
 }
 
-// narrow leaves one volume in the configuration. The disks of those before it are still
-// theirs.
+// narrow leaves one volume in the configuration, with its shares. The disks of those
+// before it are still theirs.
 func (p *part) narrow(volume string) error {
 	i := slices.IndexFunc(p.cfg.Volumes, func(v config.Volume) bool { return v.Name == volume })
 	if i < 0 {
 		return &config.Error{File: p.cfg.File, Msg: fmt.Sprintf("no volume %q", volume), Hint: "unlockctl list shows those that are in it"}
 	}
-	v := p.cfg.Volumes[i]
-	v.Required, v.MayBeAbsent = true, false
-	if v.OnFailure == config.FailReboot {
-		v.OnFailure = config.FailStop
+	if whole := p.cfg.Volumes[i].Device; whole.Kind == config.SelectShare {
+		return hint.With(fmt.Errorf("volume %q is a share of volume %q", volume, whole.Value), "say it of that volume, with which all its shares come and go")
 	}
-	p.before, p.cfg.Volumes = p.cfg.Volumes[:i], []config.Volume{v}
+	var chosen []config.Volume
+	for j, v := range p.cfg.Volumes {
+		if j != i && (v.Device.Kind != config.SelectShare || v.Device.Value != volume) {
+			continue
+		}
+		v.Required, v.MayBeAbsent = true, false
+		if v.OnFailure == config.FailReboot {
+			v.OnFailure = config.FailStop
+		}
+		chosen = append(chosen, v)
+	}
+	p.before, p.cfg.Volumes = p.cfg.Volumes[:i], chosen
 	return nil
 }
 
@@ -148,25 +157,36 @@ func (p *part) device(name string) (dm.Device, error) {
 	return d, err
 }
 
-// mounted notes where the volume is mounted already.
+// mounted notes where the volume and its shares are mounted already.
 func (p *part) mounted() error {
-	v := &p.cfg.Volumes[0]
-	if v.Mount == "" {
-		return nil
+	for i := range p.cfg.Volumes {
+		v := &p.cfg.Volumes[i]
+		r := p.opened(v)
+		if v.Mount == "" || r == nil {
+			continue
+		}
+		d, err := p.device(v.Name)
+		if err != nil {
+			return err
+		}
+		places, err := p.Kernel.Mounts(d)
+		if err != nil {
+			return err
+		}
+		isMounted := func(dir string) bool { // where there is nothing of that name, nothing is mounted
+			at, err := filepath.EvalSymlinks(dir)
+			return err == nil && slices.ContainsFunc(places, func(m fsys.MountPoint) bool { return m.Dir == at })
+		}
+		if isMounted(v.Mount) {
+			r.Mount = v.Mount
+		}
+		for _, b := range v.Binds {
+			if isMounted(b.Path) {
+				r.Binds = append(r.Binds, b.Path)
+			}
+		}
 	}
-	d, err := p.device(v.Name)
-	if err != nil {
-		return err
-	}
-	places, err := p.Kernel.Mounts(d)
-	if err != nil {
-		return err
-	}
-	at, err := filepath.EvalSymlinks(v.Mount)
-	if err == nil && slices.ContainsFunc(places, func(m fsys.MountPoint) bool { return m.Dir == at }) {
-		p.report.Volumes[0].Mount = v.Mount
-	}
-	return nil // where there is nothing of that name, nothing is mounted
+	return nil
 }
 
 // enlarged says what came of the mapping, and has the file system follow.

@@ -105,7 +105,7 @@ func (m *Machine) Files(ctx context.Context, newroot string) Outcome {
 				return err
 			}
 		}
-		return p.mount(newroot)
+		return p.mount(ctx, newroot)
 	})
 }
 
@@ -325,9 +325,10 @@ func (p *part) applied(results []unlock.Result) error {
 	var errs []error
 	for _, r := range results {
 		v := record(r)
-		if r.Err == nil {
-			p.Log.Infof("volume %q: %s is ready", r.Step.Name, v.Mapping)
-		} else {
+		switch {
+		case r.Err == nil:
+			p.Log.Infof("volume %q: %s is ready", r.Name(), v.Mapping)
+		case r.Share == nil: // else it was said of its whole
 			errs = append(errs, p.failed(r.Step.Volume, r.Err))
 		}
 		p.report.Volumes = append(p.report.Volumes, v)
@@ -337,7 +338,7 @@ func (p *part) applied(results []unlock.Result) error {
 
 // record is what the status says of a result.
 func record(r unlock.Result) status.Volume {
-	v := status.Volume{Name: r.Step.Name, Action: r.Step.Action(), KMSKey: r.KMSKey, Calls: r.Requests}
+	v := status.Volume{Name: r.Name(), Action: r.Step.Action(), KMSKey: r.KMSKey, Calls: r.Requests}
 	for _, m := range r.Step.Members {
 		v.Devices = append(v.Devices, m.Disk.Path)
 		v.UUIDs = append(v.UUIDs, m.UUID)

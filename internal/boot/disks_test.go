@@ -3,6 +3,8 @@ package boot_test
 import (
 	"errors"
 	"net/http"
+	"os"
+	"slices"
 	"testing"
 	"testing/synctest"
 	"time"
@@ -238,4 +240,67 @@ func TestDisks(t *testing.T) {
 			}
 		})
 	}
+}
+
+// TestShares: a volume that is divided is formatted as a whole, and its shares are
+// volumes of their own in the status, which are mounted.
+func TestShares(t *testing.T) {
+	t.Parallel()
+	m := newMachine(t, volume("store", "instance-store", blank)+
+		volume("cache", "share:store", `size = "50%"`, `filesystem = "xfs"`, `mount = "/srv/cache"`)+
+		volume("db", "share:store", `filesystem = "ext4"`, `mount = "/srv/db"`, `owner = "daemon"`))
+	var disks []block.Disk
+	for _, name := range []string{"A", "B"} {
+		d := m.disk(t, name, "")
+		if err := os.Truncate(d.Path, 48<<20); err != nil {
+			t.Fatal(err)
+		}
+		d.Size = 48 << 20
+		disks = append(disks, d)
+	}
+	synctest.Test(t, func(t *testing.T) {
+		m.start(disks)
+		if outcome := m.Disks(t.Context()); outcome != boot.Done {
+			t.Errorf("outcome %d, want %d", outcome, boot.Done)
+		}
+		m.cloud.Wait()
+		if outcome := m.Files(t.Context(), m.dir); outcome != boot.Done {
+			t.Errorf("outcome %d, want %d", outcome, boot.Done)
+		}
+	})
+	m.check(t, []string{`info: volume "store": format A (blank), B (blank)`, "map store", "map cache", "map db", `info: volume "cache": /dev/mapper/cache is ready`,
+		"mount /dev/mapper/cache on /srv/cache", "mount /dev/mapper/db on /srv/db", "give /srv/db to daemon, mode 0"}, []string{"error", "check", "cover"})
+	m.check(t, []string{"make xfs on cache"}, []string{"make xfs on store"})
+	m.check(t, []string{"make ext4 on db"}, nil)
+	var names []string
+	for _, v := range m.status(t).Volumes {
+		names = append(names, v.Name+" "+v.Action+" "+v.Mapping)
+	}
+	if want := []string{"store format /dev/mapper/store", "cache format /dev/mapper/cache", "db format /dev/mapper/db"}; !slices.Equal(names, want) {
+		t.Errorf("the status has %q, want %q", names, want)
+	}
+}
+
+// TestSharesLocked: what is said of the whole is said once, and the places of its shares
+// are covered.
+func TestSharesLocked(t *testing.T) {
+	t.Parallel()
+	m := newMachine(t, volume("store", "serial=A", blank, optional)+volume("db", "share:store", `filesystem = "ext4"`, `mount = "/srv/db"`))
+	d := m.disk(t, "A", "")
+	if err := os.Truncate(d.Path, 48<<20); err != nil {
+		t.Fatal(err)
+	}
+	d.Size = 48 << 20
+	m.refuses["map db"] = errors.New("no memory")
+	synctest.Test(t, func(t *testing.T) {
+		m.start([]block.Disk{d})
+		if outcome := m.Disks(t.Context()); outcome != boot.Done {
+			t.Errorf("outcome %d, want %d", outcome, boot.Done)
+		}
+		m.cloud.Wait()
+		if outcome := m.Files(t.Context(), m.dir); outcome != boot.Done {
+			t.Errorf("outcome %d, want %d", outcome, boot.Done)
+		}
+	})
+	m.check(t, []string{"map store", "unmap store", `error: volume "store": no memory`, "cover /srv/db"}, []string{"make", "mount", `error: volume "db"`})
 }

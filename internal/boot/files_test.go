@@ -4,6 +4,7 @@ import (
 	"errors"
 	"os"
 	"slices"
+	"strings"
 	"testing"
 	"testing/synctest"
 	"time"
@@ -18,7 +19,7 @@ import (
 // TestFiles holds every way in which the part after the new root is there can end.
 func TestFiles(t *testing.T) {
 	disk := func(settings ...string) string {
-		return volume("data", "serial=A", append(settings, `filesystem = "ext4"`, `mount = "/mnt/data"`)...)
+		return volume("data", "serial=A", append([]string{`filesystem = "ext4"`, `mount = "/mnt/data"`}, settings...)...)
 	}
 	file := func(settings ...string) string {
 		return volume("file", "file:/disk.img", append(settings, `size = "17MiB"`, blank, `filesystem = "ext4"`, `mount = "/mnt/file"`)...)
@@ -26,6 +27,9 @@ func TestFiles(t *testing.T) {
 	// What the part before left of the volume data.
 	mapped := status.Volume{Name: "data", Action: "open", Mapping: "/dev/mapper/data"}
 	failed := status.Volume{Name: "data", Action: "failed"}
+	bind := func(path string, settings ...string) string {
+		return "[[volume.bind]]\npath = \"" + path + "\"\n" + strings.Join(settings, "\n")
+	}
 	refuse := func(what string, err error) func(*machine) {
 		return func(m *machine) { m.refuses[what] = err }
 	}
@@ -42,6 +46,8 @@ func TestFiles(t *testing.T) {
 		mounts  []string // of the volumes in the status
 		want    []string
 		never   []string
+		checks  []string // of the volumes in the status; nil: not compared
+		binds   []string // of the first; likewise
 	}{
 		"mount": {volumes: disk(`mount_options = "noatime"`), before: []status.Volume{mapped}, result: status.ResultDone, mounts: []string{"/mnt/data"},
 			want: []string{"mount /dev/mapper/data on /mnt/data noatime"}, never: []string{"info: done in", "network", "confine", "cover"}},
@@ -92,6 +98,44 @@ func TestFiles(t *testing.T) {
 		"no file, reboot": {volumes: file(reboots), outcome: boot.Reboot, result: status.ResultFailed, mounts: []string{""}, change: refuse("attach /disk.img", fsys.ErrNoFile),
 			want: []string{`error: volume "file": no such file`}},
 
+		"checked": {volumes: disk(), before: []status.Volume{mapped}, result: status.ResultDone, mounts: []string{"/mnt/data"}, checks: []string{fsys.Recovered},
+			change: func(m *machine) { m.found = fsys.Recovered },
+			want:   []string{"check ext4 on /dev/mapper/data", `warning: volume "data": file system of /dev/mapper/data: journal recovered`, "mount"}},
+		"clean": {volumes: disk(), before: []status.Volume{mapped}, result: status.ResultDone, mounts: []string{"/mnt/data"}, checks: []string{fsys.Clean},
+			want: []string{"check ext4", "mount"}, never: []string{"warning"}},
+		"a check that takes long": {volumes: disk(), before: []status.Volume{mapped}, result: status.ResultDone, mounts: []string{"/mnt/data"}, checks: []string{fsys.Clean},
+			change: func(m *machine) { m.minutes = 30 }, want: []string{"check ext4", "mount"}},
+		"a check that stands still": {volumes: disk(), before: []status.Volume{mapped}, outcome: boot.Locked, result: status.ResultFailed, mounts: []string{""},
+			change: func(m *machine) { m.minutes, m.silent = 2, true }, want: []string{`error: volume "data": context`}, never: []string{"mount"}},
+		"made in this boot": {volumes: disk(), before: []status.Volume{{Name: "data", Action: "format", Mapping: "/dev/mapper/data"}}, result: status.ResultDone,
+			mounts: []string{"/mnt/data"}, want: []string{"mount"}, never: []string{"check"}},
+		"not checked": {volumes: disk(), before: []status.Volume{mapped}, result: status.ResultDone, mounts: []string{"/mnt/data"}, checks: []string{fsys.NotChecked},
+			change: func(m *machine) { m.Cmdline = "fsck.mode=skip" }, want: []string{"warning: ", "mount"}, never: []string{"check"}},
+		"damaged": {volumes: disk(), before: []status.Volume{mapped}, outcome: boot.Locked, result: status.ResultFailed, mounts: []string{""},
+			change: refuse("check ext4 on /dev/mapper/data", fsys.ErrDamaged), checks: []string{fsys.ErrDamaged.Error()},
+			want: []string{`error: volume "data": its file system has errors`, "error: hint: boot once with fsck.repair=yes"}, never: []string{"mount"}},
+		"damaged, optional": {volumes: disk(optional), before: []status.Volume{mapped}, result: status.ResultDone, mounts: []string{""},
+			change: refuse("check ext4 on /dev/mapper/data", fsys.ErrDamaged), want: []string{`error: volume "data"`, "cover /mnt/data"}, never: []string{"mount"}},
+		"xfs looks after itself": {volumes: volume("data", "serial=A", `filesystem = "xfs"`, `mount = "/mnt/data"`), before: []status.Volume{mapped}, result: status.ResultDone,
+			mounts: []string{"/mnt/data"}, want: []string{"mount"}, never: []string{"check"}},
+
+		"owner": {volumes: disk(blank, `owner = "postgres"`, `mode = "0700"`), before: []status.Volume{mapped}, result: status.ResultDone, mounts: []string{"/mnt/data"},
+			want: []string{"mount", "give /mnt/data to postgres, mode 700"}},
+		"no such owner": {volumes: disk(blank, `owner = "postgres"`), before: []status.Volume{mapped}, outcome: boot.Locked, result: status.ResultFailed, mounts: []string{"/mnt/data"},
+			change: refuse("give /mnt/data to postgres, mode 0", errors.New("not in /etc/passwd")), want: []string{`error: volume "data": not in /etc/passwd`}},
+		"binds": {volumes: disk(bind("/var/lib/kubelet/pods"), bind("/var/lib/kubelet", "seed = true")), before: []status.Volume{mapped}, result: status.ResultDone, mounts: []string{"/mnt/data"},
+			want:  []string{"mount", "bind /mnt/data/kubelet on /var/lib/kubelet, seed true", "bind /mnt/data/pods on /var/lib/kubelet/pods, seed false"},
+			binds: []string{"/var/lib/kubelet", "/var/lib/kubelet/pods"}},
+		"bind fails": {volumes: disk(bind("/srv/a")), before: []status.Volume{mapped}, outcome: boot.Locked, result: status.ResultFailed, mounts: []string{"/mnt/data"},
+			change: refuse("bind /mnt/data/a on /srv/a, seed false", errors.New("no space")), want: []string{"mount", `error: volume "data": no space`}, never: []string{"cover"}},
+		"bind fails, optional": {volumes: disk(optional, bind("/srv/a"), bind("/srv/b")), before: []status.Volume{mapped}, result: status.ResultDone, mounts: []string{"/mnt/data"},
+			change: refuse("bind /mnt/data/a on /srv/a, seed false", errors.New("no space")),
+			want:   []string{`error: volume "data": no space`, "cover /srv/a", "bind /mnt/data/b"}, binds: []string{"/srv/b"}},
+		"binds of what is locked": {volumes: disk(optional, bind("/srv/a")), before: []status.Volume{failed}, result: status.ResultDone, mounts: []string{""},
+			want: []string{"cover /mnt/data", "cover /srv/a"}, never: []string{"bind"}},
+		"binds, skipped": {volumes: disk(bind("/srv/a")), result: status.ResultNothing, change: func(m *machine) { m.Cmdline = "rd.unlock=0" },
+			want: []string{"cover /mnt/data", "cover /srv/a"}, never: []string{"bind"}},
+
 		"bad configuration": {volumes: disk(`colour = "red"`), before: []status.Volume{mapped}, outcome: boot.BadConfig, result: status.ResultFailed, mounts: []string{""},
 			want: []string{"error: ", "error: hint: "}, never: []string{"mount"}},
 	} {
@@ -124,6 +168,14 @@ func TestFiles(t *testing.T) {
 			for _, v := range b.Volumes {
 				mounts = append(mounts, v.Mount)
 			}
+			for i, want := range row.checks {
+				if got := b.Volumes[i].Check; got != want {
+					t.Errorf("check of volume %d: %q, want %q", i, got, want)
+				}
+			}
+			if row.binds != nil && !slices.Equal(b.Volumes[0].Binds, row.binds) {
+				t.Errorf("binds are %q, want %q", b.Volumes[0].Binds, row.binds)
+			}
 			if !slices.Equal(mounts, row.mounts) {
 				t.Errorf("mounted on %q, want %q", mounts, row.mounts)
 			}
@@ -153,6 +205,28 @@ func TestFilesAgain(t *testing.T) {
 	}
 	if b := m.status(t); b.Result != status.ResultDone || b.Error != "" || b.Volumes[0].Mount != "/mnt/data" || b.Volumes[1].Mount != "/mnt/more" {
 		t.Errorf("status = %+v", b)
+	}
+}
+
+// TestBindAgain: what was bound stays, what was not is bound.
+func TestBindAgain(t *testing.T) {
+	t.Parallel()
+	m := newMachine(t, volume("data", "serial=A", `filesystem = "ext4"`, `mount = "/mnt/data"`, `[[volume.bind]]`, `path = "/srv/a"`, `[[volume.bind]]`, `path = "/srv/b"`))
+	if err := status.Write(m.Status, &status.Boot{Result: status.ResultDone, Volumes: []status.Volume{{Name: "data", Mapping: "/dev/mapper/data"}}}); err != nil {
+		t.Fatal(err)
+	}
+	const second = "bind /mnt/data/b on /srv/b, seed false"
+	m.refuses[second] = errors.New("no space")
+	if outcome := m.Files(t.Context(), m.dir); outcome != boot.Locked {
+		t.Fatalf("outcome %d, want %d", outcome, boot.Locked)
+	}
+	delete(m.refuses, second)
+	m.refuses["bind /mnt/data/a on /srv/a, seed false"] = errors.New("it is bound already")
+	if outcome := m.Files(t.Context(), m.dir); outcome != boot.Done {
+		t.Errorf("the second time: outcome %d, want %d", outcome, boot.Done)
+	}
+	if got := m.status(t).Volumes[0].Binds; !slices.Equal(got, []string{"/srv/a", "/srv/b"}) {
+		t.Errorf("binds are %q", got)
 	}
 }
 

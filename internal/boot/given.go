@@ -76,7 +76,9 @@ func (p *part) foresee() {
 		if s.Volume.Required {
 			policy.failed(s.Volume)
 		}
-		b.Volumes = append(b.Volumes, record(unlock.Result{Step: s, Err: errGivenUp}))
+		for _, r := range unlock.Ends(unlock.Result{Step: s, Err: errGivenUp}, nil) {
+			b.Volumes = append(b.Volumes, record(r))
+		}
 	}
 	outcome := policy.given()
 	if outcome != Done {

@@ -25,8 +25,26 @@ type Guard struct {
 type Verdict struct {
 	Missing error            // why the boot must not go on; nil: it may
 	Failed  []*config.Volume // the required volumes that are missing
-	Cover   []*config.Volume // on whose mount points nothing is mounted
+	Cover   []Bare           // where something of a volume ought to be mounted, and is not
 	Notes   []string         // what else to say
+}
+
+// Bare is a directory on which a volume ought to be.
+type Bare struct {
+	*config.Volume
+	Dir string
+}
+
+// places lists where something of a volume is mounted, what is below after what is above.
+func places(v *config.Volume) []string {
+	if v.Mount == "" {
+		return nil
+	}
+	list := []string{v.Mount}
+	for _, b := range v.Binds {
+		list = append(list, b.Path)
+	}
+	return list
 }
 
 // Reboot reports whether all that is missing asks for a reboot.
@@ -48,8 +66,10 @@ func (g Guard) Judge() Verdict {
 	}
 	for i := range g.Config.Volumes {
 		volume := &g.Config.Volumes[i]
-		if volume.Mount != "" && !g.Mounted(volume.Mount) {
-			v.Cover = append(v.Cover, volume)
+		for _, dir := range places(volume) {
+			if !g.Mounted(dir) {
+				v.Cover = append(v.Cover, Bare{volume, dir})
+			}
 		}
 		if volume.Required && !g.Config.Skip && !isOpen(boot, volume) {
 			v.Failed = append(v.Failed, volume)

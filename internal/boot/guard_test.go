@@ -1,6 +1,7 @@
 package boot_test
 
 import (
+	"cmp"
 	"fmt"
 	"slices"
 	"strings"
@@ -41,6 +42,7 @@ func TestGuard(t *testing.T) {
 		reboot  bool
 		cover   string
 		notes   string
+		sum     string // of the configuration, if another
 	}{
 		{name: "all is there", volumes: []config.Volume{data, cache}, boot: left("data", "cache"), mounted: "/mnt/data /mnt/cache"},
 		{name: "no unlock", volumes: []config.Volume{data}, missing: "had no unlock in its initramfs", cover: "data"},
@@ -60,11 +62,13 @@ func TestGuard(t *testing.T) {
 		{name: "to be rebooted", volumes: []config.Volume{rebooting}, missing: "had no unlock", reboot: true},
 		{name: "one of two to be rebooted", volumes: []config.Volume{rebooting, {Name: "other", Required: true}}, missing: `"other" is required`},
 		{name: "separate disks", volumes: []config.Volume{{Name: "disk", Layout: config.LayoutSeparate, Required: true}}, boot: left("disk0", "disk1")},
+		{name: "a directory that is not bound", boot: left("data"), mounted: "/mnt/data /srv/a", cover: "data", notes: "differs",
+			volumes: []config.Volume{{Name: "data", Mount: "/mnt/data", Binds: []config.Bind{{Path: "/srv/a"}, {Path: "/srv/b"}}}}, sum: "newer"},
 	} {
 		t.Run(row.name, func(t *testing.T) {
 			t.Parallel()
 			v := boot.Guard{
-				Config: &config.Config{Volumes: row.volumes, Skip: row.skip, Sum: sum}, Boot: row.boot, BootID: thisBoot,
+				Config: &config.Config{Volumes: row.volumes, Skip: row.skip, Sum: cmp.Or(row.sum, sum)}, Boot: row.boot, BootID: thisBoot,
 				Mounted: func(dir string) bool { return slices.Contains(strings.Fields(row.mounted), dir) },
 			}.Judge()
 			if row.missing == "" && v.Missing != nil || row.missing != "" && !strings.Contains(fmt.Sprint(v.Missing), row.missing) {

@@ -2,6 +2,7 @@ package boot_test
 
 import (
 	"bytes"
+	"cmp"
 	"context"
 	"errors"
 	"fmt"
@@ -20,6 +21,7 @@ import (
 
 	"unlock/internal/block"
 	"unlock/internal/boot"
+	"unlock/internal/config"
 	"unlock/internal/dm"
 	"unlock/internal/fsys"
 	"unlock/internal/luks"
@@ -55,6 +57,9 @@ type machine struct {
 	stalls  string            // what does not end
 	never   chan struct{}     // before this is closed
 	spoil   string            // a file that holds nothing of use
+	minutes int               // that looking a file system over takes, about
+	silent  bool              // and says nothing meanwhile
+	found   string            // by who looks a file system over; "": it is clean
 
 	mu      sync.Mutex
 	journal []string
@@ -249,7 +254,7 @@ func (k kernel) Lookup(name string) (dm.Device, bool, error) {
 
 func (k kernel) Remove(name string) error { return k.m.ask("unmap %s", name) }
 
-func (k kernel) MakeFS(_ context.Context, d dm.Device, fstype string) error {
+func (k kernel) MakeFS(_ context.Context, d dm.Device, fstype string, _ ...string) error {
 	return k.m.ask("make %s on %s", fstype, d.Name)
 }
 
@@ -263,6 +268,32 @@ func (k kernel) Attach(root, file string, _ int64, create bool) (fsys.Loop, erro
 
 func (k kernel) Mount(device, _, dir, _, options string) error {
 	return k.m.ask("mount %s on %s %s", device, dir, options)
+}
+
+func (k kernel) Check(ctx context.Context, device, fstype string, how fsys.Checking) (string, error) {
+	if how.Skip {
+		return fsys.NotChecked, nil
+	}
+	for range k.m.minutes {
+		select {
+		case <-ctx.Done():
+			return "", ctx.Err()
+		case <-time.After(time.Minute - time.Second):
+		}
+		if !k.m.silent {
+			how.Alive()
+		}
+	}
+	return cmp.Or(k.m.found, fsys.Clean), k.m.ask("check %s on %s", fstype, device)
+}
+
+func (k kernel) Own(_, mount, owner string, mode uint32) error {
+	return k.m.ask("give %s to %s, mode %o", mount, owner, mode)
+}
+
+func (k kernel) Bind(_, mount string, b config.Bind, alive func()) error {
+	alive()
+	return k.m.ask("bind %s/%s on %s, seed %v", mount, b.From, b.Path, b.Seed)
 }
 
 func (k kernel) Cover(_, dir string) error { return k.m.ask("cover %s", dir) }

@@ -2,6 +2,7 @@ package boot_test
 
 import (
 	"io"
+	"slices"
 	"strings"
 	"testing"
 	"testing/synctest"
@@ -9,6 +10,7 @@ import (
 
 	"unlock/internal/block"
 	"unlock/internal/boot"
+	"unlock/internal/fsys"
 	"unlock/internal/hint"
 	"unlock/internal/status"
 )
@@ -126,4 +128,31 @@ func TestStalls(t *testing.T) {
 			})
 		})
 	}
+}
+
+// TestFilesStall: what was mounted before a disk stopped answering is on record, so that
+// the next try neither mounts it again nor fails in that.
+func TestFilesStall(t *testing.T) {
+	t.Parallel()
+	m := newMachine(t, volume("data", "serial=A", `filesystem = "ext4"`, `mount = "/mnt/data"`, "[[volume.bind]]", `path = "/srv/a"`, "[[volume.bind]]", `path = "/srv/b"`))
+	if err := status.Write(m.Status, &status.Boot{Result: status.ResultDone, Volumes: []status.Volume{{Name: "data", Action: "open", Mapping: "/dev/mapper/data"}}}); err != nil {
+		t.Fatal(err)
+	}
+	synctest.Test(t, func(t *testing.T) {
+		m.never, m.stalls = make(chan struct{}), "bind /mnt/data/b on /srv/b, seed false"
+		r, w := io.Pipe()
+		m.Progress = boot.NewProgress(w)
+		go func() { m.Progress.Outcome(m.Files(t.Context(), m.dir)) }()
+		outcome, err := boot.Follow(r)
+		r.Close()
+		if outcome != boot.Locked || err == nil || !strings.Contains(err.Error(), "/srv/b did not answer within the deadline: given up at bind") {
+			t.Errorf("Follow = %v, %v", outcome, err)
+		}
+		v := m.status(t).Volumes[0]
+		close(m.never)
+		synctest.Wait()
+		if v.Mount != "/mnt/data" || !slices.Equal(v.Binds, []string{"/srv/a"}) || v.Check != fsys.Clean {
+			t.Errorf("the status has %+v", v)
+		}
+	})
 }

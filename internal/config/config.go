@@ -110,6 +110,7 @@ const (
 	SelectPartUUID                   // PARTUUID=
 	SelectSerial                     // serial=
 	SelectFile                       // file:PATH below the new root, through a loop device
+	SelectShare                      // share:NAME, a part of another volume
 )
 
 // Selector names the disks of a volume.
@@ -123,13 +124,18 @@ type Volume struct {
 	Line         int // where it begins in the file
 	Name         string
 	Device       Selector
-	Size         int64 // bytes, of a file-backed volume
+	Size         int64 // bytes, of a file-backed volume or a share
+	Percent      int64 // of a share; it and Size 0: what the others leave
 	Count        int   // disks to wait for; 0: those found once the kernel has settled
 	Format       Format
 	Layout       Layout
-	Filesystem   string // made once when the volume is formatted: ext4, xfs, btrfs, swap or ""
-	Mount        string // absolute, below the new root; "" is not mounted
-	MountOptions string
+	Filesystem   string   // made once when the volume is formatted: ext4, ext3, xfs, btrfs, swap or ""
+	MakeOptions  []string // of the program that makes it, as fsopt.Making returns them
+	Mount        string   // absolute, below the new root; "" is not mounted
+	MountOptions string   // such as fsopt.CheckMount takes
+	Owner        string   // USER, USER:GROUP or :GROUP, of the file system's root when it is made; "": root
+	Mode         uint32   // its permissions, likewise; 0: those that its maker gives it
+	Binds        []Bind   // directories that lie on it; no path is another's or below it
 	Required     bool
 	MayBeAbsent  bool      // the boot goes on where no disk of its is there; the mount point is covered
 	OnFailure    OnFailure // of a required volume
@@ -141,6 +147,14 @@ type Volume struct {
 // Attests reports whether any key is attested.
 func (c *Config) Attests() bool {
 	return slices.ContainsFunc(c.Volumes, func(v Volume) bool { return v.Key.Attest })
+}
+
+// Bind is one [[volume.bind]]: a directory of the system that lies on the volume.
+type Bind struct {
+	Line int
+	Path string // absolute, below the new root
+	From string // relative, below the volume's mount point
+	Seed bool   // what is in Path when From is made is copied
 }
 
 // Names returns the device-mapper names that the volume may get: its own, or those

@@ -4,6 +4,7 @@ import (
 	"errors"
 	"os"
 	"path/filepath"
+	"slices"
 	"strings"
 	"testing"
 	"time"
@@ -70,6 +71,53 @@ func TestParse(t *testing.T) {
 	}
 }
 
+func TestFiles(t *testing.T) {
+	t.Parallel()
+	c, err := config.Parse("unlock.toml", []byte(volume(`name = "a"`, `device = "instance-store"`, `format = "blank"`, `filesystem = "ext4"`, `mount = "/a"`,
+		`absent = "allow"`, `mount_options = "nofail,x-gvfs-hide,noatime"`, `mkfs_options = "-q -m0 -L data"`, `owner = "postgres:26"`, `mode = "1770"`,
+		`[[volume.bind]]`, `path = "/var/lib/containerd"`, `[[volume.bind]]`, `path = "/var/log/pods"`, `from = "logs/pods"`, `seed = true`)))
+	if err != nil {
+		t.Fatal(err)
+	}
+	v := c.Volumes[0]
+	if v.Owner != "postgres:26" || v.Mode != 0o1770 || !slices.Equal(v.MakeOptions, []string{"-m", "0", "-L", "data"}) {
+		t.Errorf("the volume is %+v", v)
+	}
+	if want := []config.Bind{{16, "/var/lib/containerd", "containerd", false}, {18, "/var/log/pods", "logs/pods", true}}; !slices.Equal(v.Binds, want) {
+		t.Errorf("binds are %+v, want %+v", v.Binds, want)
+	}
+}
+
+func TestShares(t *testing.T) {
+	t.Parallel()
+	c, err := config.Parse("unlock.toml", []byte(volume(`name = "store"`, `device = "instance-store"`, `format = "blank"`, `absent = "allow"`,
+		`[[volume]]`, `name = "a"`, `device = "share:store"`, `size = "30%"`, `filesystem = "xfs"`, `mount = "/a"`, `mkfs_options = "-L a"`,
+		`[[volume]]`, `name = "b"`, `device = "share:store"`, `size = "200GiB"`, `filesystem = "ext4"`, `mount = "/b"`, `owner = "daemon"`,
+		`[[volume]]`, `name = "c"`, `device = "share:store"`)))
+	if err != nil {
+		t.Fatal(err)
+	}
+	a, b, rest := c.Volumes[1], c.Volumes[2], c.Volumes[3]
+	if a.Percent != 30 || b.Size != 200<<30 || rest.Percent != 0 || rest.Size != 0 {
+		t.Errorf("shares are %+v", c.Volumes[1:])
+	}
+	if a.Device.String() != "share:store" || a.Format != config.FormatBlank || !a.Required || !a.MayBeAbsent || !a.Key.Equal(c.Volumes[0].Key) {
+		t.Errorf("a share takes nothing from its whole: %+v", a)
+	}
+}
+
+// TestDeployed: the example for nodes of Kubernetes is in order.
+func TestDeployed(t *testing.T) {
+	t.Parallel()
+	c, err := config.Load("../../deploy/kubernetes/unlock.toml", "")
+	if err != nil {
+		t.Fatal(err)
+	}
+	if n := len(c.Volumes[0].Binds); n != 4 {
+		t.Errorf("it binds %d directories, want 4", n)
+	}
+}
+
 // volume returns a configuration whose [[volume]] stands in line 5, its
 // settings following.
 func volume(settings ...string) string {
@@ -78,6 +126,7 @@ func volume(settings ...string) string {
 
 func TestMistakes(t *testing.T) {
 	ok := []string{`name = "a"`, `device = "instance-store"`}
+	fs := []string{ok[0], ok[1], `format = "blank"`, `filesystem = "ext4"`, `mount = "/mnt/a"`}
 	for name, row := range map[string]struct {
 		text string
 		line int
@@ -129,6 +178,43 @@ func TestMistakes(t *testing.T) {
 		"grow instance store":    {volume(append(ok, `filesystem = "ext4"`, `mount = "/mnt"`, `grow = true`)...), 10, "instance-store does not become larger"},
 		"grow a file":            {volume(ok[0], `device = "file:/x"`, `size = "1GiB"`, `filesystem = "ext4"`, `mount = "/mnt"`, `grow = true`), 11, "file:/x does not become larger"},
 		"grow without mount":     {volume(ok[0], `device = "ebs:sdf"`, `filesystem = "ext4"`, `grow = true`), 9, "no mount point"},
+		"mount option":           {volume(append(fs, `mount_options = "noatime,nofial"`)...), 11, `no mount option "nofial"`},
+		"nofail of required":     {volume(append(fs, `mount_options = "nofail"`)...), 11, "the volume is required"},
+		"subvol of what is made": {volume(append(ok, `format = "blank"`, `filesystem = "btrfs"`, `mount = "/b"`, `mount_options = "subvol=x"`)...), 11, "no subvol"},
+		"mkfs option":            {volume(append(fs, `mkfs_options = "-t ext2"`)...), 11, `takes no "-t"`},
+		"mkfs of nothing":        {volume(append(ok, `format = "blank"`, `mkfs_options = "-m 0"`)...), 9, "without filesystem"},
+		"mkfs, never":            {volume(append(ok, `filesystem = "ext4"`, `mkfs_options = "-m 0"`)...), 9, `format is "never"`},
+		"owner":                  {volume(append(fs, `owner = "a b"`)...), 11, `owner "a b"`},
+		"owner, three":           {volume(append(fs, `owner = "a:b:c"`)...), 11, `owner "a:b:c"`},
+		"owner, never":           {volume(append(ok, `filesystem = "ext4"`, `mount = "/a"`, `owner = "a"`)...), 10, `format is "never"`},
+		"owner of no mount":      {volume(append(ok, `format = "blank"`, `filesystem = "ext4"`, `owner = "a"`)...), 10, "no mount point"},
+		"owner of ro":            {volume(append(fs, `owner = "a"`, `mount_options = "ro"`)...), 12, "no owner"},
+		"mode":                   {volume(append(fs, `mode = "rwx"`)...), 11, `mode "rwx"`},
+		"mode, decimal":          {volume(append(fs, `mode = "0789"`)...), 11, `mode "0789"`},
+		"bind without mount":     {volume(append(ok, `[[volume.bind]]`, `path = "/a"`)...), 9, "no mount point"},
+		"bind without path":      {volume(append(fs, `[[volume.bind]]`, `seed = true`)...), 11, "has no path"},
+		"bind, relative":         {volume(append(fs, `[[volume.bind]]`, `path = "a"`)...), 12, "absolute path"},
+		"bind of the root":       {volume(append(fs, `[[volume.bind]]`, `path = "/"`)...), 12, "absolute path"},
+		"bind below run":         {volume(append(fs, `[[volume.bind]]`, `path = "/run/a"`)...), 12, "would not be seen"},
+		"bind below mount":       {volume(append(fs, `[[volume.bind]]`, `path = "/mnt/a/b"`)...), 12, "not outside"},
+		"bind from above":        {volume(append(fs, `[[volume.bind]]`, `path = "/a"`, `from = "../a"`)...), 13, `from "../a"`},
+		"bind, unknown":          {volume(append(fs, `[[volume.bind]]`, `path = "/a"`, `to = "b"`)...), 13, `unknown setting "volume.bind.to"`},
+		"bind, inline":           {volume(append(fs, `bind = [{ path = "/a" }, { path = "/b", from = "/b" }]`)...), 11, `from "/b"`},
+		"two binds of one path":  {volume(append(fs, `[[volume.bind]]`, `path = "/a"`, `[[volume.bind]]`, `path = "/a"`, `from = "b"`)...), 14, "in line 11"},
+		"two binds from one":     {volume(append(fs, `[[volume.bind]]`, `path = "/x/a"`, `[[volume.bind]]`, `path = "/y/a"`)...), 14, "lie in one directory"},
+		"bind over a mount":      {volume(append(fs, `[[volume.bind]]`, `path = "/srv"`, `[[volume]]`, `name = "b"`, `device = "/dev/vdb"`, `filesystem = "xfs"`, `mount = "/srv/b"`)...), 17, `covered by path "/srv"`},
+		"mount under a bind":     {volume(append(append([]string{`name = "b"`, `device = "/dev/vdb"`, `filesystem = "xfs"`, `mount = "/srv/b"`, `[[volume]]`}, fs...), `[[volume.bind]]`, `path = "/srv"`)...), 17, "would cover the mount point of the volume in line 5"},
+		"share of nothing":       {volume(append(ok, `[[volume]]`, `name = "b"`, `device = "share:c"`)...), 10, "none that could be shared"},
+		"share before its whole": {volume(append([]string{`name = "b"`, `device = "share:a"`, `[[volume]]`}, ok...)...), 7, "none that could be shared"},
+		"share of a share":       {volume(append(ok, `[[volume]]`, `name = "b"`, `device = "share:a"`, `[[volume]]`, `name = "c"`, `device = "share:b"`)...), 13, "none that could be shared"},
+		"share with a format":    {volume(append(ok, `[[volume]]`, `name = "b"`, `device = "share:a"`, `format = "blank"`)...), 11, "format is not for a share"},
+		"share, size":            {volume(append(ok, `[[volume]]`, `name = "b"`, `device = "share:a"`, `size = "101%"`)...), 11, "not a share"},
+		"share, tiny":            {volume(append(ok, `[[volume]]`, `name = "b"`, `device = "share:a"`, `size = "1MiB"`)...), 11, "too small"},
+		"percent of a disk":      {volume(append(ok, `size = "10%"`)...), 8, "not a size"},
+		"shares, too much":       {volume(append(ok, `[[volume]]`, `name = "b"`, `device = "share:a"`, `size = "60%"`, `[[volume]]`, `name = "c"`, `device = "share:a"`, `size = "50%"`)...), 5, "more than all"},
+		"shares, two rests":      {volume(append(ok, `[[volume]]`, `name = "b"`, `device = "share:a"`, `[[volume]]`, `name = "c"`, `device = "share:a"`)...), 5, "have no size"},
+		"shares of a mount":      {volume(append(fs, `[[volume]]`, `name = "b"`, `device = "share:a"`)...), 9, "divided into shares"},
+		"shares of separate":     {volume(append(ok, `layout = "separate"`, `[[volume]]`, `name = "b"`, `device = "share:a"`)...), 8, "cannot be divided"},
 		"unknown on_failure":     {volume(append(ok, `on_failure = "shrug"`)...), 8, `"shrug"`},
 		"retry_every":            {"retry_every = \"often\"\n" + volume(ok...), 1, "neither 0s nor a duration"},
 		"retry_every, hasty":     {"retry_every = \"1s\"\n" + volume(ok...), 1, "of 10s or more"},

@@ -9,7 +9,8 @@ import (
 )
 
 // keyLines tells in which line each table and setting stands. Names are as in
-// "key.source"; the tables of an array are numbered: "volume[1].key.source".
+// "key.source"; the tables of an array are numbered: "volume[1].key.source",
+// "volume[1].bind[0].path".
 // data has been decoded without error before.
 func keyLines(data []byte) map[string]int {
 	lines := map[string]int{}
@@ -22,6 +23,7 @@ func keyLines(data []byte) map[string]int {
 		name, line := dotted(&p, e.Key())
 		switch e.Kind {
 		case unstable.ArrayTable:
+			name = numbered(name, count)
 			table = fmt.Sprintf("%s[%d]", name, count[name])
 			count[name]++
 			lines[table] = line

@@ -59,21 +59,31 @@ type awsTOML struct {
 }
 
 type volumeTOML struct {
-	Name         string   `toml:"name"`
-	Device       string   `toml:"device"`
-	Size         string   `toml:"size"`
-	Count        int      `toml:"count"`
-	Format       string   `toml:"format"`
-	Layout       string   `toml:"layout"`
-	Filesystem   string   `toml:"filesystem"`
-	Mount        string   `toml:"mount"`
-	MountOptions string   `toml:"mount_options"`
-	Required     *bool    `toml:"required"`
-	Absent       string   `toml:"absent"`
-	OnFailure    string   `toml:"on_failure"`
-	Discard      bool     `toml:"discard"`
-	Grow         bool     `toml:"grow"`
-	Key          *keyTOML `toml:"key"`
+	Name         string     `toml:"name"`
+	Device       string     `toml:"device"`
+	Size         string     `toml:"size"`
+	Count        int        `toml:"count"`
+	Format       string     `toml:"format"`
+	Layout       string     `toml:"layout"`
+	Filesystem   string     `toml:"filesystem"`
+	Mount        string     `toml:"mount"`
+	MountOptions string     `toml:"mount_options"`
+	MkfsOptions  string     `toml:"mkfs_options"`
+	Owner        string     `toml:"owner"`
+	Mode         string     `toml:"mode"`
+	Bind         []bindTOML `toml:"bind"`
+	Required     *bool      `toml:"required"`
+	Absent       string     `toml:"absent"`
+	OnFailure    string     `toml:"on_failure"`
+	Discard      bool       `toml:"discard"`
+	Grow         bool       `toml:"grow"`
+	Key          *keyTOML   `toml:"key"`
+}
+
+type bindTOML struct {
+	Path string `toml:"path"`
+	From string `toml:"from"`
+	Seed bool   `toml:"seed"`
 }
 
 const missingHint = "put the configuration there and rebuild the initramfs"
@@ -121,6 +131,13 @@ func Parse(file string, data []byte) (*Config, error) {
 // Check returns all mistakes in a configuration, by line; but of settings that are
 // unknown and values of the wrong type, which hide the others, only those.
 func Check(file string, data []byte) []*Error {
+	_, mistakes := Review(file, data)
+	return mistakes
+}
+
+// Review is Check, and returns what could be made of the configuration in spite of its
+// mistakes, for those who look for more; nil if that is nothing.
+func Review(file string, data []byte) (*Config, []*Error) {
 	var f fileTOML
 	err := toml.NewDecoder(bytes.NewReader(data)).DisallowUnknownFields().Decode(&f)
 	var unknown *toml.StrictMissingError
@@ -132,12 +149,12 @@ func Check(file string, data []byte) []*Error {
 		err = toml.Unmarshal(data, &f) // which then takes the others
 	}
 	if err != nil {
-		return append(mistakes, decodeError(file, err))
+		return nil, append(mistakes, decodeError(file, err))
 	}
 	p := &parser{file: file, lines: keyLines(data), mistakes: mistakes}
-	p.config(&f)
+	c := p.config(&f)
 	slices.SortStableFunc(p.mistakes, func(a, b *Error) int { return cmp.Compare(a.Line, b.Line) })
-	return p.mistakes
+	return c, p.mistakes
 }
 
 func decodeError(file string, err error) *Error {
@@ -164,6 +181,7 @@ func unknownSetting(file string, e toml.DecodeError) *Error {
 type parser struct {
 	file     string
 	lines    map[string]int
+	before   []Volume // that were read
 	mistakes []*Error
 }
 
@@ -204,8 +222,9 @@ func (p *parser) config(f *fileTOML) *Config {
 		p.mistakes = append(p.mistakes, &Error{File: p.file, Msg: "no [[volume]]", Hint: "add one, or remove the file and rebuild the initramfs"})
 	}
 	for i := range f.Volume {
-		c.Volumes = append(c.Volumes, *p.volume(&f.Volume[i], fmt.Sprintf("volume[%d]", i), shared))
+		p.before = append(p.before, *p.volume(&f.Volume[i], fmt.Sprintf("volume[%d]", i), shared))
 	}
+	c.Volumes = p.before
 	p.together(c.Volumes)
 	return c
 }
@@ -419,15 +438,15 @@ func (p *parser) volume(t *volumeTOML, at string, shared *Key) *Volume {
 	if v.Count < 0 || known && v.Count > 0 && v.Device.Single() {
 		fail("count", "count is how many instance-store disks the volume has", "count %d does not fit device %s", v.Count, v.Device)
 	}
-	if _, err := oneOf(v.Filesystem, map[string]bool{"": true, "ext4": true, "xfs": true, "btrfs": true, "swap": true}); err != nil {
-		fail("filesystem", "filesystem is ext4, xfs, btrfs or swap", "%v", err)
+	if _, err := oneOf(v.Filesystem, map[string]bool{"": true, "ext4": true, "ext3": true, "xfs": true, "btrfs": true, "swap": true}); err != nil {
+		fail("filesystem", "filesystem is ext4, ext3, xfs, btrfs or swap", "%v", err)
 	}
 	if v.Mount != "" {
 		if !path.IsAbs(v.Mount) || path.Clean(v.Mount) != v.Mount || v.Mount == "/" {
 			fail("mount", "", "mount %q is not an absolute path below /", v.Mount)
 		}
 		if v.Filesystem == "" || v.Filesystem == "swap" {
-			fail("mount", "set filesystem to ext4, xfs or btrfs", "volume %q has a mount point but no file system", v.Name)
+			fail("mount", "set filesystem to ext4, ext3, xfs or btrfs", "volume %q has a mount point but no file system", v.Name)
 		}
 		if v.Layout == LayoutSeparate {
 			fail("mount", "give each disk a [[volume]] of its own with device = \"instance-store:N\"", "separate disks cannot share one mount point")
@@ -436,14 +455,28 @@ func (p *parser) volume(t *volumeTOML, at string, shared *Key) *Volume {
 	if v.MountOptions != "" && v.Mount == "" {
 		fail("mount_options", "", "mount_options without mount")
 	}
+	if v.Device.Kind == SelectShare {
+		p.share(v, t, fail)
+	}
+	p.files(v, t, at, fail)
 	if v.Grow && v.Mount == "" {
 		fail("grow", "set mount, or remove grow: the mapping itself always has the size of the disk", "grow is for a file system, and volume %q has no mount point", v.Name)
 	}
 	if v.Grow && (v.Device.Kind == SelectInstanceStore || v.Device.Kind == SelectFile) {
 		fail("grow", "remove grow", "%s does not become larger", v.Device)
 	}
-	if v.Size, err = parseSize(t.Size); err != nil {
+	if digits, ok := strings.CutSuffix(t.Size, "%"); ok && v.Device.Kind == SelectShare {
+		if v.Percent, err = strconv.ParseInt(digits, 10, 16); err != nil || v.Percent < 1 || v.Percent > 100 {
+			fail("size", "write 1% to 100%", "%q is not a share", t.Size)
+		}
+	} else if v.Size, err = parseSize(t.Size); err != nil {
 		fail("size", "write a number and KiB, MiB, GiB or TiB", "%v", err)
+	}
+	if v.Device.Kind == SelectShare {
+		if v.Size > 0 && v.Size < LeastShare {
+			fail("size", "make it larger", "a share of %d bytes is too small", v.Size)
+		}
+		return v
 	}
 	if file := v.Device.Kind == SelectFile; known && file != (t.Size != "") {
 		if file {
@@ -507,6 +540,8 @@ func (p *parser) together(volumes []Volume) {
 				p.mistake("give each a source of its own, or both one context", fmt.Sprintf("volumes %q and %q have one ciphertext and two encryption contexts, with one of which it was encrypted", w.Name, v.Name), at+".key.context", at)
 			}
 		}
+		p.apart(volumes[:i+1], at)
+		p.divided(volumes, i, at)
 		if first, ok := mounts[v.Mount]; ok && v.Mount != "" {
 			p.mistake("", fmt.Sprintf("mount point %s is taken by the volume in line %d", v.Mount, volumes[first].Line), at+".mount")
 		}

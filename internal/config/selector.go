@@ -8,7 +8,7 @@ import (
 )
 
 // Forms of a device selector, for messages.
-const selectorForms = "instance-store, instance-store:N, ebs:/dev/sdf, /dev/…, UUID=…, LABEL=…, PARTUUID=…, serial=…, file:/PATH"
+const selectorForms = "instance-store, instance-store:N, ebs:/dev/sdf, /dev/…, UUID=…, LABEL=…, PARTUUID=…, serial=…, file:/PATH, share:NAME"
 
 // String returns the selector as it stands in the configuration.
 func (s Selector) String() string {
@@ -32,6 +32,8 @@ func (s Selector) String() string {
 		return "serial=" + s.Value
 	case SelectFile:
 		return "file:" + s.Value
+	case SelectShare:
+		return "share:" + s.Value
 	}
 	return "invalid selector"
 }
@@ -93,6 +95,11 @@ func parseSelector(text string) (Selector, error) {
 		return Selector{SelectPartUUID, strings.ToLower(value)}, nil
 	case "serial=":
 		return Selector{SelectSerial, value}, nil
+	case "share:":
+		if err := checkName(value); err != nil {
+			return Selector{}, fmt.Errorf("%s: %w", text, err)
+		}
+		return Selector{SelectShare, value}, nil
 	case "file:":
 		if !path.IsAbs(value) || path.Clean(value) != value || value == "/" {
 			return Selector{}, fmt.Errorf("%s: not an absolute path", text)

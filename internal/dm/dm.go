@@ -1,5 +1,5 @@
 // Package dm drives the kernel's device-mapper by its ioctl interface
-// (linux/dm-ioctl.h): crypt with the key in the kernel keyring, striped;
+// (linux/dm-ioctl.h): crypt with the key in the kernel keyring, striped, linear;
 // create, look up, resize, remove.
 //
 // Volume keys reach dm-crypt through a logon key in the thread's keyring, never
@@ -34,7 +34,7 @@ const (
 	maxUUID = 128 // DM_UUID_LEN without the NUL
 )
 
-// Target is what a mapping maps to: Crypt or Striped.
+// Target is what a mapping maps to: Crypt, Striped or Linear.
 type Target interface {
 	// spec returns the target type, the length in sectors and the parameters.
 	spec() (kind string, sectors uint64, params string)
@@ -54,6 +54,17 @@ func (s Striped) spec() (string, uint64, string) {
 		fmt.Fprintf(&b, " %s 0", d)
 	}
 	return "striped", s.Sectors, b.String()
+}
+
+// Linear is a part of a device.
+type Linear struct {
+	Device  string // MAJOR:MINOR
+	Offset  uint64 // sectors
+	Sectors uint64
+}
+
+func (l Linear) spec() (string, uint64, string) {
+	return "linear", l.Sectors, fmt.Sprintf("%s %d", l.Device, l.Offset)
 }
 
 // Options of Create.

@@ -41,15 +41,32 @@ func openDir(root, dir string, make bool) (int, error) {
 	return fd, nil
 }
 
-// Mounted reports whether something is mounted on dir below root.
+// Mounted reports whether something is mounted on dir below root. Its device does not tell:
+// a directory of a file system may be mounted on another of the same.
 func Mounted(root, dir string) bool {
 	at, err := openDir(root, dir, false)
 	if err != nil {
 		return false
 	}
 	defer unix.Close(at)
-	var here, above unix.Stat_t
-	return unix.Fstat(at, &here) == nil && unix.Fstatat(at, "..", &above, 0) == nil && here.Dev != above.Dev
+	above, err := unix.Openat(at, "..", unix.O_PATH|unix.O_CLOEXEC, 0)
+	if err != nil {
+		return false
+	}
+	defer unix.Close(above)
+	here, over := mountID(at), mountID(above)
+	return here != "" && over != "" && here != over
+}
+
+// mountID returns the kernel's number of the mount in which a file lies (proc(5), fdinfo).
+func mountID(fd int) string {
+	data, _ := os.ReadFile(fmt.Sprintf("/proc/self/fdinfo/%d", fd))
+	for line := range strings.Lines(string(data)) {
+		if id, ok := strings.CutPrefix(line, "mnt_id:"); ok {
+			return strings.TrimSpace(id)
+		}
+	}
+	return ""
 }
 
 func (b *below) close() {

@@ -10,34 +10,16 @@ import (
 	"os"
 	"os/exec"
 	"path/filepath"
-	"strings"
+	"slices"
 
 	"golang.org/x/sys/unix"
 
+	"unlock/internal/fsopt"
 	"unlock/internal/hint"
 )
 
-// makers are the tools and their options: quiet, over what a broken-off earlier
-// run may have left (-F, -f), and without discarding, as instance store arrives
-// trimmed and a discard of terabytes would hold up the boot.
-var makers = map[string][]string{
-	"ext4":  {"mke2fs", "-t", "ext4", "-q", "-F", "-E", "nodiscard"},
-	"xfs":   {"mkfs.xfs", "-q", "-f", "-K"},
-	"btrfs": {"mkfs.btrfs", "-q", "-f", "-K"},
-	"swap":  {"mkswap", "-q"},
-}
-
 // ErrNoTool: the image lacks the program that makes this file system.
 var ErrNoTool = hint.New("not in the image", "rebuild the initramfs: it takes along the tools that the configuration needs")
-
-// Tool returns the program that makes a file system of that type, which the
-// image has to contain.
-func Tool(fstype string) string {
-	if m := makers[fstype]; m != nil {
-		return m[0]
-	}
-	return ""
-}
 
 // searchPath is where programs are looked for: neither an initramfs nor who builds
 // one need have them all in PATH.
@@ -58,20 +40,24 @@ func Find(name string, dirs ...string) string {
 	return ""
 }
 
-// Make makes a file system of that type on device.
-func Make(ctx context.Context, device, fstype string) error {
-	m := makers[fstype]
-	if m == nil {
+// Make makes a file system of that type on device; arguments are those of its maker, as
+// fsopt.Arguments returns them, by default those without any options.
+func Make(ctx context.Context, device, fstype string, arguments ...string) error {
+	name := fsopt.Tool(fstype)
+	if name == "" {
 		return fmt.Errorf("making a file system on %s: unknown type %q", device, fstype)
 	}
-	tool := Find(m[0])
-	if tool == "" {
-		return fmt.Errorf("making a file system on %s: %s: %w", device, m[0], ErrNoTool)
+	if len(arguments) == 0 {
+		arguments = fsopt.Arguments(fstype, nil, fsopt.Stripe{})
 	}
-	cmd := exec.CommandContext(ctx, tool, append(m[1:len(m):len(m)], device)...)
+	tool := Find(name)
+	if tool == "" {
+		return fmt.Errorf("making a file system on %s: %s: %w", device, name, ErrNoTool)
+	}
+	cmd := exec.CommandContext(ctx, tool, append(slices.Clone(arguments), device)...)
 	cmd.Env = []string{"PATH=" + searchPath}
 	if out, err := cmd.CombinedOutput(); err != nil {
-		return fmt.Errorf("making a file system on %s: %s: %w: %s", device, m[0], err, lastLine(out))
+		return fmt.Errorf("making a file system on %s: %s: %w: %s", device, name, err, lastLine(out))
 	}
 	return nil
 }
@@ -79,13 +65,6 @@ func Make(ctx context.Context, device, fstype string) error {
 func lastLine(out []byte) string {
 	out = bytes.TrimSpace(out)
 	return string(out[bytes.LastIndexByte(out, '\n')+1:])
-}
-
-// mountFlags are the options of mount(8) that are not the file system's own.
-var mountFlags = map[string]uintptr{
-	"defaults": 0, "rw": 0, "ro": unix.MS_RDONLY, "nosuid": unix.MS_NOSUID, "nodev": unix.MS_NODEV, "noexec": unix.MS_NOEXEC,
-	"noatime": unix.MS_NOATIME, "relatime": unix.MS_RELATIME, "nodiratime": unix.MS_NODIRATIME, "lazytime": unix.MS_LAZYTIME,
-	"sync": unix.MS_SYNCHRONOUS, "dirsync": unix.MS_DIRSYNC,
 }
 
 // Mount mounts device on dir below root, an absolute path as root's system sees
@@ -98,17 +77,9 @@ func Mount(device, root, dir, fstype, options string) error {
 		return fail(err)
 	}
 	defer unix.Close(fd)
-	var flags uintptr
-	var data []string
-	for _, o := range strings.Split(options, ",") {
-		if f, ok := mountFlags[o]; ok {
-			flags |= f
-		} else if o != "" {
-			data = append(data, o)
-		}
-	}
+	flags, data := fsopt.Split(options)
 	label := labelOf(fdPath(fd))
-	if err := unix.Mount(device, fdPath(fd), fstype, flags, strings.Join(data, ",")); err != nil {
+	if err := unix.Mount(device, fdPath(fd), fstype, flags, data); err != nil {
 		return fail(hint.Disk(err))
 	}
 	if top, err := openDir(root, dir, false); err == nil {

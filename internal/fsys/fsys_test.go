@@ -11,7 +11,7 @@ import (
 )
 
 func TestMake(t *testing.T) {
-	for _, fstype := range []string{"ext4", "xfs", "btrfs", "swap"} {
+	for _, fstype := range []string{"ext4", "ext3", "xfs", "btrfs", "swap"} {
 		t.Run(fstype, func(t *testing.T) {
 			image := filepath.Join(t.TempDir(), "image")
 			if err := os.WriteFile(image, nil, 0o600); err != nil {

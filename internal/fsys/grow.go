@@ -6,9 +6,12 @@ import (
 	"fmt"
 	"os"
 	"runtime"
+	"slices"
 	"unsafe"
 
 	"golang.org/x/sys/unix"
+
+	"unlock/internal/fsopt"
 )
 
 // Requests by which the kernel grows a file system that is mounted: they are what
@@ -33,7 +36,7 @@ const (
 var ErrCannotGrow = errors.New("not a file system that can be grown while it is mounted")
 
 // CanGrow reports whether Grow knows file systems of that type.
-func CanGrow(fstype string) bool { return fstype == "ext4" || fstype == "xfs" || fstype == "btrfs" }
+func CanGrow(fstype string) bool { return slices.Contains(fsopt.MountTypes, fstype) }
 
 // Grow grows the file system that is mounted on dir below root to size, that of its
 // device in bytes, and reports whether it became larger. What has that size already
@@ -57,7 +60,7 @@ func Grow(root, dir, fstype string, size int64) (grown bool, err error) {
 		return fail(err)
 	}
 	switch fstype {
-	case "ext4":
+	case "ext4", "ext3":
 		var st unix.Statfs_t
 		if err := unix.Fstatfs(int(f.Fd()), &st); err != nil {
 			return fail(err)

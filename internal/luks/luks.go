@@ -64,6 +64,9 @@ type Header struct {
 // MinSize is the size in bytes of the smallest device that Format takes.
 const MinSize = luks2.MinSize
 
+// DataOffset is where the payload begins on a device that Format has formatted, in bytes.
+const DataOffset = luks2.MinSize - 4096
+
 // Read reads and validates the header of a device of size bytes. ErrNotLUKS: no
 // LUKS magic in any place where one may be, or what is left of a Format that was cut
 // short. Any other error: it is LUKS, or cannot be read, and must not be touched.

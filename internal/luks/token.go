@@ -37,14 +37,19 @@ const (
 // SetToken is the LUKS2 token of type "unlock-set": which place a disk has in
 // its volume. Nothing in it is authenticated.
 type SetToken struct {
-	Version   int    `json:"v"`     // 1
+	Version   int    `json:"v"`     // 1, or VersionShares
 	UUID      string `json:"uuid"`  // of the set; a single volume: that of its header
 	Index     int    `json:"index"` // from 0
 	Count     int    `json:"count"`
 	Chunk     int    `json:"chunk,omitempty"` // bytes per stripe; 0: not striped
 	State     State  `json:"state"`
 	Ephemeral bool   `json:"ephemeral,omitempty"` // the key was thrown away on purpose
+	Shares    string `json:"shares,omitempty"`    // into which the volume was divided, as Shares has them; "": it is one
 }
+
+// VersionShares is the version of tokens with shares: who does not know of them is to
+// leave the volume alone.
+const VersionShares = 2
 
 // check says what is wrong with a token that was read or is to be written.
 func (t KMSToken) check() error {
@@ -59,8 +64,10 @@ func (t KMSToken) check() error {
 
 func (t SetToken) check() error {
 	switch {
-	case t.Version != 1:
+	case t.Version != 1 && t.Shares == "":
 		return fmt.Errorf("version %d is not 1", t.Version)
+	case t.Version != VersionShares && t.Shares != "":
+		return fmt.Errorf("version %d is not %d, that of what has shares", t.Version, VersionShares)
 	case t.UUID == "":
 		return errors.New("no UUID")
 	case t.Count < 1 || t.Index < 0 || t.Index >= t.Count:
@@ -70,7 +77,8 @@ func (t SetToken) check() error {
 	case t.State != StateForming && t.State != StateFormed && t.State != StateReady:
 		return fmt.Errorf("unknown state %.20q", t.State)
 	}
-	return nil
+	_, err := ParseShares(t.Shares)
+	return err
 }
 
 // KMS returns the aws-kms token, if there is one (LUKS2 only). Two of them, or

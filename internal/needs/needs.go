@@ -6,8 +6,10 @@ package needs
 
 import (
 	"slices"
+	"strings"
 
 	"unlock/internal/config"
+	"unlock/internal/fsopt"
 	"unlock/internal/fsys"
 	"unlock/internal/keys/source"
 )
@@ -16,6 +18,7 @@ import (
 type List struct {
 	Files    []string // absolute paths, on the system as in the image: ciphertext and certificate authorities
 	Programs []Program
+	Checkers []string // programs that look file systems over; an image does without, if need be
 	Modules  []string // without which no volume opens
 	Hardware []string // drivers of what an instance of any type may have; a kernel need not have them all
 	Optional []string // ciphers, file systems; a kernel has those of its architecture
@@ -60,6 +63,12 @@ func Of(c *config.Config) List {
 		}
 		if v.Mount != "" {
 			l.Optional = add(l.Optional, Filesystem(v.Filesystem)...)
+			if v.Filesystem == "ext4" && strings.Contains(v.MountOptions+strings.Join(v.MakeOptions, " "), "quota") {
+				l.Optional = add(l.Optional, "quota_v2") // which the kernel would have modprobe load
+			}
+			if checker := fsys.Checker(v.Filesystem); checker != "" {
+				l.Checkers = add(l.Checkers, checker)
+			}
 		}
 	}
 	if c.Attests() {
@@ -72,7 +81,7 @@ func Of(c *config.Config) List {
 }
 
 func (l *List) addProgram(v *config.Volume) {
-	name := fsys.Tool(v.Filesystem)
+	name := fsopt.Tool(v.Filesystem)
 	if !slices.ContainsFunc(l.Programs, func(p Program) bool { return p.Name == name }) {
 		l.Programs = append(l.Programs, Program{Name: name, Volume: v})
 	}
@@ -80,7 +89,9 @@ func (l *List) addProgram(v *config.Volume) {
 
 // Filesystem names the modules of a file system. Their checksum is asked for by
 // an alias, which modprobe would resolve and a list of files cannot.
-func Filesystem(name string) []string { return []string{"crc32c_generic", "crc32c_intel", name} }
+func Filesystem(name string) []string {
+	return []string{"crc32c_generic", "crc32c_intel", fsopt.Driver(name)}
+}
 
 // add appends what is not in list yet.
 func add(list []string, names ...string) []string {

@@ -21,11 +21,12 @@ func TestOf(t *testing.T) {
 		files, programs   string
 		optional, without string
 		hardware          string // beside that of all
+		checkers          string
 	}{
 		{
 			name:   "opened only",
 			config: key + "[[volume]]\nname = \"a\"\ndevice = \"/dev/sdb\"\nfilesystem = \"ext4\"\nmount = \"/mnt\"\n",
-			files:  "/etc/unlock/key.bin", optional: "ext4", without: "loop",
+			files:  "/etc/unlock/key.bin", optional: "ext4", without: "loop", checkers: "e2fsck",
 		},
 		{
 			name: "formatted, twice the same",
@@ -33,6 +34,21 @@ func TestOf(t *testing.T) {
 				"[[volume]]\nname = \"a\"\ndevice = \"/dev/sdb\"\nfilesystem = \"xfs\"\nformat = \"blank\"\n" +
 				"[[volume]]\nname = \"b\"\ndevice = \"/dev/sdc\"\nfilesystem = \"xfs\"\nformat = \"blank\"\n",
 			files: "/etc/unlock/key.bin /etc/ca.pem", programs: "mkfs.xfs", without: "xfs", // nothing is mounted
+		},
+		{
+			name:   "ext3, by the driver of ext4",
+			config: key + "[[volume]]\nname = \"a\"\ndevice = \"/dev/sdb\"\nfilesystem = \"ext3\"\nmount = \"/mnt\"\nformat = \"blank\"\n",
+			files:  "/etc/unlock/key.bin", programs: "mke2fs", optional: "ext4", without: "ext3", checkers: "e2fsck",
+		},
+		{
+			name:   "ext4 with quotas, whose format is a module of its own",
+			config: key + "[[volume]]\nname = \"a\"\ndevice = \"/dev/sdb\"\nfilesystem = \"ext4\"\nmount = \"/mnt\"\nformat = \"blank\"\nmkfs_options = \"-O project,quota\"\n",
+			files:  "/etc/unlock/key.bin", programs: "mke2fs", optional: "quota_v2", without: "ext3", checkers: "e2fsck",
+		},
+		{
+			name:   "ext4 without",
+			config: key + "[[volume]]\nname = \"a\"\ndevice = \"/dev/sdb\"\nfilesystem = \"ext4\"\nmount = \"/mnt\"\n",
+			files:  "/etc/unlock/key.bin", optional: "ext4", without: "quota_v2", checkers: "e2fsck",
 		},
 		{
 			name:   "in a file",
@@ -60,6 +76,9 @@ func TestOf(t *testing.T) {
 			}
 			if got := strings.Join(programs, " "); got != row.programs {
 				t.Errorf("programs are %q, want %q", got, row.programs)
+			}
+			if got := strings.Join(l.Checkers, " "); got != row.checkers {
+				t.Errorf("checkers are %q, want %q", got, row.checkers)
 			}
 			if row.optional != "" && !slices.Contains(l.Optional, row.optional) {
 				t.Errorf("optional modules are %q, want %s among them", l.Optional, row.optional)

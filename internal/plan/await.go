@@ -19,6 +19,7 @@ func Awaited(c *config.Config, found []*Candidate, settled bool) []*config.Volum
 		n := len(Select(v, found))
 		switch {
 		case v.Device.Kind == config.SelectFile: // its turn comes with the new root
+		case v.Device.Kind == config.SelectShare: // it comes with its whole
 		case v.MayBeAbsent && n == 0 && settled:
 		case v.Count > 0 && n < v.Count:
 			list = append(list, v)
@@ -74,7 +75,7 @@ func Promising(c *config.Config, found []*Candidate) bool {
 func (p *Plan) RefuseAbsent() {
 	p.Absent = slices.DeleteFunc(p.Absent, func(v *config.Volume) bool { return v.Device.Kind == config.SelectFile })
 	for _, v := range p.Absent {
-		if v.Required && !v.MayBeAbsent {
+		if v.Required && !v.MayBeAbsent && v.Device.Kind != config.SelectShare {
 			p.Refusals = append(p.Refusals, &Refusal{Volume: v, Reason: fmt.Sprintf("no device %s", v.Device), Hint: absentHint(v)})
 		}
 	}

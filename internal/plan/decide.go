@@ -118,7 +118,7 @@ func known(s Situation, step Step, blank int) (Step, *Refusal) {
 		}
 		t := m.LUKS.Set
 		switch {
-		case t.UUID != first.UUID || t.Count != first.Count || t.Chunk != first.Chunk:
+		case t.UUID != first.UUID || t.Count != first.Count || t.Chunk != first.Chunk || t.Shares != first.Shares:
 			return refuse("select the disks of one set, for example by serial=", "the disks belong to different sets (%s and %s)", first.UUID, t.UUID)
 		case t.Index < 0 || t.Index >= t.Count:
 			return refuse("", "%s says it is disk %d of %d", m.Disk.Path, t.Index, t.Count)
@@ -149,6 +149,7 @@ func known(s Situation, step Step, blank int) (Step, *Refusal) {
 		step.Members = ordered
 	}
 	step.Set, step.Count = first.UUID, first.Count
+	step.Unready = ready == 0
 	step.Mkfs = ready == 0 && step.Volume.Filesystem != ""
 	step.Mark = ready < len(step.Members)
 	if ready == 0 && step.Volume.Format == config.FormatNever {
@@ -192,7 +193,7 @@ func openWithKey(step Step) (Step, *Refusal) {
 
 // format completes a step that writes new headers.
 func format(s Situation, step Step) Step {
-	step.Format, step.Mark = true, true
+	step.Format, step.Mark, step.Unready = true, true, true
 	step.Mkfs = step.Volume.Filesystem != ""
 	step.Set = s.NewUUID()
 	for i := range step.Members {

@@ -15,6 +15,10 @@
 //	some "forming", rest blank   refuse   format again
 //	all there, none "ready"      refuse   open, make the file system again
 //	all there, some "ready"      open     open
+//
+// A volume may be divided into shares. Into which, its tokens say from the beginning, so
+// that a configuration that was changed since is refused, and a formatting that was
+// interrupted is finished for all of them or begun again.
 package plan
 
 import (
@@ -64,6 +68,7 @@ type Situation struct {
 	Before     []config.Volume   // that are not planned for, but have the disks that they select
 	Active     map[string]string // device-mapper name → UUID of what is mapped already
 	NewUUID    func() string     // a random UUID; not called unless something is formatted
+	Shares     bool              // whatever shares there are is taken, and they are named VOLUME-SHARE
 }
 
 // Member is a disk of a step.
@@ -85,10 +90,24 @@ type Step struct {
 	Mkfs    bool   // make the file system after mapping
 	Mark    bool   // the members' tokens do not all say "ready" yet
 	Active  bool   // mapped already: nothing to do
+	Unready bool   // none of its members was ready: nothing of anybody's is on it
+	Shares  []Share
+}
+
+// Share is a part of what a step makes, and a device of its own.
+type Share struct {
+	Volume *config.Volume
+	luks.Share
 }
 
 // Striped reports whether the step joins its members.
 func (s *Step) Striped() bool { return len(s.Members) > 1 }
+
+// Actions that make a file system.
+const (
+	ActionFormat = "format"
+	ActionFinish = "finish formatting"
+)
 
 // Action says in a word or two what the step does.
 func (s *Step) Action() string {
@@ -96,9 +115,9 @@ func (s *Step) Action() string {
 	case s.Active:
 		return "already open"
 	case s.Format:
-		return "format"
+		return ActionFormat
 	case s.Mkfs:
-		return "finish formatting"
+		return ActionFinish
 	}
 	return "open"
 }
@@ -149,6 +168,12 @@ func Make(s Situation) *Plan {
 	}
 	for i := range s.Config.Volumes {
 		v := &s.Config.Volumes[i]
+		if v.Device.Kind == config.SelectShare { // planned for with its whole
+			if slices.ContainsFunc(p.Absent, func(w *config.Volume) bool { return w.Name == v.Device.Value }) {
+				p.Absent = append(p.Absent, v)
+			}
+			continue
+		}
 		members := Select(v, s.Candidates)
 		if len(members) == 0 {
 			p.Absent = append(p.Absent, v)
@@ -210,7 +235,11 @@ func clones(v *config.Volume, members []*Candidate) *Refusal {
 // volume plans one step for a single disk or a stripe, or one for each disk.
 func (p *Plan) volume(s Situation, v *config.Volume, members []*Candidate) {
 	if v.Layout != config.LayoutSeparate {
-		p.add(decide(s, v, v.Name, members))
+		step, refusal := decide(s, v, v.Name, members)
+		if refusal == nil {
+			refusal = divide(s, &step)
+		}
+		p.add(step, refusal)
 		return
 	}
 	set, indexes := "", separateIndexes(members)

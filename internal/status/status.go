@@ -52,6 +52,8 @@ type Volume struct {
 	UUIDs   []string `json:"luks_uuids"`
 	KMSKey  string   `json:"kms_key,omitempty"` // ARN that AWS says it used
 	Mount   string   `json:"mount,omitempty"`
+	Check   string   `json:"check,omitempty"` // what came of looking its file system over: "clean", "journal recovered", "repaired", "not checked: …"
+	Binds   []string `json:"binds,omitempty"` // directories of the system that lie on it
 	Error   string   `json:"error,omitempty"`
 	Calls   []string `json:"requests,omitempty"` // request ids of the calls by which it got its key
 }
@@ -73,8 +75,8 @@ type Attestation struct {
 
 // Step is something that took time; steps overlap.
 type Step struct {
-	Name     string `json:"name"`    // "disks", "network", "credentials", "connections", "attestation", "key", "format", "open", "mkfs" or "grow"
-	Subject  string `json:"subject"` // of "key" the source, of "format" and "open" the disk, of "mkfs" and "grow" the volume; else empty
+	Name     string `json:"name"`    // "disks", "network", "credentials", "connections", "attestation", "key", "format", "open", "mkfs", "fsck", "bind" or "grow"
+	Subject  string `json:"subject"` // of "key" the source, of "format" and "open" the disk, of "mkfs", "fsck" and "grow" the volume, of "bind" the directory; else empty
 	Start    Millis `json:"start_ms"`
 	Duration Millis `json:"duration_ms"`
 	Error    string `json:"error,omitempty"`

@@ -6,11 +6,13 @@ import (
 	"context"
 	"errors"
 	"fmt"
+	"slices"
 	"sync"
 
 	"unlock/internal/block"
 	"unlock/internal/config"
 	"unlock/internal/dm"
+	"unlock/internal/fsopt"
 	"unlock/internal/hint"
 	"unlock/internal/keys"
 	"unlock/internal/keys/source"
@@ -43,8 +45,9 @@ const tries = 3
 // Result is what became of a step.
 type Result struct {
 	Step   *plan.Step
-	Device dm.Device // zero if Err is not nil
-	KMSKey string    // ARN that AWS says it used
+	Share  *plan.Share // nil: it is about the step's own device
+	Device dm.Device   // zero if Err is not nil
+	KMSKey string      // ARN that AWS says it used
 	// Requests are the ids of the requests by which the key was had, whoever made them.
 	Requests []string
 	Err      error
@@ -57,79 +60,108 @@ type Result struct {
 func (a *Apply) Run(ctx context.Context, p *plan.Plan) []Result {
 	ring := &keyring{keys: a.Keys, rec: a.Rec, log: a.Log}
 	defer ring.wipe()
-	results := make([]Result, len(p.Steps))
+	of := make([][]Result, len(p.Steps))
 	_ = parallel(len(p.Steps), func(i int) error {
-		results[i] = a.step(ctx, &p.Steps[i], ring)
+		of[i] = a.step(ctx, &p.Steps[i], ring)
 		if a.Ended != nil {
-			a.Ended(results[i])
+			for _, r := range of[i] {
+				a.Ended(r)
+			}
 		}
 		return nil
 	})
-	return results
+	return slices.Concat(of...)
 }
 
-func (a *Apply) step(ctx context.Context, s *plan.Step, ring *keyring) Result {
+// Ends returns the results of a step: of its own device, then of its shares, which came
+// to the same.
+func Ends(r Result, shares []dm.Device) []Result {
+	list := []Result{r}
+	for i := range r.Step.Shares {
+		of := r
+		if of.Share, of.Device = &r.Step.Shares[i], (dm.Device{}); r.Err == nil {
+			of.Device = shares[i]
+		}
+		list = append(list, of)
+	}
+	return list
+}
+
+// Name is that of the device, which is the volume's but of separate disks.
+func (r *Result) Name() string {
+	if r.Share != nil {
+		return r.Share.Name
+	}
+	return r.Step.Name
+}
+
+func (a *Apply) step(ctx context.Context, s *plan.Step, ring *keyring) []Result {
 	if s.Active {
 		devices, err := Mapped(a.Kernel, s)
+		var shares []dm.Device
+		if err == nil {
+			shares, err = MappedShares(a.Kernel, s, devices[0])
+		}
 		if err != nil {
-			return Result{Step: s, Err: fmt.Errorf("volume %q: %w", s.Name, err)}
+			return Ends(Result{Step: s, Err: fmt.Errorf("volume %q: %w", s.Name, err)}, nil)
 		}
 		if a.Enlarge {
-			return a.enlarge(ctx, s, devices[0], ring)
+			return Ends(a.enlarge(ctx, s, devices[0], ring), shares)
 		}
-		return Result{Step: s, Device: devices[0]}
+		return Ends(Result{Step: s, Device: devices[0]}, shares)
 	}
 	var d dm.Device
+	var shares []dm.Device
 	key, err := ring.get(ctx, s)
 	locked := err != nil
 	if err == nil {
-		d, err = a.unlock(ctx, s, key)
+		d, shares, err = a.unlock(ctx, s, key)
 		locked = errors.Is(err, luks.ErrPassphrase)
 	}
 	if locked && s.Volume.OnFailure == config.FailPrompt && !s.Format {
-		d, err = a.prompt(ctx, s, err)
+		d, shares, err = a.prompt(ctx, s, err)
 	}
 	if err != nil {
 		err = fmt.Errorf("volume %q: %w", s.Name, err)
 	}
-	return Result{Step: s, Device: d, KMSKey: key.kmsKey, Requests: key.requests, Err: err}
+	return Ends(Result{Step: s, Device: d, KMSKey: key.kmsKey, Requests: key.requests, Err: err}, shares)
 }
 
 // prompt opens with a passphrase that the operator types. The deadline of the boot
 // does not hold for people.
-func (a *Apply) prompt(ctx context.Context, s *plan.Step, why error) (d dm.Device, err error) {
+func (a *Apply) prompt(ctx context.Context, s *plan.Step, why error) (d dm.Device, shares []dm.Device, err error) {
 	ctx = context.WithoutCancel(ctx)
 	for range tries {
 		passphrase, err := a.Ask(s.Name, why)
 		if err != nil {
-			return d, errors.Join(why, fmt.Errorf("asking for a passphrase: %w", err))
+			return d, nil, errors.Join(why, fmt.Errorf("asking for a passphrase: %w", err))
 		}
 		deriver := luks.NewDeriver(passphrase)
-		d, err = a.unlock(ctx, s, &key{passphrase: passphrase, deriver: deriver})
+		d, shares, err = a.unlock(ctx, s, &key{passphrase: passphrase, deriver: deriver})
 		deriver.Wipe()
 		passphrase.Wipe()
 		if !errors.Is(err, luks.ErrPassphrase) {
-			return d, err
+			return d, shares, err
 		}
 		why = errTyped
 	}
-	return d, why
+	return d, nil, why
 }
 
 var errTyped = hint.New("the passphrase that was typed does not open it",
 	"type a recovery passphrase that was added to the volume, for instance by unlockctl enroll --recovery-key")
 
-// unlock formats if need be, opens, maps, makes the file system and marks the
-// set as ready.
-func (a *Apply) unlock(ctx context.Context, s *plan.Step, key *key) (_ dm.Device, err error) {
+// unlock formats if need be, opens, maps, makes the file systems and marks the set as
+// ready.
+func (a *Apply) unlock(ctx context.Context, s *plan.Step, key *key) (_ dm.Device, _ []dm.Device, err error) {
 	members, release, err := a.hold(s)
 	if err != nil {
-		return dm.Device{}, err
+		return dm.Device{}, nil, err
 	}
 	defer release()
 	if s.Format {
 		if err := a.format(s, key, members); err != nil {
-			return dm.Device{}, err
+			return dm.Device{}, nil, err
 		}
 	}
 	var mapped []string
@@ -145,27 +177,70 @@ func (a *Apply) unlock(ctx context.Context, s *plan.Step, key *key) (_ dm.Device
 		}
 	}
 	if err != nil {
-		return dm.Device{}, err
+		return dm.Device{}, nil, err
 	}
-	top := devices[0]
+	top, stripe := devices[0], fsopt.Stripe{}
 	if s.Striped() {
+		stripe = fsopt.Stripe{Chunk: plan.Chunk, Disks: len(members), Size: int64(sectors) << dm.SectorShift * int64(len(members))}
 		if top, err = a.stripe(s, devices, sectors); err != nil {
-			return dm.Device{}, err
+			return dm.Device{}, nil, err
 		}
 		mapped = append(mapped, top.Name)
+		sectors = stripeSectors(sectors, len(members))
+	}
+	var shares []dm.Device
+	for i := range s.Shares {
+		d, err := a.share(s, &s.Shares[i], top, sectors)
+		if err != nil {
+			return dm.Device{}, nil, err
+		}
+		shares, mapped = append(shares, d), append(mapped, d.Name)
 	}
 	if s.Mkfs {
-		err = a.Rec.Step("mkfs", s.Name, func() error { return a.Kernel.MakeFS(ctx, top, s.Volume.Filesystem) })
-		if err != nil {
-			return dm.Device{}, err
+		if err := a.makeAll(ctx, s, top, shares, stripe); err != nil {
+			return dm.Device{}, nil, err
 		}
 	}
 	if s.Mark {
 		if err := a.mark(s, members, luks.StateReady); err != nil {
-			return dm.Device{}, err
+			return dm.Device{}, nil, err
 		}
 	}
-	return top, nil
+	return top, shares, nil
+}
+
+// share maps a share of a device with so many sectors.
+func (a *Apply) share(s *plan.Step, share *plan.Share, top dm.Device, sectors uint64) (dm.Device, error) {
+	t := linear(share, top)
+	if t.Offset+t.Sectors > sectors {
+		return dm.Device{}, fmt.Errorf("share %s ends behind the volume", share.Name)
+	}
+	return a.Kernel.Create(share.Name, plan.ShareUUID(s.Set, share.Name), t, dm.Options{ReadOnly: s.Members[0].Disk.ReadOnly})
+}
+
+// linear is the target that maps a share.
+func linear(share *plan.Share, top dm.Device) dm.Linear {
+	return dm.Linear{Device: top.Number(), Offset: uint64(share.Offset) >> dm.SectorShift, Sectors: uint64(share.Size) >> dm.SectorShift}
+}
+
+// makeAll makes the file systems of a step, that of its own device or those of its shares.
+func (a *Apply) makeAll(ctx context.Context, s *plan.Step, top dm.Device, shares []dm.Device, stripe fsopt.Stripe) error {
+	if s.Volume.Filesystem != "" {
+		return a.Rec.Step("mkfs", s.Name, func() error { return a.makeFS(ctx, s.Volume, top, stripe) })
+	}
+	return parallel(len(shares), func(i int) error {
+		share := &s.Shares[i]
+		if share.Volume.Filesystem == "" {
+			return nil
+		}
+		stripe := stripe
+		stripe.Size = share.Size
+		return a.Rec.Step("mkfs", share.Name, func() error { return a.makeFS(ctx, share.Volume, shares[i], stripe) })
+	})
+}
+
+func (a *Apply) makeFS(ctx context.Context, v *config.Volume, d dm.Device, stripe fsopt.Stripe) error {
+	return a.Kernel.MakeFS(ctx, d, v.Filesystem, fsopt.Arguments(v.Filesystem, v.MakeOptions, stripe)...)
 }
 
 // format writes the headers of all members; only when all are durable is any of
@@ -238,6 +313,13 @@ func token(s *plan.Step, m *plan.Member, state luks.State) luks.SetToken {
 	if s.Striped() {
 		t.Chunk = plan.Chunk
 	}
+	var shares luks.Shares
+	for _, share := range s.Shares {
+		shares = append(shares, share.Share)
+	}
+	if t.Shares = shares.String(); t.Shares != "" {
+		t.Version = luks.VersionShares
+	}
 	return t
 }
 
@@ -302,11 +384,17 @@ func (a *Apply) mapPayload(s *plan.Step, m *plan.Member, p *luks.Payload) (dm.De
 // stripe joins members of at least the given size.
 func (a *Apply) stripe(s *plan.Step, members []dm.Device, sectors uint64) (dm.Device, error) {
 	const chunk = plan.Chunk >> dm.SectorShift
-	t := dm.Striped{Chunk: chunk, Sectors: sectors / chunk * chunk * uint64(len(members))}
+	t := dm.Striped{Chunk: chunk, Sectors: stripeSectors(sectors, len(members))}
 	for _, d := range members {
 		t.Devices = append(t.Devices, d.Number())
 	}
 	return a.Kernel.Create(s.Name, plan.StripeUUID(s.Set), t, dm.Options{})
+}
+
+// stripeSectors is how many sectors a stripe has of so many members of that size.
+func stripeSectors(sectors uint64, members int) uint64 {
+	const chunk = plan.Chunk >> dm.SectorShift
+	return sectors / chunk * chunk * uint64(members)
 }
 
 // parallel calls f for 0..n-1 side by side and waits for all.

@@ -122,6 +122,8 @@ func TestCrash(t *testing.T) {
 	separate.Layout = config.LayoutSeparate
 	bare := volume(object)
 	bare.Filesystem = ""
+	divided, partly := bare, bare
+	divided.Name, divided.Key, partly.Name = "divided", header, "partly"
 	anew := volume(config.Key{Source: source.Ephemeral.Source()})
 	anew.Format = config.FormatEphemeral
 
@@ -185,6 +187,10 @@ func TestCrash(t *testing.T) {
 		{"stripe of 2, half forming", volume(header), until(2, phaseFormat), 400, true},
 		{"stripe of 2, half ready", volume(header), until(2, phaseReady), 200, false},
 		{"separate 2, key in the header", separate, blank(2), 300, false},
+		{"single, with a share", partly, blank(1), 300, true},
+		{"stripe of 2, two shares", divided, blank(2), 400, true},
+		{"stripe of 2, two shares, half formed", divided, until(2, phaseFormed), 300, false},
+		{"stripe of 2, two shares, half ready", divided, until(2, phaseReady), 200, false},
 		{"ephemeral, blank disk", anew, blank(1), 300, false},
 		{"ephemeral, used disk", anew, used(1), 500, true},
 		{"ephemeral stripe of 2, used disks", anew, used(2), 300, true},
@@ -279,7 +285,7 @@ func judge(t *testing.T, states []*computer, v config.Volume, rng *rand.Rand) (n
 		}
 		for d, dev := range c.disks {
 			for _, at := range mkfsWrites {
-				if v.Filesystem != "" && dev.sectors[at/sector] == nil {
+				if (v.Filesystem != "" || sharesOf[v.Name] != nil) && dev.sectors[at/sector] == nil {
 					t.Fatalf("state %d: no file system on disk %d, at byte %d", i, d, at)
 				}
 			}

@@ -3,6 +3,7 @@ package unlock
 import (
 	"context"
 
+	"unlock/internal/config"
 	"unlock/internal/dm"
 	"unlock/internal/fsys"
 )
@@ -14,11 +15,14 @@ type Kernel interface {
 	Resize(name string, t dm.Crypt, o dm.Options) error
 	Lookup(name string) (d dm.Device, ok bool, err error)
 	Remove(name string) error
-	// MakeFS makes a file system on a mapping.
-	MakeFS(ctx context.Context, d dm.Device, fstype string) error
-	// Attach, Mount, Cover and Grow are those of package fsys, and so is Mounts.
+	// MakeFS makes a file system on a mapping, with the arguments of fsys.Make.
+	MakeFS(ctx context.Context, d dm.Device, fstype string, arguments ...string) error
+	// Attach, Check, Mount, Own, Bind, Cover and Grow are those of package fsys, and so is Mounts.
 	Attach(root, file string, size int64, create bool) (fsys.Loop, error)
 	Mount(device, root, dir, fstype, options string) error
+	Check(ctx context.Context, device, fstype string, how fsys.Checking) (result string, err error)
+	Own(root, mount, owner string, mode uint32) error
+	Bind(root, mount string, b config.Bind, alive func()) error
 	Cover(root, dir string) error
 	Mounts(d dm.Device) ([]fsys.MountPoint, error)
 	Grow(root, dir, fstype string, size int64) (grown bool, err error)
@@ -39,8 +43,8 @@ func (Running) Lookup(name string) (dm.Device, bool, error) { return dm.Lookup(n
 
 func (Running) Remove(name string) error { return dm.Remove(name) }
 
-func (Running) MakeFS(ctx context.Context, d dm.Device, fstype string) error {
-	return d.WithNode(func(node string) error { return fsys.Make(ctx, node, fstype) })
+func (Running) MakeFS(ctx context.Context, d dm.Device, fstype string, arguments ...string) error {
+	return d.WithNode(func(node string) error { return fsys.Make(ctx, node, fstype, arguments...) })
 }
 
 func (Running) Attach(root, file string, size int64, create bool) (fsys.Loop, error) {
@@ -49,6 +53,18 @@ func (Running) Attach(root, file string, size int64, create bool) (fsys.Loop, er
 
 func (Running) Mount(device, root, dir, fstype, options string) error {
 	return fsys.Mount(device, root, dir, fstype, options)
+}
+
+func (Running) Check(ctx context.Context, device, fstype string, how fsys.Checking) (string, error) {
+	return fsys.Check(ctx, device, fstype, how)
+}
+
+func (Running) Own(root, mount, owner string, mode uint32) error {
+	return fsys.Own(root, mount, owner, mode)
+}
+
+func (Running) Bind(root, mount string, b config.Bind, alive func()) error {
+	return fsys.Bind(root, mount, b, alive)
 }
 
 func (Running) Cover(root, dir string) error { return fsys.Cover(root, dir) }

@@ -150,6 +150,8 @@ func (c *computer) Create(name, uuid string, t dm.Target, o dm.Options) (dm.Devi
 		for _, m := range t.Devices {
 			below = append(below, c.over[m]...)
 		}
+	case dm.Linear:
+		below = c.over[t.Device]
 	}
 	c.active[name], c.over[d.Number()] = d, below
 	return d, nil
@@ -166,7 +168,7 @@ func (c *computer) Remove(name string) error {
 var mkfsWrites = []int64{dataFrom, dataFrom + 1<<20, diskSize - 4096}
 
 // MakeFS writes here and there, and last makes it durable.
-func (c *computer) MakeFS(_ context.Context, d dm.Device, _ string) error {
+func (c *computer) MakeFS(_ context.Context, d dm.Device, _ string, _ ...string) error {
 	for _, n := range c.over[d.Number()] {
 		for _, at := range mkfsWrites {
 			c.disks[n].write(op{at, bytes.Repeat([]byte("a file system's"+"\x00"), 2*sector/16), true})
@@ -199,8 +201,17 @@ func (c *computer) look() (found []*plan.Candidate) {
 	return found
 }
 
+// sharesOf are the shares of volumes of that name.
+var sharesOf = map[string][]config.Volume{"divided": {
+	{Name: "one", Device: config.Selector{Kind: config.SelectShare, Value: "divided"}, Percent: 50, Filesystem: "ext4"},
+	{Name: "two", Device: config.Selector{Kind: config.SelectShare, Value: "divided"}, Filesystem: "xfs"},
+}, "partly": {
+	{Name: "part", Device: config.Selector{Kind: config.SelectShare, Value: "partly"}, Size: 16 << 20, Filesystem: "ext4"},
+}}
+
 func planned(v config.Volume, found []*plan.Candidate) *plan.Plan {
-	return plan.Make(plan.Situation{Config: &config.Config{Volumes: []config.Volume{v}}, Candidates: found, NewUUID: uuid})
+	volumes := append([]config.Volume{v}, sharesOf[v.Name]...)
+	return plan.Make(plan.Situation{Config: &config.Config{Volumes: volumes}, Candidates: found, NewUUID: uuid})
 }
 
 func uuid() string {

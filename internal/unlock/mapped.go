@@ -44,6 +44,22 @@ func Mapped(k Kernel, s *plan.Step) ([]dm.Device, error) {
 	return append([]dm.Device{d}, devices...), nil
 }
 
+// MappedShares returns the devices of a step's shares, which must be mapped from top.
+func MappedShares(k Kernel, s *plan.Step, top dm.Device) ([]dm.Device, error) {
+	var devices []dm.Device
+	for i := range s.Shares {
+		d, err := lookup(k, s.Shares[i].Name)
+		if err != nil {
+			return nil, err
+		}
+		if !d.Table.Maps(linear(&s.Shares[i], top)) {
+			return nil, fmt.Errorf("%s: %w", d.Path(), errNotOurs)
+		}
+		devices = append(devices, d)
+	}
+	return devices, nil
+}
+
 // member returns the mapping of that name, which must be of the payload of m.
 func member(k Kernel, name string, m *plan.Member) (dm.Device, error) {
 	d, err := lookup(k, name)

@@ -348,8 +348,11 @@ func (k kernel) Create(name, _ string, target dm.Target, _ dm.Options) (dm.Devic
 
 func (kernel) Lookup(string) (dm.Device, bool, error) { return dm.Device{}, false, nil }
 func (kernel) Remove(string) error                    { return nil }
-func (kernel) MakeFS(context.Context, dm.Device, string) error {
+func (kernel) MakeFS(context.Context, dm.Device, string, ...string) error {
 	return errors.New("it should not be formatted")
+}
+func (kernel) Check(context.Context, string, string, fsys.Checking) (string, error) {
+	return fsys.Clean, nil
 }
 func (kernel) Mount(string, string, string, string, string) error { return nil }
 func (kernel) Cover(string, string) error                         { return nil }

@@ -15,11 +15,12 @@ import (
 // systems are those of all distributions, which packaging/install-test uses too. All
 // scenarios of Debian 13 with dracut share one.
 var (
-	bookwormDracut = distro.System{Suite: "bookworm", Packages: "dracut"}
-	bookwormTools  = distro.System{Suite: "bookworm", Packages: "initramfs-tools"}
-	trixieDracut   = distro.System{Suite: "trixie", Packages: "dracut,dracut-network,systemd-cryptsetup,lvm2,mdadm"}
-	trixieTools    = distro.System{Suite: "trixie", Packages: "initramfs-tools"}
-	trixieKdump    = distro.System{Suite: "trixie", Packages: "dracut,systemd-cryptsetup,kexec-tools"}
+	bookwormDracut   = distro.System{Suite: "bookworm", Packages: "dracut"}
+	bookwormTools    = distro.System{Suite: "bookworm", Packages: "initramfs-tools"}
+	trixieDracut     = distro.System{Suite: "trixie", Packages: "dracut,dracut-network,systemd-cryptsetup,lvm2,mdadm"}
+	trixieTools      = distro.System{Suite: "trixie", Packages: "initramfs-tools"}
+	trixieContainers = distro.System{Suite: "trixie", Packages: "dracut,xfsprogs,containerd,runc"}
+	trixieKdump      = distro.System{Suite: "trixie", Packages: "dracut,systemd-cryptsetup,kexec-tools"}
 
 	systems = []distro.System{bookwormDracut, trixieDracut, bookwormTools, trixieTools}
 )

@@ -28,7 +28,7 @@ import (
 const parallel = 2
 
 type options struct {
-	Group   []string `placeholder:"NAME" help:"Only scenarios of this group: standalone, disks, network, trail, faults, secrets, attest, distributions, images-real, generators or images."`
+	Group   []string `placeholder:"NAME" help:"Only scenarios of this group: standalone, disks, volumes, network, trail, faults, secrets, attest, distributions, images-real, generators or images."`
 	List    bool     `help:"Print the names of the scenarios."`
 	Systems bool     `help:"Print the directories of the distributions' systems, which are made if need be."`
 	Verbose bool     `short:"v" help:"Print every console, not only those of failures."`
@@ -169,7 +169,8 @@ type group struct {
 // groups of scenarios, in the order in which they run.
 var groups = []group{
 	{"standalone", standalone},
-	{"disks", slices.Concat(disks, swapped, many, volumes, recovering, powercuts)},
+	{"disks", slices.Concat(disks, swapped, many, elsewhere, recovering, powercuts)},
+	{"volumes", volumes},
 	{"network", networks},
 	{"trail", auditing},
 	{"faults", slices.Concat(matrix(networkFaults, awsFaults, machineFaults), stalls)},

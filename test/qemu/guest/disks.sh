@@ -222,7 +222,8 @@ of_s3() {
 	cat >>/etc/unlock.toml
 }
 
-# reopen_file: a volume in a file keeps its loop device while it is open, and no longer.
+# reopen_file: a volume in a file keeps its loop device while it is open, and no longer. A
+# directory that has come to lie on it comes and goes with it.
 reopen_file() {
 	by_hand
 	of_s3 <<-END
@@ -230,12 +231,23 @@ reopen_file() {
 		size       = "48MiB"
 		filesystem = "ext4"
 		mount      = "/mnt/secretfs"
+		[[volume.bind]]
+		path = "/etc/cron.daily"
+		from = "state/cron"
+		seed = true
 	END
 	tool open
 	test "$(losetup --list --noheadings | wc -l)" = 1
+	same_directory /etc/cron.daily /mnt/secretfs/state/cron
+	touch /etc/cron.daily/here
 	tool close
 	test -z "$(losetup --list --noheadings)"
+	absent /etc/cron.daily/here
 	tool open
+	tool open
+	test "$(grep -c ' /etc/cron.daily ' /proc/mounts)" = 1
+	test -e /etc/cron.daily/here
+	/run/unlockctl status || true
 }
 
 # close_stripe: a stripe that the boot opened is closed and opened by the tool, and closed

@@ -37,6 +37,11 @@ func (d *Doctor) needs(r *report, c *config.Config) {
 			r.add("programs", Fail, "install it, then rebuild the initramfs", "volume %q needs %s to make %s, which is not on this system", p.Volume.Name, p.Name, p.Volume.Filesystem)
 		}
 	}
+	for _, name := range list.Checkers {
+		if fsys.Find(name, d.Bin...) == "" {
+			r.add("programs", Warn, "install it, then rebuild the initramfs", "%s is not on this system: file systems are mounted without being checked", name)
+		}
+	}
 	d.modules(r, list)
 }
 
@@ -133,6 +138,7 @@ func (d *Doctor) disks(r *report, c *config.Config) []*plan.Step {
 	}
 	for _, v := range p.Absent {
 		switch {
+		case v.Device.Kind == config.SelectShare: // it is its whole that is missing
 		case v.Device.Kind == config.SelectFile:
 			r.add("disks", Skip, "", "volume %q is in a file of the root file system", v.Name)
 		case v.Required && (v.Device.Kind != config.SelectInstanceStore || v.Count > 0):

@@ -3,9 +3,12 @@ package manual
 import (
 	"fmt"
 	"reflect"
+	"slices"
 	"strings"
 
 	"github.com/alecthomas/kong"
+
+	"unlock/internal/fsopt"
 )
 
 // Names lists the pages.
@@ -47,6 +50,7 @@ func unlockPage() string {
 	p.item("rd.unlock=0", "Do nothing.")
 	p.item("rd.unlock.debug", "Print more, of the network each step of each card: link, lease, routes, name servers, IMDS, endpoints.")
 	p.item("rd.unlock.timeout=DURATION", "The deadline of all that waits, such as 5m.")
+	p.item("fsck.mode=MODE, fsck.repair=HOW", "As for systemd-fsck(8): *skip*, *auto* or *force*; *preen*, *yes* or *no*. They hold for ext3 and ext4 that are mounted.")
 	p.section("What the subnet must offer")
 	p.para("An address by DHCP with a router or routes (options 3 and 121), by router advertisements with DHCPv6, or both. IMDS: over IPv6, where there is no IPv4, it must be enabled (--http-protocol-ipv6 enabled). A name server: those of the lease, of the image's resolv.conf, 169.254.169.253 and fd00:ec2::253 are asked in turn, the next after 0.4 seconds of silence. A way to port 443 of KMS and of the ciphertext's service: a gateway, VPC endpoints, or *aws.proxy*. Packets of 1,280 bytes.")
 	p.para("Cards are tried one after the other; one counts when IMDS answers through it, and the others help where it does not lead to an endpoint. A network that is there already is used, and left alone, if it reaches IMDS. All else is undone before the system starts.")
@@ -65,8 +69,10 @@ func settingsPage() string {
 	p := newPage("unlock.toml", 5, "the volumes that unlock opens at boot")
 	p.section("Description")
 	p.para("A file in TOML. A setting that unlock does not know is an error, with its line; an image with a wrong configuration is not built.")
+	table := ""
 	for _, s := range Settings() {
-		if strings.Contains(s.Type, "table") && !strings.Contains(s.Name, ".") {
+		if s.Type == "array of tables" || s.Type == "table" && !strings.Contains(s.Name, ".") {
+			table = s.Name + "."
 			title := "[" + s.Name + "]"
 			if s.Type == "array of tables" {
 				title = "[" + title + "]"
@@ -75,14 +81,19 @@ func settingsPage() string {
 			p.para(s.Text)
 			continue
 		}
-		_, name, nested := strings.Cut(s.Name, ".")
-		if !nested {
-			name = s.Name
-		}
-		p.item(name, fmt.Sprintf("(%s) %s", s.Type, s.Text))
+		p.item(strings.TrimPrefix(s.Name, table), fmt.Sprintf("(%s) %s", s.Type, s.Text))
 	}
 	p.section("Example")
 	p.code(example)
+	p.section("Options of file systems")
+	p.para("With any type, *mount_options* may have atime, dev, exec, suid, sync, symfollow, lazytime, relatime, strictatime and diratime, their opposites, ro, rw, dirsync and silent. With one, besides, those of its driver:")
+	for _, t := range fsopt.MountTypes {
+		p.item(t, strings.Join(fsopt.Names(t), ", "))
+	}
+	p.para("What *mkfs_options* may have, those with a list of values as in -d su=64k,sw=4:")
+	for _, t := range append(slices.Clone(fsopt.MountTypes), "swap") {
+		p.item(t, strings.Join(fsopt.MakerOptions(t), ", "))
+	}
 	p.section("Files")
 	p.para(files)
 	p.section("See also")
@@ -111,8 +122,8 @@ func unlockctlPage(app *kong.Application) string {
 	}
 	p.section("Volumes after the boot")
 	p.para("*open*, *close* and *grow* do for one volume of the configuration what a boot does, with the network that is there, the credentials of the instance's role and KMS; AWS configuration of whoever runs them plays no part. What is open already stays as it is. *open* formats only with --format, and only what a boot would. What it did is in /run/unlock/opened/NAME.json, in the form of status.json; *status* shows both.")
-	p.para("*close* unmounts a volume from where the configuration has it and removes its mappings. It does nothing while somebody uses it, and leaves alone what is not made of the volume's disks.")
-	p.para("*grow* is for EBS volumes that were enlarged: the mapping gets the size of its disk, for which KMS is asked once more, as the kernel does not give the key away; then ext4, xfs or btrfs that is mounted from it follows.")
+	p.para("*close* unmounts a volume from where the configuration has it and removes its mappings. It does nothing while somebody uses it, and leaves alone what is not made of the volume's disks. A volume that is divided is opened and closed with all its shares, which have no life of their own; *recover* maps them as NAME-SHARE.")
+	p.para("*grow* is for EBS volumes that were enlarged: the mapping gets the size of its disk, for which KMS is asked once more, as the kernel does not give the key away; then ext4, ext3, xfs or btrfs that is mounted from it follows.")
 	p.para("*systemctl start unlock@NAME* opens a volume, too. It is started when a disk of a volume is attached, if you turn that on: ln -s /usr/lib/unlock/attached.rules /etc/udev/rules.d/90-unlock.rules. A name with + in it is none that systemd takes.")
 	p.section("Exit status")
 	p.item("0", "Done.")

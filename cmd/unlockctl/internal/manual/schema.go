@@ -23,7 +23,7 @@ func Schema() map[string]any {
 			tables[s.Name] = o
 			v = o
 			if s.Type == "array of tables" {
-				o["required"] = []string{"name", "device"}
+				o["required"] = required[s.Name]
 				v = map[string]any{"type": "array", "minItems": 1, "items": o}
 			}
 		case "table of strings":
@@ -42,6 +42,9 @@ func Schema() map[string]any {
 	tables["volume.key"]["properties"] = key
 	return root
 }
+
+// required are the settings that each of an array of tables must have.
+var required = map[string][]string{"volume": {"name", "device"}, "volume.bind": {"path"}}
 
 func object(description string) map[string]any {
 	return map[string]any{"type": "object", "additionalProperties": false, "properties": map[string]any{}, "description": description}

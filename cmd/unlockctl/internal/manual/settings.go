@@ -40,20 +40,28 @@ func Settings() []Setting {
 
 		{"volume", "array of tables", "A volume. There is at least one."},
 		{"volume.name", "string", "The name of the mapping, /dev/mapper/NAME; separate disks are NAME0, NAME1 and so on."},
-		{"volume.device", "string", `Which disks: *instance-store*, *instance-store:N*, *ebs:/dev/sdf*, */dev/PATH*, *UUID=*, *LABEL=* (both of the LUKS header), *PARTUUID=*, *serial=*, or *file:/PATH*, a file below the new root. A logical volume is */dev/VG/LV*; name an array by the *UUID=* of the LUKS volume on it.`},
-		{"volume.size", "string", `Size of a file-backed volume, such as "20GiB".`},
+		{"volume.device", "string", `Which disks: *instance-store*, *instance-store:N*, *ebs:/dev/sdf*, */dev/PATH*, *UUID=*, *LABEL=* (both of the LUKS header), *PARTUUID=*, *serial=*, *file:/PATH*, a file below the new root, or *share:NAME*, a part of the volume of that name, which comes before it and has the disks, the key, format and what a failure leads to. A logical volume is */dev/VG/LV*; name an array by the *UUID=* of the LUKS volume on it.`},
+		{"volume.size", "string", `Size of a file-backed volume, such as "20GiB"; of a share also in percent of what the disks have, such as "30%". Shares get their sizes when the disks are formatted, the one without size what the others leave; they are not changed afterwards, and a configuration with other shares than those on the disks is refused.`},
 		{"volume.count", "integer", "How many instance-store disks the volume has: fewer are waited for, more are refused. Default: those that the kernel finds."},
 		{"volume.format", "string", `*never* (default): open only. *blank*: format disks that hold nothing: no signature that blkid knows, and zeros wherever the disk is read: the first and last MiB and 256 samples of 4 KiB between them. What lies between the samples is not seen. *ephemeral*: a new volume at each boot, on instance store only.`},
 		{"volume.layout", "string", "Of several disks: *stripe* (default) or *separate*."},
-		{"volume.filesystem", "string", "*ext4*, *xfs*, *btrfs* or *swap*, made once, when the volume is formatted. Default: none is made."},
+		{"volume.filesystem", "string", "*ext4*, *ext3*, *xfs*, *btrfs* or *swap*, made once, when the volume is formatted. Default: none is made. ext3 and ext4 that are there already are looked over before they are mounted, as systemd-fsck does: by e2fsck -p, or as fsck.mode= and fsck.repair= on the kernel command line say. What it came to is in the status; errors that are not repaired without being asked for are a failure of the volume."},
+		{"volume.mkfs_options", "string", "How it is made, as on the command line of its maker, such as \"-m 0 -L data\"; which options it takes is below. Discards are never sent. XFS on a stripe of 1 GiB and more gets su and sw that follow from the stripe, and a log with su=32k."},
 		{"volume.mount", "string", "Where to mount it, an absolute path below the new root. Default: it is not mounted."},
-		{"volume.mount_options", "string", "Options of mount(8)."},
+		{"volume.mount_options", "string", "Options of mount(8), and those of the kernel for the file system that are listed below. Of fstab(5), defaults, auto, _netdev, comment= and x-NAME mean nothing here; nofail is for a volume that may fail or be absent; noauto, user, x-systemd.NAME and the like are refused."},
+		{"volume.owner", "string", "Whose the root of the file system is when it is made, and until something is in it: USER, USER:GROUP or :GROUP, by name, as in the new root's /etc/passwd and /etc/group, or number. Default: root."},
+		{"volume.mode", "string", `The permissions of the root of the file system, likewise, such as "0750". Default: those that its maker gives it.`},
 		{"volume.required", "boolean", "Whether a failure stops the boot. Default: true."},
 		{"volume.absent", "string", "Of a required volume: what comes of it that no disk of its is there. *stop* (default): the boot fails, as after any other failure. *allow*: the image also runs on instance types without such disks; the boot goes on, with the mount point covered by an empty read-only file system."},
 		{"volume.on_failure", "string", "What the failure of a required volume leads to. *stop* (default): the boot stops. *prompt*: a recovery passphrase is asked for on the console, by systemd's agents where they run. *reboot*: the machine reboots after a minute or two."},
 		{"volume.discard", "boolean", "Pass discards through to the disk, which tells it which blocks are unused. Default: false."},
 		{"volume.grow", "boolean", "Let the file system become as large as the disk, once it is mounted: for EBS volumes that were enlarged. The mapping has the size of the disk in any case. What cannot be grown is a line on the console and no failure. Not for instance store and files. Default: false."},
 		{"volume.key", "table", "The volume's own key: the settings of *key*."},
+
+		{"volume.bind", "array of tables", "Directories of the system that lie on the volume, once it is mounted: bind mounts, which are there before the system starts. Where the volume is not, they are covered by an empty read-only file system."},
+		{"volume.bind.path", "string", "The directory, an absolute path below the new root. It is made if it is missing."},
+		{"volume.bind.from", "string", "The directory on the volume, relative to its root. It is made if it is missing, with owner, mode, times, extended attributes and the SELinux label of what it covers. Default: the last part of *path*."},
+		{"volume.bind.seed", "boolean", "When it is made, copy what is in *path*, with owners, modes, times, extended attributes, hard links and holes. A copy that was interrupted is made anew. What is covered stays as it is, in the clear. Default: false."},
 	}
 }
 
