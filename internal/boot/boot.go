@@ -222,7 +222,7 @@ func (p *part) disks(ctx context.Context) error {
 		}
 	}
 	stops := slices.ContainsFunc(found.Refusals, func(r *plan.Refusal) bool { return r.Volume.Required })
-	if found.NeedsKey() && !stops {
+	if p.cfg.Attests() && found.NeedsKey() && !stops {
 		p.cloud.start(ctx)
 		p.cloud.attestation.awaitTPM() // which is out of reach afterwards
 	}

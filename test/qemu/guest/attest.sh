@@ -47,6 +47,7 @@ ask_again() {
 		name       = "secretfs"
 		device     = "instance-store"
 		filesystem = "ext4"
+		mount      = "/mnt/secretfs"
 	END
 	if test -e /dev/mapper/secretfs; then /run/unlockctl close secretfs; fi
 	if /run/unlockctl open secretfs; then exit 1; fi
