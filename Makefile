@@ -96,7 +96,7 @@ unit:
 
 # What does not depend on how things are encrypted is left out.
 fips:
-	GOFIPS140=v1.0.0 go test $(GO_TIMEOUT) -skip 'TestCrash|TestStorm|TestArgon2' ./cmd/unlock ./internal/attest ./internal/ec2 ./internal/keys ./internal/luks/... ./internal/secret ./internal/unlock
+	GOFIPS140=v1.0.0 go test $(GO_TIMEOUT) -skip 'TestCrash|TestStorm|TestArgon2' ./cmd/unlock ./internal/ec2/attest ./internal/ec2 ./internal/keys ./internal/luks/... ./internal/secret ./internal/unlock
 
 # Emulators of AWS that others wrote, kept with the other downloads of the tests.
 EMULATORS = $(or $(XDG_CACHE_HOME),$(HOME)/.cache)/unlock-test/emulators
@@ -139,9 +139,9 @@ fuzz:
 	$(FUZZ) -fuzz FuzzReadLog -fuzztime 40000x ./cmd/unlockctl/internal/measure
 	$(FUZZ) -fuzz FuzzProbe -fuzztime 15000x ./internal/block
 	$(FUZZ) -fuzz FuzzRead -fuzztime 6000x ./internal/luks/luks2
-	$(FUZZ) -fuzz FuzzCMS -fuzztime 60000x ./internal/attest
-	$(FUZZ) -fuzz FuzzNSM -fuzztime 60000x ./internal/attest
-	$(FUZZ) -fuzz FuzzTPM -fuzztime 30000x ./internal/tpm
+	$(FUZZ) -fuzz FuzzCMS -fuzztime 60000x ./internal/ec2/attest
+	$(FUZZ) -fuzz FuzzNSM -fuzztime 60000x ./internal/ec2/attest
+	$(FUZZ) -fuzz FuzzTPM -fuzztime 30000x ./internal/ec2/tpm
 
 # The generators' communities indent differently.
 SHELL_TABS   = .ci/run scripts/demo scripts/packages scripts/qemu-test $(wildcard test/*/*.sh test/qemu/guest/*.sh) test/qemu/image/usr/local/sbin/scenario \

@@ -12,9 +12,9 @@ import (
 
 	"golang.org/x/sys/unix"
 
-	"unlock/internal/attest"
 	"unlock/internal/config"
-	"unlock/internal/tpm"
+	"unlock/internal/ec2/attest"
+	"unlock/internal/ec2/tpm"
 )
 
 // capFor is for a TPM that is busy.

@@ -7,7 +7,7 @@ import (
 	"strings"
 	"testing"
 
-	"unlock/internal/tpm"
+	"unlock/internal/ec2/tpm"
 )
 
 // TestLogMeasurement appends a record to systemd's log, where there is one.

@@ -12,11 +12,11 @@ import (
 	"unlock/internal/config"
 	"unlock/internal/confine"
 	"unlock/internal/dm"
+	"unlock/internal/ec2/tpm"
 	"unlock/internal/hint"
 	"unlock/internal/initd"
 	"unlock/internal/netup"
 	"unlock/internal/status"
-	"unlock/internal/tpm"
 	"unlock/internal/unlock"
 )
 

@@ -13,7 +13,7 @@ import (
 	"unlock/internal/block"
 	"unlock/internal/config"
 	"unlock/internal/dm"
-	"unlock/internal/tpm"
+	"unlock/internal/ec2/tpm"
 )
 
 type doctorCmd struct {

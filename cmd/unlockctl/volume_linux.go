@@ -17,10 +17,10 @@ import (
 	"unlock/internal/boot"
 	"unlock/internal/config"
 	"unlock/internal/dm"
+	"unlock/internal/ec2/tpm"
 	"unlock/internal/netup"
 	"unlock/internal/secret"
 	"unlock/internal/status"
-	"unlock/internal/tpm"
 	"unlock/internal/unlock"
 )
 

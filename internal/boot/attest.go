@@ -7,9 +7,9 @@ import (
 	"strconv"
 	"time"
 
-	"unlock/internal/attest"
+	"unlock/internal/ec2/attest"
+	"unlock/internal/ec2/tpm"
 	"unlock/internal/status"
-	"unlock/internal/tpm"
 )
 
 // attestation is the TPM and to whom KMS encrypts, where keys are attested. The TPM is

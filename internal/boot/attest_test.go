@@ -11,8 +11,8 @@ import (
 
 	"unlock/internal/block"
 	"unlock/internal/boot"
+	"unlock/internal/ec2/tpm"
 	"unlock/internal/hint"
-	"unlock/internal/tpm"
 	"unlock/test/attested"
 	"unlock/test/pipecloud"
 )

@@ -23,13 +23,13 @@ import (
 	"unlock/internal/aws"
 	"unlock/internal/block"
 	"unlock/internal/config"
+	"unlock/internal/ec2/tpm"
 	"unlock/internal/hint"
 	"unlock/internal/keys"
 	"unlock/internal/luks"
 	"unlock/internal/plan"
 	"unlock/internal/secret"
 	"unlock/internal/status"
-	"unlock/internal/tpm"
 	"unlock/internal/unlock"
 )
 

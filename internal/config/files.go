@@ -8,7 +8,7 @@ import (
 	"strconv"
 	"strings"
 
-	"unlock/internal/fsopt"
+	"unlock/internal/fsys/fsopt"
 	"unlock/internal/hint"
 )
 

@@ -14,7 +14,7 @@ import (
 
 	"golang.org/x/sys/unix"
 
-	"unlock/internal/fsopt"
+	"unlock/internal/fsys/fsopt"
 	"unlock/internal/hint"
 )
 

@@ -11,7 +11,7 @@ import (
 
 	"golang.org/x/sys/unix"
 
-	"unlock/internal/fsopt"
+	"unlock/internal/fsys/fsopt"
 )
 
 // Requests by which the kernel grows a file system that is mounted: they are what

@@ -9,8 +9,8 @@ import (
 
 	"golang.org/x/sys/unix"
 
-	"unlock/internal/fsopt"
 	"unlock/internal/fsys"
+	"unlock/internal/fsys/fsopt"
 )
 
 // sized are the types and how many MiB an image of theirs takes.

@@ -12,9 +12,9 @@ import (
 	"testing/synctest"
 	"time"
 
-	"unlock/internal/attest"
 	"unlock/internal/aws/arn"
 	"unlock/internal/config"
+	"unlock/internal/ec2/attest"
 	"unlock/internal/hint"
 	"unlock/internal/keys"
 	"unlock/internal/keys/source"

@@ -26,9 +26,9 @@ import (
 	"maps"
 	"slices"
 
-	"unlock/internal/attest"
 	"unlock/internal/aws"
 	"unlock/internal/config"
+	"unlock/internal/ec2/attest"
 	"unlock/internal/keys/source"
 	"unlock/internal/secret"
 )

@@ -9,8 +9,8 @@ import (
 	"strings"
 
 	"unlock/internal/config"
-	"unlock/internal/fsopt"
 	"unlock/internal/fsys"
+	"unlock/internal/fsys/fsopt"
 	"unlock/internal/keys/source"
 )
 

@@ -12,7 +12,7 @@ import (
 	"unlock/internal/block"
 	"unlock/internal/config"
 	"unlock/internal/dm"
-	"unlock/internal/fsopt"
+	"unlock/internal/fsys/fsopt"
 	"unlock/internal/hint"
 	"unlock/internal/keys"
 	"unlock/internal/keys/source"

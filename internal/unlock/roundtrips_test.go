@@ -9,16 +9,16 @@ import (
 	"testing"
 	"time"
 
-	"unlock/internal/attest"
 	"unlock/internal/aws"
 	"unlock/internal/aws/arn"
 	"unlock/internal/config"
 	"unlock/internal/ec2"
+	"unlock/internal/ec2/attest"
+	"unlock/internal/ec2/tpm"
 	"unlock/internal/keys"
 	"unlock/internal/keys/source"
 	"unlock/internal/netup"
 	"unlock/internal/secret"
-	"unlock/internal/tpm"
 	"unlock/test/ec2sim"
 	"unlock/test/nitrotpm"
 )

@@ -6,9 +6,9 @@ import (
 	"testing"
 	"time"
 
-	"unlock/internal/attest"
+	"unlock/internal/ec2/attest"
+	"unlock/internal/ec2/tpm"
 	"unlock/internal/hint"
-	"unlock/internal/tpm"
 	"unlock/test/ec2sim"
 )
 

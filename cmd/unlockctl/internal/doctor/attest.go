@@ -8,8 +8,8 @@ import (
 
 	"unlock/cmd/unlockctl/internal/account"
 	"unlock/cmd/unlockctl/internal/measure"
-	"unlock/internal/attest"
 	"unlock/internal/config"
+	"unlock/internal/ec2/attest"
 	"unlock/internal/hint"
 )
 

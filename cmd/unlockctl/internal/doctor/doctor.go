@@ -14,8 +14,8 @@ import (
 	"unlock/cmd/unlockctl/internal/account"
 	"unlock/internal/block"
 	"unlock/internal/config"
+	"unlock/internal/ec2/tpm"
 	"unlock/internal/keys/source"
-	"unlock/internal/tpm"
 )
 
 // State of a finding.

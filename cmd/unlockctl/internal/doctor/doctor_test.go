@@ -19,10 +19,10 @@ import (
 	"unlock/cmd/unlockctl/internal/measure"
 	"unlock/internal/block"
 	"unlock/internal/config"
+	"unlock/internal/ec2/tpm"
 	"unlock/internal/hint"
 	"unlock/internal/luks"
 	"unlock/internal/secret"
-	"unlock/internal/tpm"
 	"unlock/test/ec2sim"
 	"unlock/test/nitrotpm"
 )

@@ -8,7 +8,7 @@ import (
 
 	"github.com/alecthomas/kong"
 
-	"unlock/internal/fsopt"
+	"unlock/internal/fsys/fsopt"
 )
 
 // Names lists the pages.

@@ -17,7 +17,7 @@ import (
 	"testing"
 	"time"
 
-	"unlock/internal/attest"
+	"unlock/internal/ec2/attest"
 	"unlock/internal/hint"
 	"unlock/test/attested"
 )

@@ -19,8 +19,8 @@ import (
 
 	"golang.org/x/sys/unix"
 
+	"unlock/internal/ec2/tpm"
 	"unlock/internal/hint"
-	"unlock/internal/tpm"
 	"unlock/test/attested"
 )
 

@@ -12,7 +12,7 @@ import (
 	"testing/synctest"
 	"time"
 
-	"unlock/internal/attest"
+	"unlock/internal/ec2/attest"
 	"unlock/internal/hint"
 	"unlock/test/attested"
 )

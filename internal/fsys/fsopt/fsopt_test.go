@@ -4,7 +4,7 @@ import (
 	"strings"
 	"testing"
 
-	"unlock/internal/fsopt"
+	"unlock/internal/fsys/fsopt"
 	"unlock/internal/hint"
 )
 

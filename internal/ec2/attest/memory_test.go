@@ -17,7 +17,7 @@ import (
 	"strings"
 	"testing"
 
-	"unlock/internal/attest"
+	"unlock/internal/ec2/attest"
 	"unlock/internal/secret"
 	"unlock/test/attested"
 )
