@@ -72,9 +72,10 @@ func TestScan(t *testing.T) {
 	}
 }
 
-// FuzzScan compares the scanner with the decoder of encoding/json.
+// FuzzScan compares the scanner with the decoder of encoding/json, where all records are
+// objects.
 func FuzzScan(f *testing.F) {
-	for _, s := range []string{`{"Records":[{"a":1},{"b":"\\\"}"}]}`, `{"Records":[]}`, `{"Records":[{"a":[{}]}],"z":[[]]}`, `{"a":{"eventSource":"x"},"eventSource":"y"}`} {
+	for _, s := range []string{`{"Records":[{"a":1},{"b":"\\\"}"}]}`, `{"Records":[]}`, `{"Records":[{"a":[{}]}],"z":[[]]}`, `{"Records":[[]]} `, `{"a":{"eventSource":"x"},"eventSource":"y"}`} {
 		f.Add([]byte(s))
 	}
 	f.Fuzz(func(t *testing.T, data []byte) {
@@ -93,6 +94,14 @@ func FuzzScan(f *testing.F) {
 		d.DisallowUnknownFields()
 		if !bytes.HasPrefix(data, []byte(`{"Records":[`)) || !json.Valid(data) || d.Decode(&file) != nil {
 			return // whatever it is, it was survived
+		}
+		for i, r := range file.Records {
+			if !bytes.HasPrefix(r, []byte("{")) {
+				if len(got) > i || err == io.EOF {
+					t.Errorf("%d records, %v, though number %d is %s", len(got), err, i, r)
+				}
+				return
+			}
 		}
 		if err != io.EOF || len(got) != len(file.Records) {
 			t.Fatalf("%d records, %v; want %d", len(got), err, len(file.Records))
