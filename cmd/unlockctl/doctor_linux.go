@@ -23,6 +23,7 @@ type doctorCmd struct {
 	Image   string `placeholder:"FILE" help:"Initramfs; by default that of the kernel in /boot."`
 	Unlock  string `placeholder:"FILE" help:"The unlock binary that the image should hold; by default the one beside unlockctl, else /usr/lib/unlock/unlock."`
 	ESP     string `name:"esp" placeholder:"FILE" help:"EFI system partition that boots, where keys are attested: a directory, a partition or a disk image; by default /boot/efi, /efi or /boot."`
+	Policy  string `placeholder:"FILE" help:"Key policy that attested keys will have, instead of the one that KMS has; with --offline, for images."`
 	Offline bool   `help:"Ask neither IMDS nor AWS, for the building of images."`
 	JSON    bool   `help:"Print JSON."`
 }
@@ -37,7 +38,7 @@ func (c *doctorCmd) Run(ctx context.Context, con console) error {
 		return err
 	}
 	d := doctor.Doctor{
-		Config: c.Config, Unlock: c.Unlock, Image: c.Image, Modules: c.Kernel, System: system, ESP: c.ESP, Offline: c.Offline,
+		Config: c.Config, Unlock: c.Unlock, Image: c.Image, Modules: c.Kernel, System: system, ESP: c.ESP, Policy: c.Policy, Offline: c.Offline,
 		TPM:   func(ctx context.Context) (*tpm.TPM, error) { return tpm.Open(ctx, tpm.Device) },
 		Disks: (&block.Finder{}).List,
 		Active: func(name string) (string, error) {

@@ -19,7 +19,7 @@ import (
 
 // document is a real one, of an EC2 instance (published in lockboot/vaportpm).
 func document(t testing.TB) []byte {
-	data, err := os.ReadFile("../../test/ec2sim/testdata/nitrotpm-document")
+	data, err := os.ReadFile("../../../test/ec2sim/testdata/nitrotpm-document")
 	if err != nil {
 		t.Fatal(err)
 	}

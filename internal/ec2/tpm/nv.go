@@ -189,22 +189,45 @@ func (t *TPM) public(ctx context.Context, handle uint32) (i nvIndex, err error) 
 	return i, nil
 }
 
-// indices names all indices, for a message.
-func (t *TPM) indices(ctx context.Context) string {
+// Index is an NV index of any program's.
+type Index struct {
+	Handle uint32
+	Size   int // bytes
+}
+
+// Left reports whether it is as attestation tools make theirs. After a boot there is none,
+// so that somebody's crash has left it.
+func (i Index) Left() bool { return i.Size == indexSize }
+
+// Indices returns the NV indices, at most 64.
+func (t *TPM) Indices(ctx context.Context) ([]Index, error) {
 	const handles, first, most = 1, 0x01000000, 64
 	r, err := t.capability(ctx, handles, first, most)
 	if err != nil {
-		return err.Error()
+		return nil, err
 	}
-	var all []string
+	var all []Index
 	for n := r.uint32(); n > 0 && len(r.b) > 0; n-- {
 		handle := r.uint32()
 		if i, err := t.public(ctx, handle); err == nil {
-			all = append(all, fmt.Sprintf("%#x (%d bytes)", handle, i.size))
+			all = append(all, Index{handle, int(i.size)})
 		}
+	}
+	return all, nil
+}
+
+// indices names all indices, for a message.
+func (t *TPM) indices(ctx context.Context) string {
+	all, err := t.Indices(ctx)
+	if err != nil {
+		return err.Error()
 	}
 	if len(all) == 0 {
 		return "no indices"
 	}
-	return strings.Join(all, ", ")
+	var names []string
+	for _, i := range all {
+		names = append(names, fmt.Sprintf("%#x (%d bytes)", i.Handle, i.Size))
+	}
+	return strings.Join(names, ", ")
 }

@@ -3,6 +3,9 @@ package doctor
 import (
 	"context"
 	"encoding/json"
+	"fmt"
+	"os"
+	"path/filepath"
 	"slices"
 	"strings"
 
@@ -22,6 +25,7 @@ func (d *Doctor) attested(ctx context.Context, r *report, c *config.Config) *mea
 	if !c.Attests() {
 		return nil
 	}
+	d.tpmDriver(r)
 	if !d.Offline {
 		d.tpm(ctx, r)
 	}
@@ -42,7 +46,22 @@ func (d *Doctor) attested(ctx context.Context, r *report, c *config.Config) *mea
 	}
 	last := p.Images[len(p.Images)-1]
 	r.add("measure", OK, "", "%s is a %s; the next boot's PCR 4 is %s", last.File, last.What, p.PCRs["4"])
+	if d.Policy != "" {
+		text, err := os.ReadFile(d.Policy)
+		if err != nil {
+			r.add("policy", Fail, "name the file that unlockctl policy key --measured FILE printed", "%v", err)
+		} else {
+			d.judge(r, "file "+d.Policy, string(text), p)
+		}
+	}
 	return p
+}
+
+// tpmDriver looks for a driver of NitroTPM in the kernel.
+func (d *Doctor) tpmDriver(r *report) {
+	if have, err := moduleNames(d.Modules); err == nil && !have["tpm_crb"] && !have["tpm_tis"] {
+		r.add("tpm", Fail, "use a kernel that has one", "kernel %s has no driver for a TPM (tpm_crb, tpm_tis)", filepath.Base(d.Modules))
+	}
 }
 
 // tpm asks the TPM for a document, as a boot does.
@@ -67,6 +86,16 @@ func (d *Doctor) tpm(ctx context.Context, r *report) {
 		return
 	}
 	r.add("tpm", OK, "", "%s attests", m.Module)
+	all, err := t.Indices(ctx)
+	if err != nil {
+		r.add("tpm", Fail, hint.Of(err), "listing NV indices: %v", err)
+	}
+	for _, i := range all {
+		if i.Left() {
+			r.add("tpm", Warn, fmt.Sprintf("undefine it, unless an attestation tool is running just now: tpm2_nvundefine %#x", i.Handle),
+				"NV index %#x of %d bytes has been left behind; when there is no more space, no boot attests", i.Handle, i.Size)
+		}
+	}
 	if m.Closed() {
 		r.add("tpm", OK, "", "PCR %d is extended: nothing gets attested keys in this boot any more", attest.LastPCR)
 	} else {
@@ -87,9 +116,10 @@ func refused(r *report, what string, err error) {
 	}
 }
 
-// policies looks whether the policies of attested keys have the next boot's PCR 4.
+// policies looks whether the policies of attested keys have the next boot's PCR 4, where
+// no file has stood for them.
 func (d *Doctor) policies(ctx context.Context, r *report, a *account.Account, c *config.Config, p *measure.Prediction) {
-	if p == nil {
+	if p == nil || d.Policy != "" {
 		return
 	}
 	var seen []string
@@ -112,10 +142,18 @@ func (d *Doctor) policy(ctx context.Context, r *report, a *account.Account, key 
 	defer cancel()
 	text, err := a.KeyPolicy(ctx, key)
 	if err != nil {
-		r.add("policy", Skip, "run it as somebody who may read the key's policy", "%v", err)
+		r.add("policy", Skip, "run it as somebody who may read the key's policy, or name a file with the policy", "%v", err)
 		return
 	}
-	values, err := measuredBy(text)
+	d.judge(r, key, text, p)
+}
+
+// judge holds a key policy against what the next boot will measure.
+func (d *Doctor) judge(r *report, key, policy string, p *measure.Prediction) {
+	values, open, err := measuredBy(policy)
+	for _, pcr := range open {
+		r.add("policy", Warn, "put the policy that unlockctl policy key --measured FILE prints", "the policy of %s asks for PCR 4 without PCR %s: %s", key, pcr, openBy[pcr])
+	}
 	switch {
 	case err != nil:
 		r.add("policy", Warn, "", "reading the policy of %s: %v", key, err)
@@ -127,8 +165,17 @@ func (d *Doctor) policy(ctx context.Context, r *report, a *account.Account, key 
 	}
 }
 
-// measuredBy returns the values of PCR 4 for which a key policy allows something.
-func measuredBy(policy string) ([]string, error) {
+// openBy says what passes a policy that lacks a PCR.
+var openBy = map[string]string{
+	"12": "whoever starts the instance, or writes to its ESP, adds to the kernel command line",
+	"13": "root on the running system can have the key once more",
+}
+
+const attestation = "kms:recipientattestation:nitrotpmpcr" // in lower case; AWS does not distinguish
+
+// measuredBy returns the values of PCR 4 for which a key policy allows something, and
+// which other PCRs a statement that allows it does not ask for.
+func measuredBy(policy string) (values, open []string, err error) {
 	var document struct {
 		Statement []struct {
 			Effect    string
@@ -136,30 +183,44 @@ func measuredBy(policy string) ([]string, error) {
 		}
 	}
 	if err := json.Unmarshal([]byte(policy), &document); err != nil {
-		return nil, err
+		return nil, nil, err
 	}
-	var all []string
 	for _, s := range document.Statement {
 		if s.Effect != "Allow" {
 			continue
 		}
+		asked := map[string][]string{}
 		for _, keys := range s.Condition {
 			for name, value := range keys {
-				if !strings.EqualFold(name, "kms:RecipientAttestation:NitroTPMPCR4") {
-					continue
-				}
-				switch v := value.(type) {
-				case string:
-					all = append(all, v)
-				case []any:
-					for _, one := range v {
-						if text, ok := one.(string); ok {
-							all = append(all, text)
-						}
-					}
+				if pcr, ok := strings.CutPrefix(strings.ToLower(name), attestation); ok {
+					asked[pcr] = append(asked[pcr], texts(value)...)
 				}
 			}
 		}
+		if asked["4"] == nil {
+			continue
+		}
+		values = append(values, asked["4"]...)
+		for _, pcr := range []string{"12", "13"} {
+			if asked[pcr] == nil && !slices.Contains(open, pcr) {
+				open = append(open, pcr)
+			}
+		}
 	}
-	return all, nil
+	return values, open, nil
+}
+
+// texts are the values of a condition, which is a string or a list of strings.
+func texts(value any) []string {
+	switch v := value.(type) {
+	case string:
+		return []string{v}
+	case []any:
+		var all []string
+		for _, one := range v {
+			all = append(all, texts(one)...)
+		}
+		return all
+	}
+	return nil
 }

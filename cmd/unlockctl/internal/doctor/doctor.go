@@ -45,6 +45,7 @@ type Doctor struct {
 	Bin     []string // directories with the programs that make file systems; nil: the system's
 	System  string   // root of the system that boots, for its boot loader, generators and other kernels; "": not looked at
 	ESP     string   // of the system that boots: directory, partition or disk image; "": not known
+	Policy  string   // file with the key policy that attested keys have or will get; "": KMS is asked
 	Offline bool     // neither IMDS nor AWS is asked: an image is being built
 
 	Disks  func() ([]block.Disk, error)      // of the machine

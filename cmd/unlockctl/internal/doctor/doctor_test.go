@@ -355,6 +355,7 @@ func (i *instance) attest() {
 	i.t.Helper()
 	i.replace("context = { purpose = \"test\" }", "attest  = true\ncontext = { purpose = \"test\" }")
 	i.replace("key    = { source = \"header\", kms_key = \""+i.key+"\" }", "key    = { source = \"header\", attest = true, kms_key = \""+i.key+"\" }")
+	i.write("modules/modules.builtin", "kernel/crypto/xts.ko\nkernel/drivers/char/tpm/tpm_crb.ko\n")
 	authority, err := nitrotpm.NewAuthority()
 	if err != nil {
 		i.t.Fatal(err)
@@ -390,11 +391,15 @@ func (i *instance) attest() {
 
 // allow gives the key a policy for a PCR 4, which refuses all else.
 func (i *instance) allow(pcr4 string) {
+	i.cloud.SetKeyPolicy(i.key, i.policy(pcr4, `,"kms:RecipientAttestation:NitroTPMPCR12":["00"],"kms:RecipientAttestation:NitroTPMPCR13":["00"]`))
+}
+
+func (i *instance) policy(pcr4, others string) string {
 	const key = "kms:RecipientAttestation:NitroTPMPCR4"
-	i.cloud.SetKeyPolicy(i.key, fmt.Sprintf(`{"Version":"2012-10-17","Statement":[
+	return fmt.Sprintf(`{"Version":"2012-10-17","Statement":[
 		{"Effect":"Allow","Principal":{"AWS":"arn:aws:iam::111122223333:root"},"Action":"kms:*","Resource":"*"},
-		{"Effect":"Allow","Principal":{"AWS":"arn:aws:iam::111122223333:role/unlock-demo"},"Action":"kms:Decrypt","Resource":"*","Condition":{"StringEqualsIgnoreCase":{%q:[%q]}}},
-		{"Effect":"Deny","Principal":"*","Action":["kms:Decrypt","kms:GenerateDataKey"],"Resource":"*","Condition":{"StringNotEqualsIgnoreCase":{%q:[%q]}}}]}`, key, pcr4, key, pcr4))
+		{"Effect":"Allow","Principal":{"AWS":"arn:aws:iam::111122223333:role/unlock-demo"},"Action":"kms:Decrypt","Resource":"*","Condition":{"StringEqualsIgnoreCase":{%q:[%q]%s}}},
+		{"Effect":"Deny","Principal":"*","Action":["kms:Decrypt","kms:GenerateDataKey"],"Resource":"*","Condition":{"StringNotEqualsIgnoreCase":{%q:[%q]}}}]}`, key, pcr4, others, key, pcr4)
 }
 
 func TestAttested(t *testing.T) {
@@ -442,8 +447,19 @@ func TestAttestedFaults(t *testing.T) {
 		"no program":        {func(i *instance) { i.write("esp/EFI/BOOT/BOOTX64.EFI", "MZ") }, "measure", doctor.Fail, "no program for UEFI"},
 		"no boot loader":    {func(i *instance) { i.doctor.ESP = i.dir }, "measure", doctor.Fail, "which a new machine starts"},
 		"another image":     {func(i *instance) { i.allow(strings.Repeat("ab", 48)) }, "policy", doctor.Fail, "does not have the next boot's PCR 4"},
-		"no policy":         {func(i *instance) { i.cloud.SetKeyPolicy(i.key, "") }, "attest", doctor.Fail, "KMS gives the key without attestation"},
-		"no EFI partition":  {func(i *instance) { i.doctor.ESP = "" }, "measure", doctor.Skip, "no EFI system partition"},
+		"PCR 4 alone":       {func(i *instance) { i.cloud.SetKeyPolicy(i.key, i.policy(strings.Repeat("ab", 48), "")) }, "policy", doctor.Warn, "without PCR 12"},
+		"a file for another": {func(i *instance) {
+			i.write("policy.json", i.policy(strings.Repeat("ab", 48), ""))
+			i.doctor.Policy, i.doctor.Offline = filepath.Join(i.dir, "policy.json"), true
+		}, "policy", doctor.Fail, "does not have the next boot's PCR 4"},
+		"an index is left": {func(i *instance) {
+			if err := i.tpm.Leave(i.t.Context(), 0x1801234, 1<<2|1<<18, 8192); err != nil {
+				i.t.Fatal(err)
+			}
+		}, "tpm", doctor.Warn, "NV index 0x1801234 of 8192 bytes has been left behind"},
+		"no driver":        {func(i *instance) { i.write("modules/modules.builtin", "kernel/crypto/xts.ko\n") }, "tpm", doctor.Fail, "no driver for a TPM"},
+		"no policy":        {func(i *instance) { i.cloud.SetKeyPolicy(i.key, "") }, "attest", doctor.Fail, "KMS gives the key without attestation"},
+		"no EFI partition": {func(i *instance) { i.doctor.ESP = "" }, "measure", doctor.Skip, "no EFI system partition"},
 		"the key is deleted": {func(i *instance) {
 			i.config = strings.ReplaceAll(i.config, i.key, strings.Replace(i.key, "key/", "key/0", 1))
 		}, "kms", doctor.Fail, "NotFoundException"},
