@@ -13,6 +13,7 @@ import (
 	"net/http"
 	"net/url"
 	"os"
+	"strings"
 	"sync"
 
 	awshttp "github.com/aws/aws-sdk-go-v2/aws/transport/http"
@@ -128,7 +129,7 @@ func instanceRole(o config.AWS) (*ec2.Client, []func(*awsconfig.LoadOptions) err
 type metadata struct{ *ec2.Client }
 
 func (m metadata) GetMetadata(ctx context.Context, in *imds.GetMetadataInput, _ ...func(*imds.Options)) (*imds.GetMetadataOutput, error) {
-	data, err := m.Metadata(ctx, in.Path)
+	data, err := m.Metadata(ctx, strings.TrimPrefix(in.Path, "/"))
 	if err != nil {
 		return nil, err
 	}

@@ -34,13 +34,15 @@ func TestInstanceRole(t *testing.T) {
 			var got []string
 			imds := httptest.NewServer(http.HandlerFunc(func(w http.ResponseWriter, r *http.Request) {
 				got = append(got, strings.TrimSpace(r.Method+" "+r.Header.Get("X-Aws-Ec2-Metadata-Token")))
-				switch {
-				case r.Method == http.MethodPut:
+				switch r.Method + " " + r.URL.Path {
+				case "PUT /latest/api/token":
 					row.token(w, r)
-				case strings.HasSuffix(r.URL.Path, "/security-credentials/"):
+				case "GET /latest/meta-data/iam/security-credentials/":
 					fmt.Fprint(w, "demo")
-				default:
+				case "GET /latest/meta-data/iam/security-credentials/demo":
 					fmt.Fprint(w, `{"Code":"Success","AccessKeyId":"A","SecretAccessKey":"S","Token":"T","Expiration":"2100-01-01T00:00:00Z"}`)
+				default:
+					http.NotFound(w, r)
 				}
 			}))
 			defer imds.Close()
