@@ -2,11 +2,13 @@ package fsys_test
 
 import (
 	"errors"
+	"fmt"
 	"os"
 	"os/exec"
 	"path/filepath"
 	"strings"
 	"testing"
+	"time"
 
 	"golang.org/x/sys/unix"
 
@@ -75,15 +77,36 @@ func TestGrow(t *testing.T) {
 			if _, err := fsys.Grow(root, "/mnt", "tmpfs", after); !errors.Is(err, fsys.ErrCannotGrow) {
 				t.Errorf("Grow of another type = %v, want ErrCannotGrow", err)
 			}
-			if err := unix.Unmount(mounted, 0); err != nil {
+			if err := unhurried(func() error { return unix.Unmount(mounted, 0) }); err != nil {
 				t.Fatal(err)
 			}
-			if out, err := exec.Command(check[0], append(check[1:], l.Path)...).CombinedOutput(); err != nil {
-				t.Errorf("%s: %v\n%s", check[0], err, out)
+			if err := unhurried(func() error {
+				out, err := exec.Command(check[0], append(check[1:], l.Path)...).CombinedOutput()
+				if strings.Contains(string(out), "busy") {
+					return unix.EBUSY
+				}
+				if err != nil {
+					return fmt.Errorf("%w\n%s", err, out)
+				}
+				return nil
+			}); err != nil {
+				t.Errorf("%s: %v", check[0], err)
 			}
 			if err := l.Detach(); err != nil {
 				t.Error(err)
 			}
 		})
 	}
+}
+
+// unhurried tries again while another program of this machine looks at the device, as those
+// do that look for file systems.
+func unhurried(do func() error) (err error) {
+	for range 50 {
+		if err = do(); !errors.Is(err, unix.EBUSY) {
+			return err
+		}
+		time.Sleep(100 * time.Millisecond)
+	}
+	return err
 }
