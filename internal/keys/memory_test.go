@@ -25,6 +25,7 @@ import (
 	"unlock/internal/config"
 	"unlock/internal/keys"
 	"unlock/internal/secret"
+	"unlock/test/memory"
 )
 
 // kmsProcess, when set in the environment, has the test binary be a KMS in a
@@ -158,40 +159,19 @@ func searchMemory(t *testing.T, size int) {
 // process, reading it through buf.
 func copies(t *testing.T, buf, mask []byte) int {
 	t.Helper()
-	maps, err := os.ReadFile("/proc/self/maps")
-	if err != nil {
-		t.Fatal(err)
-	}
-	mem, err := os.Open("/proc/self/mem")
-	if err != nil {
-		t.Fatal(err)
-	}
-	defer mem.Close()
 	n := 0
 	key := []byte{mask[0] ^ 0xa5, mask[1] ^ 0xa5, mask[2] ^ 0xa5, mask[3] ^ 0xa5}
-	for line := range strings.Lines(string(maps)) {
-		var from, to int64
-		var mode string
-		if _, err := fmt.Sscanf(line, "%x-%x %s", &from, &to, &mode); err != nil || !strings.HasPrefix(mode, "rw") || strings.Contains(line, "[v") {
-			continue
-		}
-		for at := from; at < to; at += int64(len(buf) - len(mask)) {
-			chunk := buf[:min(int64(len(buf)), to-at)]
-			if _, err := mem.ReadAt(chunk, at); err != nil {
-				break
+	memory.Pieces(t, buf, len(mask), func(rest []byte) {
+		for {
+			i := bytes.Index(rest, key)
+			if i < 0 || len(rest)-i < len(mask) {
+				return
 			}
-			for rest := chunk; ; {
-				i := bytes.Index(rest, key)
-				if i < 0 || len(rest)-i < len(mask) {
-					break
-				}
-				if bytes.Equal(masked(rest[i:i+len(mask)]), mask) {
-					n++
-				}
-				rest = rest[i+1:]
+			if bytes.Equal(masked(rest[i:i+len(mask)]), mask) {
+				n++
 			}
-			clear(chunk)
+			rest = rest[i+1:]
 		}
-	}
+	})
 	return n
 }

@@ -3,15 +3,14 @@ package luks_test
 import (
 	"bytes"
 	"crypto/rand"
-	"fmt"
 	"os"
 	"runtime"
 	"runtime/debug"
-	"strings"
 	"testing"
 
 	"unlock/internal/luks"
 	"unlock/internal/secret"
+	"unlock/test/memory"
 )
 
 // TestMemory searches the memory of this process for the passphrase and the volume
@@ -97,35 +96,13 @@ func masked(b []byte) []byte {
 // memory of this process.
 func copies(t *testing.T, mask []byte) int {
 	t.Helper()
-	maps, err := os.ReadFile("/proc/self/maps")
-	if err != nil {
-		t.Fatal(err)
-	}
-	mem, err := os.Open("/proc/self/mem")
-	if err != nil {
-		t.Fatal(err)
-	}
-	defer mem.Close()
 	mask = mask[:16]
-	buf := make([]byte, 1<<20)
 	n := 0
-	for line := range strings.Lines(string(maps)) {
-		var from, to int64
-		var mode string
-		if _, err := fmt.Sscanf(line, "%x-%x %s", &from, &to, &mode); err != nil || !strings.HasPrefix(mode, "rw") || strings.Contains(line, "[v") {
-			continue
+	memory.Pieces(t, make([]byte, 1<<20), len(mask), func(piece []byte) {
+		for i := range piece {
+			piece[i] ^= 0xa5
 		}
-		for at := from; at < to; at += int64(len(buf) - len(mask)) {
-			chunk := buf[:min(int64(len(buf)), to-at)]
-			if _, err := mem.ReadAt(chunk, at); err != nil {
-				break
-			}
-			for i := range chunk {
-				chunk[i] ^= 0xa5
-			}
-			n += bytes.Count(chunk, mask)
-			clear(chunk) // else the search finds what it has read
-		}
-	}
+		n += bytes.Count(piece, mask)
+	})
 	return n
 }

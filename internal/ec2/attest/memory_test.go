@@ -8,18 +8,17 @@ import (
 	"crypto/rand"
 	"crypto/rsa"
 	"crypto/x509"
-	"fmt"
 	"math/big"
 	"os"
 	"os/exec"
 	"runtime"
 	"slices"
-	"strings"
 	"testing"
 
 	"unlock/internal/ec2/attest"
 	"unlock/internal/secret"
 	"unlock/test/attested"
+	"unlock/test/memory"
 )
 
 // TestMemory searches the memory of this process for the primes of the private key, and
@@ -102,43 +101,15 @@ func collect() {
 	}
 }
 
-// memory calls f with all writable memory of this process, by pieces that overlap and
-// begin at multiples of a page.
-func memory(t *testing.T, buf []byte, f func(chunk []byte)) {
-	t.Helper()
-	maps, err := os.ReadFile("/proc/self/maps")
-	if err != nil {
-		t.Fatal(err)
-	}
-	mem, err := os.Open("/proc/self/mem")
-	if err != nil {
-		t.Fatal(err)
-	}
-	defer mem.Close()
-	const overlap = 4096
-	for line := range strings.Lines(string(maps)) {
-		var from, to int64
-		var mode string
-		if _, err := fmt.Sscanf(line, "%x-%x %s", &from, &to, &mode); err != nil || !strings.HasPrefix(mode, "rw") || strings.Contains(line, "[v") {
-			continue
-		}
-		for at := from; at < to; at += int64(len(buf) - overlap) {
-			chunk := buf[:min(int64(len(buf)), to-at)]
-			if _, err := mem.ReadAt(chunk, at); err != nil {
-				break
-			}
-			f(chunk)
-			clear(chunk)
-		}
-	}
-}
+// overlap is such that pieces begin at multiples of a page.
+const overlap = 4096
 
 // search counts the places of what mask is the complement of. Places in the overlap of
 // two pieces count twice; there is none, or it does not matter.
 func search(t *testing.T, buf, mask []byte) int {
 	t.Helper()
 	count, first := 0, []byte{^mask[0], ^mask[1], ^mask[2]}
-	memory(t, buf, func(chunk []byte) {
+	memory.Pieces(t, buf, overlap, func(chunk []byte) {
 		for rest := chunk; ; rest = rest[1:] {
 			i := bytes.Index(rest, first)
 			if i < 0 || len(rest)-i < len(mask) {
@@ -164,7 +135,7 @@ func factors(t *testing.T, buf []byte, n *big.Int) int {
 	size := n.BitLen() / 16
 	count := 0
 	number, rest := new(big.Int), new(big.Int)
-	memory(t, buf, func(chunk []byte) {
+	memory.Pieces(t, buf, overlap, func(chunk []byte) {
 		turned := make([]byte, size)
 		for at := 0; at+size <= len(chunk); at += 8 {
 			c := chunk[at : at+size]
