@@ -13,12 +13,8 @@ func (c *Cloud) kmsAdminister(rq *call) (any, error) {
 	if err := rq.read(&in); err != nil {
 		return nil, err
 	}
-	k, arn, err := c.findKey(in.KeyId, rq.region)
+	k, arn, err := c.permitted(rq, rq.operation, in.KeyId)
 	if err != nil {
-		return nil, err
-	}
-	rq.resource = arn
-	if err := c.allowed(rq, k, arn, rq.operation); err != nil {
 		return nil, err
 	}
 	switch rq.operation {

@@ -37,12 +37,8 @@ func (c *Cloud) kmsKeyPolicy(rq *call) (any, error) {
 	if err := rq.read(&in); err != nil {
 		return nil, err
 	}
-	k, arn, err := c.findKey(in.KeyId, rq.region)
+	k, _, err := c.permitted(rq, rq.operation, in.KeyId)
 	if err != nil {
-		return nil, err
-	}
-	rq.resource = arn
-	if err := c.allowed(rq, k, arn, rq.operation); err != nil {
 		return nil, err
 	}
 	if in.PolicyName != "" && in.PolicyName != "default" {

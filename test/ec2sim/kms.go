@@ -3,6 +3,7 @@ package ec2sim
 import (
 	"crypto/rand"
 	"net/http"
+	"slices"
 	"strings"
 )
 
@@ -48,18 +49,28 @@ func (c *Cloud) kms(rq *call) (any, error) {
 
 // keyFor finds the key of an action, and checks that it may be used for it now.
 func (c *Cloud) keyFor(rq *call, action, name string) (*key, string, error) {
+	k, arn, err := c.permitted(rq, action, name, "kms-denied")
+	if err != nil {
+		return nil, "", err
+	}
+	return k, arn, c.usable(k, arn)
+}
+
+// permitted finds the key of an action, and checks that whoever calls may do it. Any of
+// the faults denies it.
+func (c *Cloud) permitted(rq *call, action, name string, faults ...string) (*key, string, error) {
 	k, arn, err := c.findKey(name, rq.region)
 	if err != nil {
 		return nil, "", err
 	}
 	rq.resource = arn
-	if c.fault("kms-denied") {
+	if slices.ContainsFunc(faults, c.fault) {
 		return nil, "", denied(rq.who, "kms:"+action, arn)
 	}
 	if err := c.allowed(rq, k, arn, action); err != nil {
 		return nil, "", err
 	}
-	return k, arn, c.usable(k, arn)
+	return k, arn, nil
 }
 
 const algorithm = "SYMMETRIC_DEFAULT"
@@ -225,15 +236,8 @@ func (c *Cloud) kmsDescribeKey(rq *call) (any, error) {
 	if err := rq.read(&in); err != nil {
 		return nil, err
 	}
-	k, arn, err := c.findKey(in.KeyId, rq.region)
+	k, arn, err := c.permitted(rq, "DescribeKey", in.KeyId, "kms-denied")
 	if err != nil {
-		return nil, err
-	}
-	rq.resource = arn
-	if c.fault("kms-denied") {
-		return nil, denied(rq.who, "kms:DescribeKey", arn)
-	}
-	if err := c.allowed(rq, k, arn, "DescribeKey"); err != nil {
 		return nil, err
 	}
 	return c.keyMetadata(k, arn), nil

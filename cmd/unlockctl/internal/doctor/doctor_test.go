@@ -224,22 +224,43 @@ func TestHealthy(t *testing.T) {
 	}
 }
 
+// plantedFault is a fault and the finding that it must lead to.
+type plantedFault struct {
+	plant func(i *instance)
+	check string
+	state doctor.State
+	text  string
+}
+
+// among reports whether the finding is there, and expects that, and a hint.
+func (p *plantedFault) among(t *testing.T, found []doctor.Finding) bool {
+	t.Helper()
+	for _, f := range found {
+		if f.Check == p.check && f.State == p.state && strings.Contains(f.Detail, p.text) {
+			if f.Hint == "" {
+				t.Errorf("no hint: %+v", f)
+			}
+			return true
+		}
+	}
+	t.Errorf("no finding %s %s %q in %+v", p.check, p.state, p.text, found)
+	return false
+}
+
+func (i *instance) must(err error) {
+	i.t.Helper()
+	if err != nil {
+		i.t.Fatal(err)
+	}
+}
+
 // TestFaults plants faults one by one; each must be found by the right check, which
 // names it, and has something to do about it.
 func TestFaults(t *testing.T) {
 	fault := func(names ...string) func(i *instance) {
-		return func(i *instance) {
-			if err := i.cloud.SetFaults(names...); err != nil {
-				i.t.Fatal(err)
-			}
-		}
+		return func(i *instance) { i.must(i.cloud.SetFaults(names...)) }
 	}
-	for name, row := range map[string]struct {
-		plant func(i *instance)
-		check string
-		state doctor.State
-		text  string
-	}{
+	for name, row := range map[string]plantedFault{
 		"no configuration": {func(i *instance) { i.config = "" }, "config", doctor.Fail, "no such file"},
 		"unknown setting":  {func(i *instance) { i.replace("device ", "devise ") }, "config", doctor.Fail, `unknown setting "volume.devise"`},
 		"no context": {func(i *instance) {
@@ -312,18 +333,9 @@ func TestFaults(t *testing.T) {
 			i := newInstance(t)
 			row.plant(i)
 			found := i.examine()
-			for _, f := range found {
-				if f.Check == row.check && f.State == row.state && strings.Contains(f.Detail, row.text) {
-					if f.Hint == "" {
-						t.Errorf("no hint: %+v", f)
-					}
-					if got := doctor.Failed(found); got != (row.state == doctor.Fail) {
-						t.Errorf("Failed = %v", got)
-					}
-					return
-				}
+			if got := doctor.Failed(found); row.among(t, found) && got != (row.state == doctor.Fail) {
+				t.Errorf("Failed = %v", got)
 			}
-			t.Errorf("no finding %s %s %q in %+v", row.check, row.state, row.text, found)
 		})
 	}
 }
@@ -423,18 +435,9 @@ func TestAttested(t *testing.T) {
 // TestAttestedFaults are what attested keys can lack.
 func TestAttestedFaults(t *testing.T) {
 	fault := func(names ...string) func(i *instance) {
-		return func(i *instance) {
-			if err := i.tpm.SetFaults(names...); err != nil {
-				i.t.Fatal(err)
-			}
-		}
+		return func(i *instance) { i.must(i.tpm.SetFaults(names...)) }
 	}
-	for name, row := range map[string]struct {
-		plant func(i *instance)
-		check string
-		state doctor.State
-		text  string
-	}{
+	for name, row := range map[string]plantedFault{
 		"no TPM": {func(i *instance) {
 			i.doctor.TPM = func(ctx context.Context) (*tpm.TPM, error) {
 				return nil, hint.New("there is no TPM", "launch it with one")
@@ -452,11 +455,7 @@ func TestAttestedFaults(t *testing.T) {
 			i.write("policy.json", i.policy(strings.Repeat("ab", 48), ""))
 			i.doctor.Policy, i.doctor.Offline = filepath.Join(i.dir, "policy.json"), true
 		}, "policy", doctor.Fail, "does not have the next boot's PCR 4"},
-		"an index is left": {func(i *instance) {
-			if err := i.tpm.Leave(i.t.Context(), 0x1801234, 1<<2|1<<18, 8192); err != nil {
-				i.t.Fatal(err)
-			}
-		}, "tpm", doctor.Warn, "NV index 0x1801234 of 8192 bytes has been left behind"},
+		"an index is left": {func(i *instance) { i.must(i.tpm.Leave(i.t.Context(), 0x1801234, 1<<2|1<<18, 8192)) }, "tpm", doctor.Warn, "NV index 0x1801234 of 8192 bytes has been left behind"},
 		"no driver":        {func(i *instance) { i.write("modules/modules.builtin", "kernel/crypto/xts.ko\n") }, "tpm", doctor.Fail, "no driver for a TPM"},
 		"no policy":        {func(i *instance) { i.cloud.SetKeyPolicy(i.key, "") }, "attest", doctor.Fail, "KMS gives the key without attestation"},
 		"no EFI partition": {func(i *instance) { i.doctor.ESP = "" }, "measure", doctor.Skip, "no EFI system partition"},
@@ -468,16 +467,7 @@ func TestAttestedFaults(t *testing.T) {
 			i := newInstance(t)
 			i.attest()
 			row.plant(i)
-			found := i.examine()
-			for _, f := range found {
-				if f.Check == row.check && f.State == row.state && strings.Contains(f.Detail, row.text) {
-					if f.Hint == "" && f.State != doctor.OK {
-						t.Errorf("no hint: %+v", f)
-					}
-					return
-				}
-			}
-			t.Errorf("no finding %s %s %q in %+v", row.check, row.state, row.text, found)
+			row.among(t, i.examine())
 		})
 	}
 }
