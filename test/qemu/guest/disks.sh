@@ -122,18 +122,18 @@ read_lvm() {
 	cat /mnt/file
 }
 
-# by_hand prepares what an operator does with unlockctl on a machine that runs. The
-# tool is the disk behind the script's.
+# by_hand DISK: prepares what an operator does with unlockctl on a machine that runs. The
+# tool is that disk, which follows those of the scenario.
 by_hand() {
-	cp /dev/vdc /run/unlockctl
+	cp "$1" /run/unlockctl
 	chmod +x /run/unlockctl
 	echo "$CA" >/run/ca.pem
 	export AWS_CA_BUNDLE=/run/ca.pem
 	for card in /sys/class/net/[!l]*; do
 		busybox ip link set "${card##*/}" up
-		busybox ip addr add 172.31.5.10/20 dev "${card##*/}"
+		busybox ip addr replace 172.31.5.10/20 dev "${card##*/}"
 	done
-	busybox ip route add default via 172.31.0.1
+	busybox ip route replace default via 172.31.0.1
 	echo "nameserver 172.31.0.2" >/etc/resolv.conf
 }
 
@@ -152,7 +152,7 @@ recover_again() {
 # by the tool. Its disk is a part of the real one, so that it can be enlarged meanwhile; the
 # real one is another volume's, which udev would have opened.
 open_attached() {
-	by_hand
+	by_hand /dev/vdc
 	start_udev
 	cat >/etc/unlock.toml <<-END
 		[aws]
@@ -225,7 +225,7 @@ of_s3() {
 # reopen_file: a volume in a file keeps its loop device while it is open, and no longer. A
 # directory that has come to lie on it comes and goes with it.
 reopen_file() {
-	by_hand
+	by_hand /dev/vdc
 	of_s3 <<-END
 		device     = "file:/var/secretfs"
 		size       = "48MiB"
@@ -253,7 +253,7 @@ reopen_file() {
 # close_stripe: a stripe that the boot opened is closed and opened by the tool, and closed
 # again when somebody has taken it apart already.
 close_stripe() {
-	by_hand
+	by_hand /dev/vdc
 	of_s3 <<-END
 		device     = "instance-store"
 		filesystem = "ext4"
@@ -276,7 +276,7 @@ close_stripe() {
 
 # recover_each_way opens the volume by each of the keys that people have at hand.
 recover_each_way() {
-	by_hand
+	by_hand /dev/vdc
 	umount /mnt/secretfs
 	recover_again --sealed=s3://an-internalstoragekeybucket/LuksInternalStorageKey --kms-key "$KEY" --context purpose=secretfs
 	printf %s "$PASSPHRASE" >/run/passphrase

@@ -120,7 +120,7 @@ read_shares() {
 
 # close_shares: with their whole they are closed, opened and recovered.
 close_shares() {
-	by_hand
+	by_hand /dev/vdc
 	of_s3 <<-END
 		device     = "instance-store"
 		[[volume]]
