@@ -9,6 +9,8 @@ import (
 	"testing"
 	"time"
 
+	"github.com/pelletier/go-toml/v2"
+
 	"unlock/internal/config"
 	"unlock/internal/keys/source"
 )
@@ -135,6 +137,20 @@ func TestMistakes(t *testing.T) {
 		"unknown setting":       {volume(append(ok, `formt = "blank"`)...), 8, `unknown setting "volume.formt"`},
 		"unknown table":         {volume(ok...) + "[keys]\nx = 1\n", 8, `unknown setting "keys"`},
 		"no TOML":               {volume(append(ok, `format = `)...), 8, "at start of value"},
+		"no time":               {"timeout = 3\n" + volume(ok...), 1, "timeout cannot be an integer, only a string"},
+		"no table":              {volume(ok...) + "[[aws]]\nfips = true\n", 8, "aws cannot be an array of tables, only a table"},
+		"no tables":             {"volume = [{ name = \"a\" }, 3]\n", 1, "volume cannot be an array, only an array of tables"},
+		"too many":              {volume(append(ok, `count = 99999999999999999999`)...), 8, "volume.count cannot be 99999999999999999999"},
+		"context of numbers":    {volume(ok...) + "[key.context]\nyear = 2020\n", 9, "key.context.year cannot be an integer, only a string"},
+		"kms_key, a table":      {strings.Replace(volume(ok...), `"`+arn+`"`, "{}", 1), 3, "neither a string nor"},
+		"kms_key, numbers":      {strings.Replace(volume(ok...), `"`+arn+`"`, "[1]", 1), 3, "neither a string nor"},
+		"table twice":           {volume(ok...) + "[key]\n", 8, "key is there already, as a table in line 1"},
+		"a value of a table":    {volume(ok...) + "[key.source]\n", 8, "source is there already, as a string in line 2"},
+		"capitals":              {volume(append(ok, `Count = 2`)...), 8, `unknown setting "volume.Count"`},
+		"open string":           {volume(append(ok, `mount = "/a`)...), 8, "basic string"},
+		"open at the end":       {"[key", 1, ""},
+		"many lines":            {volume(`name = "a"`, "device = [", `"a",`, "]"), 7, "volume.device cannot be an array, only a string"},
+		"tables in lines":       {volume(append(fs, "bind = [", `{ path = "/a" },`, `{ path = "b" },`, "]")...), 13, "absolute path"},
 		"wrong type":            {volume(append(ok, `count = "two"`)...), 8, "cannot"},
 		"twice the same":        {volume(append(ok, `name = "b"`)...), 8, "already"},
 		"no volume":             {"timeout = \"1m\"\n", 0, "no [[volume]]"},
@@ -312,9 +328,27 @@ func FuzzParse(f *testing.F) {
 	f.Add([]byte(whole))
 	f.Add([]byte(volume(`name = "a"`, `device = "instance-store:3"`)))
 	f.Add([]byte("volume = [{name = \"a\"}]\n"))
+	for _, text := range []string{
+		"[key]\n[key]\n", "[key.context]\n[key]\n", "[key]\ncontext.a = \"b\"\ncontext.c = \"d\"\n", "[key]\ncontext.a = \"b\"\n[key.context]\n",
+		"[key]\ncontext.a.x = \"b\"\n[key.context.b]\n", "key.a = 1\nkey.a = 2\n", "key.a = 1\nkey.a.b = 2\n", "key = {}\nkey.a = 1\n", "key = {}\n[key]\n",
+		"[[volume]]\n[volume.key]\n[[volume]]\n[volume.key]\n", "[[volume]]\n[volume]\n", "volume = []\n[[volume]]\n", "[volume]\n[[volume]]\n",
+		"[[volume.bind]]\n[[volume]]\n", "[[volume]]\nbind = []\n[[volume.bind]]\n", "[a.b]\n[a]\nb.c = 1\n", "a = {b = 1, b = 2}\n", "a = {b.c = 1, b.d = 2}\n", "a = [{b = 1, b = 2}]\n",
+		"key.a.b = 1\n[key.a.c]\n", "[[volume]]\ncount = 017\n", "[[volume]]\ncount = 0x1_0\n", "[[volume]]\ncount = 99999999999999999999\n", "count = 1_0\n",
+	} {
+		f.Add([]byte(text))
+	}
 	f.Fuzz(func(t *testing.T, data []byte) {
 		c, err := config.Parse("unlock.toml", data)
+		// The library's decoder is the judge of what may stand twice.
+		var all map[string]any
+		judge := toml.Unmarshal(data, &all)
+		if judge != nil && err == nil {
+			t.Fatalf("Parse accepted what go-toml refuses: %v", judge)
+		}
 		var e *config.Error
+		if judge == nil && errors.As(err, &e) && (strings.Contains(e.Msg, "is set already") || strings.Contains(e.Msg, "is there already, as")) {
+			t.Fatalf("Parse = %v, and go-toml accepts it", err)
+		}
 		if err != nil && !errors.As(err, &e) {
 			t.Fatalf("Parse = %v, want a *config.Error", err)
 		}

@@ -1,7 +1,6 @@
 package config
 
 import (
-	"bytes"
 	"cmp"
 	"crypto/sha256"
 	"errors"
@@ -16,7 +15,7 @@ import (
 	"strings"
 	"time"
 
-	"github.com/pelletier/go-toml/v2"
+	"github.com/pelletier/go-toml/v2/unstable"
 
 	"unlock/internal/aws/arn"
 	"unlock/internal/keys/source"
@@ -30,61 +29,6 @@ const leastRetry = 10 * time.Second
 
 // DefaultRetry is how long a boot that is held up waits, about, before it tries again.
 const DefaultRetry = 5 * time.Minute
-
-// The file as TOML has it. Pointers tell "absent" from "zero".
-type fileTOML struct {
-	Timeout string       `toml:"timeout"`
-	Retry   string       `toml:"retry_every"`
-	Shell   bool         `toml:"emergency_shell"`
-	Key     *keyTOML     `toml:"key"`
-	AWS     awsTOML      `toml:"aws"`
-	Volume  []volumeTOML `toml:"volume"`
-}
-
-type keyTOML struct {
-	Source    string            `toml:"source"`
-	VersionID string            `toml:"version_id"`
-	KMSKey    any               `toml:"kms_key"` // a string or an array of strings
-	Context   map[string]string `toml:"context"`
-	Attest    bool              `toml:"attest"`
-}
-
-type awsTOML struct {
-	Region    string            `toml:"region"`
-	Endpoint  map[string]string `toml:"endpoint"`
-	FIPS      bool              `toml:"fips"`
-	DualStack bool              `toml:"dualstack"`
-	Proxy     string            `toml:"proxy"`
-	CABundle  string            `toml:"ca_bundle"`
-}
-
-type volumeTOML struct {
-	Name         string     `toml:"name"`
-	Device       string     `toml:"device"`
-	Size         string     `toml:"size"`
-	Count        int        `toml:"count"`
-	Format       string     `toml:"format"`
-	Layout       string     `toml:"layout"`
-	Filesystem   string     `toml:"filesystem"`
-	Mount        string     `toml:"mount"`
-	MountOptions string     `toml:"mount_options"`
-	MkfsOptions  string     `toml:"mkfs_options"`
-	Owner        string     `toml:"owner"`
-	Mode         string     `toml:"mode"`
-	Bind         []bindTOML `toml:"bind"`
-	Required     *bool      `toml:"required"`
-	Absent       string     `toml:"absent"`
-	OnFailure    string     `toml:"on_failure"`
-	Discard      bool       `toml:"discard"`
-	Grow         bool       `toml:"grow"`
-	Key          *keyTOML   `toml:"key"`
-}
-
-type bindTOML struct {
-	Path string `toml:"path"`
-	From string `toml:"from"`
-	Seed bool   `toml:"seed"`
-}
 
 const missingHint = "put the configuration there and rebuild the initramfs"
 
@@ -116,20 +60,15 @@ func Load(file, cmdline string) (*Config, error) {
 // Parse reads a configuration from memory; file is its name in messages. Every
 // error is an *Error.
 func Parse(file string, data []byte) (*Config, error) {
-	var f fileTOML
-	if err := toml.NewDecoder(bytes.NewReader(data)).DisallowUnknownFields().Decode(&f); err != nil {
-		return nil, decodeError(file, err)
-	}
-	p := &parser{file: file, lines: keyLines(data)}
-	c := p.config(&f)
-	if len(p.mistakes) > 0 {
-		return nil, p.mistakes[0]
+	c, mistakes := read(file, data)
+	if len(mistakes) > 0 {
+		return nil, mistakes[0]
 	}
 	return c, nil
 }
 
-// Check returns all mistakes in a configuration, by line; but of settings that are
-// unknown and values of the wrong type, which hide the others, only those.
+// Check returns all mistakes in a configuration, by line; but of text that is no TOML and
+// values of the wrong type, which hide the others, only those and settings that are unknown.
 func Check(file string, data []byte) []*Error {
 	_, mistakes := Review(file, data)
 	return mistakes
@@ -138,42 +77,32 @@ func Check(file string, data []byte) []*Error {
 // Review is Check, and returns what could be made of the configuration in spite of its
 // mistakes, for those who look for more; nil if that is nothing.
 func Review(file string, data []byte) (*Config, []*Error) {
-	var f fileTOML
-	err := toml.NewDecoder(bytes.NewReader(data)).DisallowUnknownFields().Decode(&f)
-	var unknown *toml.StrictMissingError
-	var mistakes []*Error
-	if errors.As(err, &unknown) {
-		for _, e := range unknown.Errors {
-			mistakes = append(mistakes, unknownSetting(file, e))
-		}
-		err = toml.Unmarshal(data, &f) // which then takes the others
-	}
+	c, mistakes := read(file, data)
+	slices.SortStableFunc(mistakes, func(a, b *Error) int { return cmp.Compare(a.Line, b.Line) })
+	return c, mistakes
+}
+
+// read is Review, with the mistakes in the order in which they were found.
+func read(file string, data []byte) (*Config, []*Error) {
+	p := &parser{file: file, lines: map[string]int{}}
+	root, err := readTOML(data)
 	if err != nil {
-		return nil, append(mistakes, decodeError(file, err))
+		err.File = file
+		return nil, []*Error{err}
 	}
-	p := &parser{file: file, lines: keyLines(data), mistakes: mistakes}
+	var f fileTOML
+	var fill filler
+	fill.fill(root, "", fileSettings(&f))
+	p.mistakes = fill.mistakes()
+	for _, m := range p.mistakes {
+		m.File = file
+	}
+	if len(fill.wrong) > 0 {
+		return nil, p.mistakes
+	}
+	root.lines("", p.lines)
 	c := p.config(&f)
-	slices.SortStableFunc(p.mistakes, func(a, b *Error) int { return cmp.Compare(a.Line, b.Line) })
 	return c, p.mistakes
-}
-
-func decodeError(file string, err error) *Error {
-	var unknown *toml.StrictMissingError
-	if errors.As(err, &unknown) && len(unknown.Errors) > 0 {
-		return unknownSetting(file, unknown.Errors[0])
-	}
-	var decode *toml.DecodeError
-	if errors.As(err, &decode) {
-		line, _ := decode.Position()
-		return &Error{File: file, Line: line, Msg: strings.TrimPrefix(decode.Error(), "toml: ")}
-	}
-	return &Error{File: file, Msg: strings.TrimPrefix(err.Error(), "toml: ")}
-}
-
-func unknownSetting(file string, e toml.DecodeError) *Error {
-	line, _ := e.Position()
-	return &Error{File: file, Line: line, Msg: fmt.Sprintf("unknown setting %q", strings.Join(e.Key(), ".")),
-		Hint: "unlock.toml(5) lists all settings"}
 }
 
 // parser turns the decoded file into a Config, which is of use only if it found no
@@ -198,7 +127,7 @@ func (p *parser) mistake(hint, msg string, keys ...string) {
 }
 
 func (p *parser) config(f *fileTOML) *Config {
-	c := &Config{File: p.file, Timeout: DefaultTimeout, Retry: DefaultRetry, Shell: f.Shell, AWS: AWS(f.AWS)}
+	c := &Config{File: p.file, Timeout: DefaultTimeout, Retry: DefaultRetry, Shell: f.Shell, AWS: f.AWS}
 	if f.Timeout != "" {
 		d, err := parseTimeout(f.Timeout)
 		if err != nil {
@@ -372,24 +301,25 @@ func validRegion(r string) bool {
 	return r != "" && len(r) <= 32 && strings.Trim(r, "abcdefghijklmnopqrstuvwxyz0123456789-") == ""
 }
 
-func stringOrList(v any) ([]string, error) {
-	switch v := v.(type) {
-	case nil:
+// stringOrList returns the strings of a value that is one or several, or is not there.
+func stringOrList(n *node) ([]string, error) {
+	if n == nil {
 		return nil, nil
-	case string:
-		return []string{v}, nil
-	case []any:
-		var list []string
-		for _, e := range v {
-			s, ok := e.(string)
-			if !ok {
-				return nil, errors.ErrUnsupported
-			}
-			list = append(list, s)
-		}
-		return list, nil
 	}
-	return nil, errors.ErrUnsupported
+	if n.kind == unstable.String {
+		return []string{n.text}, nil
+	}
+	var list []string
+	for _, b := range n.below {
+		if b.kind != unstable.String {
+			return nil, errors.ErrUnsupported
+		}
+		list = append(list, b.text)
+	}
+	if n.kind != unstable.Array {
+		return nil, errors.ErrUnsupported
+	}
+	return list, nil
 }
 
 func (p *parser) volume(t *volumeTOML, at string, shared *Key) *Volume {

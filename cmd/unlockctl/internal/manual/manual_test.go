@@ -5,7 +5,6 @@ import (
 	"go/parser"
 	"go/token"
 	"os/exec"
-	"reflect"
 	"slices"
 	"strconv"
 	"strings"
@@ -17,42 +16,41 @@ import (
 
 // TestSettings holds the table against the settings that package config decodes.
 func TestSettings(t *testing.T) {
-	file, err := parser.ParseFile(token.NewFileSet(), "../../../../internal/config/parse.go", nil, 0)
+	file, err := parser.ParseFile(token.NewFileSet(), "../../../../internal/config/settings.go", nil, 0)
 	if err != nil {
 		t.Fatal(err)
 	}
-	structs := map[string]*ast.StructType{}
-	ast.Inspect(file, func(n ast.Node) bool {
-		if s, ok := n.(*ast.TypeSpec); ok {
-			if body, ok := s.Type.(*ast.StructType); ok {
-				structs[s.Name.Name] = body
-			}
-		}
-		return true
-	})
-	var want []string
-	var walk func(prefix, name string)
-	walk = func(prefix, name string) {
-		for _, f := range structs[name].Fields.List {
-			tag, err := strconv.Unquote(f.Tag.Value)
-			if err != nil {
-				t.Fatal(err)
-			}
-			setting := prefix + reflect.StructTag(tag).Get("toml")
-			want = append(want, setting)
-			kind := f.Type
-			if star, ok := kind.(*ast.StarExpr); ok {
-				kind = star.X
-			}
-			if array, ok := kind.(*ast.ArrayType); ok {
-				kind = array.Elt
-			}
-			if id, ok := kind.(*ast.Ident); ok && structs[id.Name] != nil && setting != "volume.key" {
-				walk(setting+".", id.Name)
-			}
+	funcs := map[string]*ast.FuncDecl{}
+	for _, d := range file.Decls {
+		if f, ok := d.(*ast.FuncDecl); ok && strings.HasSuffix(f.Name.Name, "Settings") {
+			funcs[f.Name.Name] = f
 		}
 	}
-	walk("", "fileTOML")
+	var want []string
+	var walk func(prefix string, n ast.Node)
+	walk = func(prefix string, n ast.Node) {
+		ast.Inspect(n, func(n ast.Node) bool {
+			switch n := n.(type) {
+			case *ast.KeyValueExpr:
+				name, err := strconv.Unquote(n.Key.(*ast.BasicLit).Value)
+				if err != nil {
+					t.Fatal(err)
+				}
+				want = append(want, prefix+name)
+				if prefix+name != "volume.key" {
+					walk(prefix+name+".", n.Value)
+				}
+				return false
+			case *ast.CallExpr:
+				if id, ok := n.Fun.(*ast.Ident); ok && funcs[id.Name] != nil {
+					walk(prefix, funcs[id.Name].Body)
+					return false
+				}
+			}
+			return true
+		})
+	}
+	walk("", funcs["fileSettings"].Body)
 	var got []string
 	for _, s := range manual.Settings() {
 		got = append(got, s.Name)
