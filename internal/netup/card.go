@@ -11,7 +11,6 @@ import (
 	"sync"
 	"time"
 
-	"github.com/vishvananda/netlink"
 	"golang.org/x/sys/unix"
 )
 
@@ -106,12 +105,12 @@ func (c *card) came(s step, err error) {
 
 // see takes what the kernel says of the card, and reports whether it was shut down by
 // somebody else.
-func (c *card) see(a *netlink.LinkAttrs) (shut bool) {
+func (c *card) see(l *link) (shut bool) {
 	c.mu.Lock()
 	defer c.mu.Unlock()
-	up := a.RawFlags&unix.IFF_UP != 0
+	up := l.flags&unix.IFF_UP != 0
 	shut = c.up && !up
-	c.name, c.up, c.carrier = a.Name, up, a.RawFlags&unix.IFF_LOWER_UP != 0
+	c.name, c.up, c.carrier = l.name, up, l.flags&unix.IFF_LOWER_UP != 0
 	select {
 	case c.link <- struct{}{}:
 	default:
@@ -166,14 +165,14 @@ func (c *card) awaitUdev(ctx context.Context) bool {
 
 // raise sets the card up, unless somebody else has.
 func (c *card) raise() error {
-	link, err := netlink.LinkByIndex(c.index)
+	l, err := linkOf(c.index)
 	if err != nil {
 		return fmt.Errorf("looking it up: %w", err)
 	}
 	// Answers may come in by another card's best route; each card answers for its own
 	// addresses.
 	settings := []string{"ipv4/rp_filter", "2", "ipv4/arp_ignore", "1", "ipv4/arp_announce", "2"}
-	up := link.Attrs().RawFlags&unix.IFF_UP != 0
+	up := l.flags&unix.IFF_UP != 0
 	if !up {
 		settings = append(settings, "ipv6/accept_ra", "0", "ipv6/accept_dad", "0") // routers are listened to here
 	}
@@ -183,10 +182,10 @@ func (c *card) raise() error {
 		}
 	}
 	if !up {
-		if err := netlink.LinkSetUp(link); err != nil {
+		if err := setLink(c.index, true); err != nil {
 			return fmt.Errorf("bringing it up: %w", err)
 		}
-		c.undo = append(c.undo, func() error { return netlink.LinkSetDown(link) })
+		c.undo = append(c.undo, func() error { return setLink(c.index, false) })
 	}
 	return nil
 }
@@ -245,7 +244,7 @@ func undone(undo []func() error) error {
 	for i := range undo {
 		err := undo[len(undo)-1-i]()
 		if err == nil || errors.Is(err, unix.ESRCH) || errors.Is(err, unix.EADDRNOTAVAIL) || errors.Is(err, unix.ENODEV) ||
-			errors.Is(err, unix.ENETDOWN) || errors.Is(err, os.ErrNotExist) || errors.As(err, new(netlink.LinkNotFoundError)) {
+			errors.Is(err, unix.ENETDOWN) || errors.Is(err, os.ErrNotExist) {
 			continue
 		}
 		errs = append(errs, err)
@@ -255,38 +254,28 @@ func undone(undo []func() error) error {
 
 // addAddress gives the card an address, unless it has it.
 func (c *card) addAddress(p netip.Prefix) error {
-	link := &netlink.GenericLink{LinkAttrs: netlink.LinkAttrs{Index: c.index}}
-	addr := &netlink.Addr{IPNet: ipNet(p)}
-	if p.Addr().Is6() {
-		addr.Flags = unix.IFA_F_NODAD // EC2 assigns it to this card alone
-	}
-	switch err := netlink.AddrAdd(link, addr); {
+	a := address{c.index, p}
+	switch err := setAddress(unix.RTM_NEWADDR, unix.NLM_F_CREATE|unix.NLM_F_EXCL, a); {
 	case errors.Is(err, unix.EEXIST):
 		return nil
 	case err != nil:
 		return fmt.Errorf("adding %s: %w", p, err)
 	}
-	c.undoes(familyOf(p.Addr()), func() error { return netlink.AddrDel(link, addr) })
+	c.undoes(familyOf(p.Addr()), func() error { return setAddress(unix.RTM_DELADDR, 0, a) })
 	return nil
 }
 
 // addRoute adds a route through the card, unless it is there.
 func (c *card) addRoute(to netip.Prefix, via netip.Addr) error {
 	f := familyOf(to.Addr())
-	r := &netlink.Route{LinkIndex: c.index, Dst: ipNet(to), Priority: c.rank}
+	r := route{c.index, to, via, c.rank}
 	if f == six {
-		r.Priority += metric6
+		r.priority += metric6
 	}
 	if c.n.race.found != nil {
-		r.Priority += beside
+		r.priority += beside
 	}
-	if via.IsValid() {
-		r.Gw = via.AsSlice()
-		r.SetFlag(netlink.FLAG_ONLINK) // a router may be outside the subnet, as with leases of one address
-	} else if f == four {
-		r.Scope = netlink.SCOPE_LINK
-	}
-	switch err := netlink.RouteAdd(r); {
+	switch err := setRoute(unix.RTM_NEWROUTE, unix.NLM_F_CREATE|unix.NLM_F_EXCL, r); {
 	case errors.Is(err, unix.EEXIST):
 		return nil
 	case err != nil && via.IsValid():
@@ -294,7 +283,7 @@ func (c *card) addRoute(to netip.Prefix, via netip.Addr) error {
 	case err != nil:
 		return fmt.Errorf("adding the route to %s: %w", to, err)
 	}
-	c.undoes(f, func() error { return netlink.RouteDel(r) })
+	c.undoes(f, func() error { return setRoute(unix.RTM_DELROUTE, 0, r) })
 	return nil
 }
 
@@ -322,8 +311,4 @@ func (c *card) undoes(f family, undo func() error) {
 	c.mu.Lock()
 	defer c.mu.Unlock()
 	c.side[f].undo = append(c.side[f].undo, undo)
-}
-
-func ipNet(p netip.Prefix) *net.IPNet {
-	return &net.IPNet{IP: p.Addr().AsSlice(), Mask: net.CIDRMask(p.Bits(), p.Addr().BitLen())}
 }

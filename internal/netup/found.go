@@ -4,27 +4,23 @@ import (
 	"context"
 	"fmt"
 	"net"
-	"net/netip"
 	"sync"
-
-	"github.com/vishvananda/netlink"
 )
 
 // findExisting returns the network that somebody has set up already, as a card without an
 // index, or nil. It has the families of which there are addresses; whether it leads
 // anywhere is to be tried.
 func findExisting(n *Network) (*card, error) {
-	addrs, err := netlink.AddrList(nil, netlink.FAMILY_ALL)
+	addrs, err := allAddresses()
 	if err != nil {
 		return nil, fmt.Errorf("reading addresses: %w", err)
 	}
 	c := &card{n: n, link: make(chan struct{}, 1)}
 	for _, a := range addrs {
-		ip, ok := netip.AddrFromSlice(a.IP)
-		link, err := net.InterfaceByIndex(a.LinkIndex)
-		if f := familyOf(ip); ok && err == nil && link.Flags&net.FlagUp != 0 && ip.IsGlobalUnicast() && !c.side[f].ready {
-			ones, _ := a.Mask.Size()
-			c.side[f] = side{ready: true, addr: netip.PrefixFrom(ip.Unmap(), ones)}
+		ip := a.net.Addr()
+		link, err := net.InterfaceByIndex(a.index)
+		if f := familyOf(ip); err == nil && link.Flags&net.FlagUp != 0 && ip.IsGlobalUnicast() && !c.side[f].ready {
+			c.side[f] = side{ready: true, addr: a.net}
 			if c.name == "" {
 				c.name = link.Name
 			}
@@ -33,19 +29,17 @@ func findExisting(n *Network) (*card, error) {
 	if c.name == "" {
 		return nil, nil
 	}
-	routes, err := netlink.RouteList(nil, netlink.FAMILY_ALL)
+	routes, err := allRoutes()
 	if err != nil {
 		return nil, fmt.Errorf("reading routes: %w", err)
 	}
 	for _, r := range routes {
-		via, ok := netip.AddrFromSlice(r.Gw)
-		if !ok || r.Dst != nil && !r.Dst.IP.IsUnspecified() {
+		if !r.via.IsValid() || !r.to.Addr().IsUnspecified() {
 			continue
 		}
-		via = via.Unmap()
-		if f := familyOf(via); c.side[f].ready && !c.side[f].router.IsValid() {
-			c.side[f].router = via
-			if link, err := net.InterfaceByIndex(r.LinkIndex); err == nil {
+		if f := familyOf(r.via); c.side[f].ready && !c.side[f].router.IsValid() {
+			c.side[f].router = r.via
+			if link, err := net.InterfaceByIndex(r.index); err == nil {
 				c.name = link.Name
 			}
 		}
@@ -58,13 +52,13 @@ func findExisting(n *Network) (*card, error) {
 // held reports of which families a card has addresses that are somebody else's. Whoever
 // gave it IPv4 will see to the rest.
 func held(index int) (held [2]bool) {
-	addrs, err := netlink.AddrList(&netlink.GenericLink{LinkAttrs: netlink.LinkAttrs{Index: index}}, netlink.FAMILY_ALL)
+	addrs, err := allAddresses()
 	if err != nil {
 		return held // it will be found again
 	}
 	for _, a := range addrs {
-		if ip, ok := netip.AddrFromSlice(a.IP); ok && !ip.Unmap().IsLinkLocalUnicast() {
-			held[familyOf(ip)] = true
+		if a.index == index && !a.net.Addr().IsLinkLocalUnicast() {
+			held[familyOf(a.net.Addr())] = true
 		}
 	}
 	return held

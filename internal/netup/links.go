@@ -6,28 +6,17 @@ import (
 	"path/filepath"
 	"slices"
 	"strings"
-
-	"github.com/vishvananda/netlink"
 )
-
-// watchLinks sends what changes about network interfaces until done is closed.
-func watchLinks(done chan struct{}) (<-chan netlink.LinkUpdate, error) {
-	updates := make(chan netlink.LinkUpdate)
-	if err := netlink.LinkSubscribe(updates, done); err != nil {
-		return nil, fmt.Errorf("watching network interfaces: %w", err)
-	}
-	return updates, nil
-}
 
 // listLinks returns the interfaces that are there, those of network cards in the order
 // of their buses, in which EC2 attaches them: the primary one comes first.
-func listLinks() ([]netlink.Link, error) {
-	links, err := netlink.LinkList()
+func listLinks() ([]link, error) {
+	links, err := allLinks()
 	if err != nil {
 		return nil, fmt.Errorf("listing network interfaces: %w", err)
 	}
-	slices.SortStableFunc(links, func(a, b netlink.Link) int {
-		return strings.Compare(place(a.Attrs().Name), place(b.Attrs().Name))
+	slices.SortStableFunc(links, func(a, b link) int {
+		return strings.Compare(place(a.name), place(b.name))
 	})
 	return links, nil
 }

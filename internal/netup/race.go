@@ -11,9 +11,6 @@ import (
 	"sync"
 	"sync/atomic"
 	"time"
-
-	"github.com/vishvananda/netlink"
-	"golang.org/x/sys/unix"
 )
 
 const (
@@ -37,7 +34,7 @@ type race struct {
 	last    *card   // started last
 	started int
 
-	links  <-chan netlink.LinkUpdate
+	links  <-chan linkUpdate
 	stuck  chan *card
 	calls  chan call   // for help
 	called atomic.Bool // one was made
@@ -72,7 +69,7 @@ func newRace(n *Network) (*race, error) {
 	ctx, cancel := context.WithCancel(context.Background())
 	r.ctx, r.cancel = ctx, cancel
 	for _, l := range links {
-		r.see(ctx, l.Attrs())
+		r.see(ctx, &l)
 	}
 	r.tasks.Go(func() {
 		defer func() {
@@ -125,10 +122,10 @@ func (r *race) run(ctx context.Context) {
 			case !ok:
 				r.n.log("watching network interfaces: the kernel ended the subscription")
 				r.links = nil
-			case u.Header.Type == unix.RTM_DELLINK:
-				r.gone(u.Link.Attrs().Index)
+			case u.gone:
+				r.gone(u.index)
 			default:
-				if r.see(ctx, u.Link.Attrs()) && r.last == nil {
+				if r.see(ctx, &u.link) && r.last == nil {
 					next.Reset(0)
 				}
 			}
@@ -154,18 +151,18 @@ func (r *race) run(ctx context.Context) {
 }
 
 // see takes what the kernel says of an interface. It reports whether that is a new card.
-func (r *race) see(ctx context.Context, a *netlink.LinkAttrs) bool {
-	c, known := r.cards[a.Index]
+func (r *race) see(ctx context.Context, l *link) bool {
+	c, known := r.cards[l.index]
 	if !known {
-		at := place(a.Name)
-		if at == "" || len(a.HardwareAddr) != 6 || a.MasterIndex != 0 {
+		at := place(l.name)
+		if at == "" || len(l.mac) != 6 || l.master != 0 {
 			return false // not a network card, or part of something bigger
 		}
-		c = &card{n: r.n, index: a.Index, mac: a.HardwareAddr, place: at, link: make(chan struct{}, 1)}
-		r.cards[a.Index] = c
+		c = &card{n: r.n, index: l.index, mac: l.mac, place: at, link: make(chan struct{}, 1)}
+		r.cards[l.index] = c
 		r.queue = append(r.queue, c)
 	}
-	if c.see(a) && c.ended != nil {
+	if c.see(l) && c.ended != nil {
 		c.log("somebody shut it down; raising it again")
 		r.stop(c)
 		r.start(ctx, c)
