@@ -1,10 +1,10 @@
 package boot
 
 import (
-	"cmp"
 	"context"
 	"fmt"
 	"slices"
+	"sort"
 	"time"
 
 	"unlock/internal/config"
@@ -38,7 +38,7 @@ func (p *part) mount(ctx context.Context, newroot string) error {
 	if err := hint.All(errs...); err != nil {
 		return err
 	}
-	slices.SortFunc(binds, func(a, b binding) int { return cmp.Compare(a.Path, b.Path) }) // what is below comes later
+	sort.Slice(binds, func(i, j int) bool { return binds[i].Path < binds[j].Path }) // what is below comes later
 	for _, b := range binds {
 		if err := p.bind(b, newroot); err != nil {
 			errs = append(errs, fmt.Errorf("volume %q: %w", b.volume.Name, err))

@@ -1,7 +1,6 @@
 package config
 
 import (
-	"cmp"
 	"crypto/sha256"
 	"errors"
 	"fmt"
@@ -78,7 +77,7 @@ func Check(file string, data []byte) []*Error {
 // mistakes, for those who look for more; nil if that is nothing.
 func Review(file string, data []byte) (*Config, []*Error) {
 	c, mistakes := read(file, data)
-	slices.SortStableFunc(mistakes, func(a, b *Error) int { return cmp.Compare(a.Line, b.Line) })
+	byLine(mistakes)
 	return c, mistakes
 }
 

@@ -1,9 +1,9 @@
 package config
 
 import (
-	"cmp"
 	"fmt"
 	"slices"
+	"sort"
 	"strconv"
 	"strings"
 
@@ -145,8 +145,12 @@ type filler struct {
 // mistakes are those of both kinds, by line.
 func (f *filler) mistakes() []*Error {
 	all := slices.Concat(f.unknown, f.wrong)
-	slices.SortStableFunc(all, func(a, b *Error) int { return cmp.Compare(a.Line, b.Line) })
+	byLine(all)
 	return all
+}
+
+func byLine(all []*Error) {
+	sort.SliceStable(all, func(i, j int) bool { return all[i].Line < all[j].Line })
 }
 
 // fill takes the settings of a table, at which names begin.

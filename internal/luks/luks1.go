@@ -2,7 +2,6 @@ package luks
 
 import (
 	"bytes"
-	"cmp"
 	"context"
 	"encoding/binary"
 	"fmt"
@@ -148,7 +147,7 @@ func (raw *raw1) validate(size int64, lim Limits) (*header1, error) {
 		}
 		areas = append(areas, int64(k.Offset)*sector1)
 	}
-	slices.SortFunc(areas, cmp.Compare)
+	slices.Sort(areas)
 	end := int64(size1)
 	for _, start := range areas {
 		if start < end {

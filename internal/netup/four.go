@@ -4,6 +4,7 @@ import (
 	"context"
 	"fmt"
 	"slices"
+	"sort"
 	"time"
 )
 
@@ -57,7 +58,7 @@ func (c *card) apply(ctx context.Context, l Lease) error {
 		return err
 	}
 	routes := slices.Clone(l.Routes)
-	slices.SortStableFunc(routes, func(a, b Route) int { return b.To.Bits() - a.To.Bits() })
+	sort.SliceStable(routes, func(i, j int) bool { return routes[i].To.Bits() > routes[j].To.Bits() })
 	for _, r := range routes {
 		if err := c.addRoute(r.To, r.Via); err != nil {
 			return err

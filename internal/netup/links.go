@@ -4,8 +4,7 @@ import (
 	"fmt"
 	"os"
 	"path/filepath"
-	"slices"
-	"strings"
+	"sort"
 )
 
 // listLinks returns the interfaces that are there, those of network cards in the order
@@ -15,9 +14,7 @@ func listLinks() ([]link, error) {
 	if err != nil {
 		return nil, fmt.Errorf("listing network interfaces: %w", err)
 	}
-	slices.SortStableFunc(links, func(a, b link) int {
-		return strings.Compare(place(a.name), place(b.name))
-	})
+	sort.SliceStable(links, func(i, j int) bool { return place(links[i].name) < place(links[j].name) })
 	return links, nil
 }
 

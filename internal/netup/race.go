@@ -1,13 +1,12 @@
 package netup
 
 import (
-	"cmp"
 	"context"
 	"errors"
 	"fmt"
 	"net/netip"
 	"slices"
-	"strings"
+	"sort"
 	"sync"
 	"sync/atomic"
 	"time"
@@ -266,7 +265,10 @@ func (r *race) widen(why string) bool {
 	if len(r.queue) == 0 {
 		return false
 	}
-	slices.SortFunc(r.queue, func(a, b *card) int { return cmp.Or(strings.Compare(a.place, b.place), a.index-b.index) })
+	sort.Slice(r.queue, func(i, j int) bool {
+		a, b := r.queue[i], r.queue[j]
+		return a.place < b.place || a.place == b.place && a.index < b.index
+	})
 	r.n.log("%s; trying the other network cards, too", why)
 	return true
 }

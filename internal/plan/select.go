@@ -2,6 +2,7 @@ package plan
 
 import (
 	"slices"
+	"sort"
 	"strconv"
 	"strings"
 
@@ -19,9 +20,7 @@ func Select(v *config.Volume, all []*Candidate) []*Candidate {
 			found = append(found, c)
 		}
 	}
-	slices.SortStableFunc(found, func(a, b *Candidate) int {
-		return attachNumber(a.Disk) - attachNumber(b.Disk)
-	})
+	sort.SliceStable(found, func(i, j int) bool { return attachNumber(found[i].Disk) < attachNumber(found[j].Disk) })
 	if v.Device.Kind == config.SelectInstanceStore && v.Device.Value != "" {
 		return nth(found, v.Device.Value)
 	}
