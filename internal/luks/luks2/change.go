@@ -9,6 +9,7 @@ import (
 	"slices"
 	"strconv"
 
+	"unlock/internal/luks/material"
 	"unlock/internal/secret"
 )
 
@@ -37,11 +38,11 @@ func (h *Header) AddKeyslot(ctx context.Context, dev Device, existing, added *se
 		if id, err = freeID(maxKeyslots, now.meta.hasKeyslot); err != nil {
 			return nil, fmt.Errorf("keyslots: %w", err)
 		}
-		offset, err := now.meta.freeArea(now.size, roundUp(int64(materialSize(key.Len()))))
+		offset, err := now.meta.freeArea(now.size, roundUp(int64(material.Size(key.Len()))))
 		if err != nil {
 			return nil, err
 		}
-		slot, material, err := newKeyslot(key, adds, offset, slow, now.limits)
+		slot, area, err := newKeyslot(key, adds, offset, slow, now.limits)
 		if err != nil {
 			return nil, err
 		}
@@ -58,7 +59,7 @@ func (h *Header) AddKeyslot(ctx context.Context, dev Device, existing, added *se
 		if err != nil {
 			return nil, err
 		}
-		if err := writeAt(dev, material, offset); err != nil {
+		if err := writeAt(dev, area, offset); err != nil {
 			return nil, fmt.Errorf("key material: %w", err)
 		}
 		return next, nil

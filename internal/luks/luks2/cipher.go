@@ -1,17 +1,12 @@
 package luks2
 
 import (
-	"crypto/aes"
-	"crypto/cipher"
-	"crypto/sha256"
-	stdbinary "encoding/binary"
 	"fmt"
 	"slices"
 	"strings"
 
-	"golang.org/x/crypto/xts"
-
 	"unlock/internal/hint"
+	"unlock/internal/luks/material"
 )
 
 // A cipherSpec is a way to encrypt sectors of 512 bytes, by the name that LUKS and the
@@ -20,22 +15,16 @@ import (
 type cipherSpec struct {
 	name     string
 	keySizes []int // bytes
-	sectors  func(key []byte) (sectorCipher, error)
-}
-
-// sectorCipher encrypts and decrypts a sector in place.
-type sectorCipher interface {
-	Encrypt(dst, src []byte, sector uint64)
-	Decrypt(dst, src []byte, sector uint64)
+	sectors  func(key []byte) (material.Cipher, error)
 }
 
 // ciphers are those that are opened; new volumes have the first. Key material takes
 // fewer than 2^32 sectors, where aes-xts-plain, which counts them in 32 bits, and
 // aes-xts-plain64 are the same.
 var ciphers = [...]cipherSpec{
-	{cipherName, []int{32, 64}, newXTS},
-	{"aes-xts-plain", []int{32, 64}, newXTS},
-	{"aes-cbc-essiv:sha256", []int{16, 32}, newESSIV},
+	{cipherName, []int{32, 64}, material.XTS},
+	{"aes-xts-plain", []int{32, 64}, material.XTS},
+	{"aes-cbc-essiv:sha256", []int{16, 32}, material.ESSIV},
 }
 
 // Ciphers are the names of all ciphers that Read accepts.
@@ -82,36 +71,4 @@ func CheckCipher(name string) error {
 		return nil
 	}
 	return hint.With(fmt.Errorf("encryption %s", otherCiphers(name)), cipherAdvice(name))
-}
-
-func newXTS(key []byte) (sectorCipher, error) { return xts.NewCipher(aes.NewCipher, key) }
-
-// essiv is AES in CBC mode. The vector of a sector is its number, encrypted under the
-// key's SHA-256 (Linux, crypto/essiv.c).
-type essiv struct{ data, vectors cipher.Block }
-
-func newESSIV(key []byte) (sectorCipher, error) {
-	data, err := aes.NewCipher(key)
-	if err != nil {
-		return nil, err
-	}
-	salt := sha256.Sum256(key)
-	defer clear(salt[:])
-	vectors, err := aes.NewCipher(salt[:])
-	return essiv{data, vectors}, err
-}
-
-func (e essiv) vector(sector uint64) []byte {
-	iv := make([]byte, aes.BlockSize)
-	stdbinary.LittleEndian.PutUint64(iv, sector)
-	e.vectors.Encrypt(iv, iv)
-	return iv
-}
-
-func (e essiv) Encrypt(dst, src []byte, sector uint64) {
-	cipher.NewCBCEncrypter(e.data, e.vector(sector)).CryptBlocks(dst, src)
-}
-
-func (e essiv) Decrypt(dst, src []byte, sector uint64) {
-	cipher.NewCBCDecrypter(e.data, e.vector(sector)).CryptBlocks(dst, src)
 }

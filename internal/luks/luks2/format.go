@@ -9,6 +9,7 @@ import (
 	"fmt"
 	"strconv"
 
+	"unlock/internal/luks/material"
 	"unlock/internal/secret"
 )
 
@@ -99,13 +100,13 @@ func newKDF(slow bool, lim Limits, salt []byte) kdf {
 }
 
 // newKeyslot seals key under the passphrase of d for an area at offset. It returns
-// the JSON and the material, materialSize bytes.
-func newKeyslot(key *secret.Bytes, d *Deriver, offset int64, slow bool, lim Limits) (js json.RawMessage, material []byte, err error) {
+// the JSON and the key material, material.Size bytes.
+func newKeyslot(key *secret.Bytes, d *Deriver, offset int64, slow bool, lim Limits) (js json.RawMessage, area []byte, err error) {
 	k := newKDF(slow, lim, d.salt)
 	secret.Do(func() {
 		var kek *secret.Bytes
 		if kek, err = d.derive(context.Background(), k, formatKey); err == nil {
-			material, err = seal(key.Bytes(), kek.Bytes(), newHash("sha256"))
+			area, err = material.Seal(key.Bytes(), kek.Bytes(), newHash("sha256"))
 		}
 	})
 	if err != nil {
@@ -114,9 +115,9 @@ func newKeyslot(key *secret.Bytes, d *Deriver, offset int64, slow bool, lim Limi
 	return encode(jsonKeyslot{
 		Type: "luks2", KeySize: key.Len(),
 		AF:   jsonAF{"luks1", stripes, "sha256"},
-		Area: jsonArea{"raw", offset, roundUp(int64(len(material))), cipherName, formatKey},
+		Area: jsonArea{"raw", offset, roundUp(int64(len(area))), cipherName, formatKey},
 		KDF:  jsonKDF{k.name, k.hash, k.iterations, k.time, k.memory, k.cpus, k.salt},
-	}), material, nil
+	}), area, nil
 }
 
 // newDigest returns the digest of key, which is that of keyslot 0 and segment 0.
@@ -156,7 +157,7 @@ func FormatWith(dev Device, size int64, d *Deriver, o FormatOptions) (*Header, e
 	defer key.Wipe()
 	rand.Read(key.Bytes())
 
-	slot, material, err := newKeyslot(key, d, 2*formatHeader, o.Slow, o.Limits)
+	slot, area, err := newKeyslot(key, d, 2*formatHeader, o.Slow, o.Limits)
 	if err != nil {
 		return nil, err
 	}
@@ -193,7 +194,7 @@ func FormatWith(dev Device, size int64, d *Deriver, o FormatOptions) (*Header, e
 	if err := erase(dev, o.Over); err != nil {
 		return nil, fmt.Errorf("erasing old headers: %w", err)
 	}
-	if err := writeAt(dev, material, 2*formatHeader); err != nil {
+	if err := writeAt(dev, area, 2*formatHeader); err != nil {
 		return nil, fmt.Errorf("key material: %w", err)
 	}
 	for _, i := range [2]int{1, 0} {
@@ -205,7 +206,7 @@ func FormatWith(dev Device, size int64, d *Deriver, o FormatOptions) (*Header, e
 	if err != nil {
 		return nil, fmt.Errorf("reading back the new LUKS2 header: %w", err)
 	}
-	if back.Damaged() || back.binary != h.binary || !bytes.Equal(back.doc.encode(), doc.encode()) || !bytes.Equal(back.materials[0], material) {
+	if back.Damaged() || back.binary != h.binary || !bytes.Equal(back.doc.encode(), doc.encode()) || !bytes.Equal(back.materials[0], area) {
 		return nil, errors.New("the device did not keep what was written to it")
 	}
 	return back, nil

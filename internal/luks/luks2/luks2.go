@@ -25,6 +25,7 @@ import (
 	"slices"
 
 	"unlock/internal/hint"
+	"unlock/internal/luks/material"
 	"unlock/internal/secret"
 )
 
@@ -43,15 +44,15 @@ var (
 )
 
 const (
-	binSize     = 4096      // binary header, before the JSON area
-	sector      = 512       // of key material
-	alignment   = 4096      // of key areas
-	stripes     = 4000      // of the anti-forensic splitter; cryptsetup knows no other number
-	saltSize    = 32        // of kdfs and digests
-	maxKeyslots = 32        // ids of keyslots, tokens and segments are below
-	maxDigests  = 8         // ids of digests are below
-	maxAreas    = 1 << 27   // bytes of all key areas together
-	maxText     = 512 << 10 // bytes of JSON; 32 keyslots and as many tokens take a tenth
+	binSize     = 4096             // binary header, before the JSON area
+	sector      = 512              // in which disks write
+	alignment   = 4096             // of key areas
+	stripes     = material.Stripes // cryptsetup knows no other number
+	saltSize    = 32               // of kdfs and digests
+	maxKeyslots = 32               // ids of keyslots, tokens and segments are below
+	maxDigests  = 8                // ids of digests are below
+	maxAreas    = 1 << 27          // bytes of all key areas together
+	maxText     = 512 << 10        // bytes of JSON; 32 keyslots and as many tokens take a tenth
 
 	cipherName = "aes-xts-plain64"
 )

@@ -34,36 +34,26 @@ func checkJSON(b []byte) error {
 		return errors.New("does not start with an object")
 	}
 	d := json.NewDecoder(bytes.NewReader(b))
-	d.UseNumber()
-	if err := checkValue(d, 1); err != nil {
+	var first json.RawMessage
+	if err := d.Decode(&first); err != nil {
 		return err
 	}
 	if _, err := d.Token(); err != io.EOF {
 		return errors.New("more than one value")
 	}
-	return nil
+	return checkValue(first, 1)
 }
 
-func checkValue(d *json.Decoder, depth int) error {
-	t, err := d.Token()
-	if err != nil {
-		return err
-	}
-	open, ok := t.(json.Delim)
-	if !ok {
+func checkValue(b json.RawMessage, depth int) error {
+	if b[0] != '{' && b[0] != '[' {
 		return nil
 	}
 	if depth >= maxDepth {
 		return errors.New("nested too deeply")
 	}
 	seen := map[string]bool{}
-	for d.More() {
-		if open == '{' {
-			t, err := d.Token()
-			if err != nil {
-				return err
-			}
-			name, _ := t.(string)
+	return walk(b, func(name string, value json.RawMessage) error {
+		if b[0] == '{' {
 			if seen[name] {
 				return fmt.Errorf("member %q occurs twice", name)
 			}
@@ -72,34 +62,86 @@ func checkValue(d *json.Decoder, depth int) error {
 			}
 			seen[name] = true
 		}
-		if err := checkValue(d, depth+1); err != nil {
-			return err
-		}
-	}
-	_, err = d.Token()
-	return err
+		return checkValue(value, depth+1)
+	})
 }
 
-// parseObject splits an object that checkJSON has passed.
+// walk calls f for each member of an object, or each element of an array, which have no
+// names. b is one of them, in JSON that has been found to be valid.
+func walk(b []byte, f func(name string, value json.RawMessage) error) error {
+	named := b[0] == '{'
+	for b = bytes.TrimLeft(b[1:], blanks); b[0] != '}' && b[0] != ']'; b = bytes.TrimLeft(b, ","+blanks) {
+		name := ""
+		if named {
+			n := length(b)
+			name = unquote(b[:n])
+			b = bytes.TrimLeft(b[n:], ":"+blanks)
+		}
+		n := length(b)
+		if err := f(name, b[:n:n]); err != nil {
+			return err
+		}
+		b = b[n:]
+	}
+	return nil
+}
+
+// blanks between the tokens of JSON (RFC 8259, section 2).
+const blanks = " \t\r\n"
+
+// length returns that of the value with which b begins.
+func length(b []byte) int {
+	depth, quoted := 0, false
+	for i := 0; i < len(b); i++ {
+		switch c := b[i]; {
+		case quoted && c == '\\':
+			i++
+		case c == '"':
+			quoted = !quoted
+		case quoted:
+		case c == '{' || c == '[':
+			depth++
+			continue
+		case depth == 0: // in a number or a word
+			if strings.IndexByte(",:}]"+blanks, c) >= 0 {
+				return i
+			}
+			continue
+		case c == '}' || c == ']':
+			depth--
+		default:
+			continue
+		}
+		if depth == 0 && !quoted {
+			return i + 1
+		}
+	}
+	return len(b)
+}
+
+// unquote returns what a valid JSON string stands for.
+func unquote(b []byte) (s string) {
+	if bytes.IndexByte(b, '\\') < 0 {
+		return string(b[1 : len(b)-1])
+	}
+	if err := json.Unmarshal(b, &s); err != nil {
+		panic("luks2: " + err.Error())
+	}
+	return s
+}
+
+// parseObject splits an object that checkJSON has passed, or a value of one. Values
+// are parts of b.
 func parseObject(b []byte) (object, error) {
-	d := json.NewDecoder(bytes.NewReader(b))
-	if t, err := d.Token(); err != nil || t != json.Delim('{') {
+	if len(b) == 0 || b[0] != '{' {
 		return nil, errors.New("not an object")
 	}
 	o := object{}
-	for d.More() {
-		t, err := d.Token()
-		if err != nil {
-			return nil, err
-		}
-		name, _ := t.(string)
-		var v json.RawMessage
-		if err := d.Decode(&v); err != nil {
-			return nil, err
-		}
-		o = append(o, member{name, v})
-	}
-	return o, nil
+	err := walk(b, func(name string, value json.RawMessage) error {
+		o = append(o, member{name, value})
+		return nil
+	})
+	return o, err
 }
 
 func (o object) get(name string) (json.RawMessage, bool) {

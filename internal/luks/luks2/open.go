@@ -9,6 +9,7 @@ import (
 	"sort"
 
 	"unlock/internal/hint"
+	"unlock/internal/luks/material"
 	"unlock/internal/secret"
 )
 
@@ -120,7 +121,7 @@ func (h *Header) try(ctx context.Context, k keyslot, d *Deriver) (*secret.Bytes,
 		return nil, err
 	}
 	key := secret.New(k.keySize)
-	err = unseal(key.Bytes(), h.materials[k.id], kek.Bytes(), k.cipher, newHash(k.afHash))
+	err = material.Unseal(key.Bytes(), h.materials[k.id], kek.Bytes(), k.cipher.sectors, newHash(k.afHash))
 	if err == nil {
 		err = h.meta.digest.verify(ctx, key)
 	}

@@ -7,6 +7,7 @@ import (
 	"io"
 
 	"unlock/internal/hint"
+	"unlock/internal/luks/material"
 )
 
 // copyState is what was found where one copy of the header may be.
@@ -40,6 +41,7 @@ func (c copyState) trouble() int {
 // if Format was cut short. Any other error: it is LUKS2, or cannot be
 // read, and must not be touched.
 func Read(r io.ReaderAt, size int64, lim Limits) (*Header, error) {
+	r = readAhead(r, size)
 	primary := readCopy(r, size, 0)
 	at := headerSizes[:]
 	if primary.json != nil {
@@ -68,6 +70,27 @@ func Read(r io.ReaderAt, size int64, lim Limits) (*Header, error) {
 		}
 	}
 	return choose(r, size, primary, secondary, lim)
+}
+
+// ahead has the first bytes of a device: as a rule all of both headers, so that they are
+// one read and not four.
+type ahead struct {
+	io.ReaderAt
+	first []byte
+}
+
+// readAhead reads the first 32 KiB. What cannot be read with the rest is tried alone.
+func readAhead(r io.ReaderAt, size int64) ahead {
+	first := make([]byte, min(2*headerSizes[0], size))
+	n, _ := r.ReadAt(first, 0)
+	return ahead{r, first[:n]}
+}
+
+func (a ahead) ReadAt(b []byte, offset int64) (int, error) {
+	if end := offset + int64(len(b)); end <= int64(len(a.first)) {
+		return copy(b, a.first[offset:end]), nil
+	}
+	return a.ReaderAt.ReadAt(b, offset)
 }
 
 // noHeader says why neither copy can be used.
@@ -179,7 +202,7 @@ func validate(c copyState, devSize int64, lim Limits) (*Header, error) {
 		return nil, fmt.Errorf("%.40q is not a UUID", c.bin.uuid)
 	}
 	text, padding, found := bytes.Cut(c.json, []byte{0})
-	if !found || bytes.ContainsFunc(padding, func(r rune) bool { return r != 0 }) {
+	if !found || len(bytes.TrimLeft(padding, "\x00")) > 0 {
 		return nil, errors.New("metadata are not followed by zeros only")
 	}
 	if len(text) > maxText {
@@ -188,7 +211,7 @@ func validate(c copyState, devSize int64, lim Limits) (*Header, error) {
 	if err := checkJSON(text); err != nil {
 		return nil, fmt.Errorf("metadata: %w", err)
 	}
-	doc, err := parseObject(text)
+	doc, err := parseObject(bytes.Clone(text)) // which an update of the header does not change
 	if err != nil {
 		return nil, fmt.Errorf("metadata: %w", err)
 	}
@@ -227,7 +250,7 @@ func (h *Header) readMaterials(r io.ReaderAt) {
 	for i := range h.meta.keyslots {
 		k := &h.meta.keyslots[i]
 		if k.broken == nil && k.bound {
-			b := make([]byte, materialSize(k.keySize))
+			b := make([]byte, material.Size(k.keySize))
 			if err := readFull(r, b, k.offset); err != nil {
 				k.broken = err
 			} else {

@@ -54,6 +54,9 @@ func (s scope) into(name string, v any, kind string) bool {
 }
 
 func (s scope) str(name string) (v string) {
+	if raw, ok := s.get(name); ok && raw[0] == '"' {
+		return unquote(raw)
+	}
 	s.into(name, &v, "a string")
 	return v
 }
