@@ -7,6 +7,7 @@ package distro
 
 import (
 	"bytes"
+	"cmp"
 	"context"
 	"crypto/sha256"
 	_ "embed"
@@ -26,6 +27,12 @@ import (
 // by commas.
 type System struct {
 	Suite, Packages string
+	Init            string // package that brings /sbin/init; systemd-sysv if empty
+}
+
+// common are the packages that s has beside its generator.
+func (s System) common() string {
+	return "linux-image-cloud-amd64," + cmp.Or(s.Init, "systemd-sysv") + ",dbus,udev,kmod,dmsetup,e2fsprogs,iproute2,cryptsetup-bin,busybox,zstd"
 }
 
 // Files of a System in the cache, without unlock.
@@ -33,9 +40,6 @@ type Files struct {
 	Root   string // ext4 image
 	Kernel string
 }
-
-// commonPackages are what a system has beside its generator.
-const commonPackages = "linux-image-cloud-amd64,systemd-sysv,dbus,udev,kmod,dmsetup,e2fsprogs,iproute2,cryptsetup-bin,busybox,zstd"
 
 // systemScript is what mmdebstrap runs at last: a network, a console, and a
 // service that runs Machine.Script when the system is up.
@@ -52,7 +56,7 @@ func (s System) Get(ctx context.Context) (Files, error) {
 	if err != nil {
 		return Files{}, err
 	}
-	key := sha256.Sum256(append([]byte(s.Suite+" "+s.Packages+" "+commonPackages+" "+vm.RootLabel), systemScript...))
+	key := sha256.Sum256(append([]byte(s.Suite+" "+s.Packages+" "+s.common()+" "+vm.RootLabel), systemScript...))
 	dir := filepath.Join(cache, fmt.Sprintf("%s-%x", s.Suite, key[:6]))
 	f := Files{Root: filepath.Join(dir, "root.ext4"), Kernel: filepath.Join(dir, "vmlinuz")}
 	if _, err := os.Stat(dir); err == nil {
@@ -63,7 +67,7 @@ func (s System) Get(ctx context.Context) (Files, error) {
 		return Files{}, fmt.Errorf("filling the cache: %w", err)
 	}
 	defer os.RemoveAll(tmp)
-	if err := makeSystem(ctx, tmp, s.Suite, s.Packages); err != nil {
+	if err := s.make(ctx, tmp); err != nil {
 		return Files{}, fmt.Errorf("making %s with %s: %w", s.Suite, s.Packages, err)
 	}
 	if err := os.Rename(tmp, dir); err != nil && !errors.Is(err, os.ErrExist) { // or somebody else was quicker
@@ -72,8 +76,8 @@ func (s System) Get(ctx context.Context) (Files, error) {
 	return f, nil
 }
 
-func makeSystem(ctx context.Context, dir, suite, packages string) error {
-	sources, err := sourcesOf(ctx, suite)
+func (s System) make(ctx context.Context, dir string) error {
+	sources, err := sourcesOf(ctx, s.Suite)
 	if err != nil {
 		return err
 	}
@@ -82,9 +86,9 @@ func makeSystem(ctx context.Context, dir, suite, packages string) error {
 		return err
 	}
 	// Of suites that are not released, the lists on a mirror expire within days.
-	if _, err := run(ctx, nil, "mmdebstrap", "--quiet", "--variant=minbase", `--aptopt=Acquire::Check-Valid-Until "false"`, "--include="+commonPackages+","+packages,
+	if _, err := run(ctx, nil, "mmdebstrap", "--quiet", "--variant=minbase", `--aptopt=Acquire::Check-Valid-Until "false"`, "--include="+s.common()+","+s.Packages,
 		"--dpkgopt=path-exclude=/usr/share/doc/*", "--dpkgopt=path-exclude=/usr/share/locale/*", "--dpkgopt=path-exclude=/usr/share/man/*",
-		`--customize-hook=sh "`+script+`" "$1"`, suite, tree, list); err != nil {
+		`--customize-hook=sh "`+script+`" "$1"`, s.Suite, tree, list); err != nil {
 		return err
 	}
 	if _, err := run(ctx, nil, "sh", "-euc", `mke2fs -q -t ext4 -L "$2" -d "$1/root" "$1/root.ext4" 2G

@@ -20,6 +20,7 @@ var (
 	trixieDracut     = distro.System{Suite: "trixie", Packages: "dracut,dracut-network,systemd-cryptsetup,lvm2,mdadm"}
 	trixieTools      = distro.System{Suite: "trixie", Packages: "initramfs-tools"}
 	trixieContainers = distro.System{Suite: "trixie", Packages: "dracut,xfsprogs,containerd,runc"}
+	trixieSysvinit   = distro.System{Suite: "trixie", Packages: "initramfs-tools,systemd,initscripts,sysv-rc", Init: "sysvinit-core"}
 	trixieKdump      = distro.System{Suite: "trixie", Packages: "dracut,systemd-cryptsetup,kexec-tools"}
 
 	systems = []distro.System{bookwormDracut, trixieDracut, bookwormTools, trixieTools}

@@ -2,6 +2,7 @@ package main
 
 import (
 	"context"
+	_ "embed"
 	"errors"
 	"fmt"
 	"os"
@@ -9,6 +10,7 @@ import (
 	"strings"
 	"time"
 
+	"unlock/test/distro"
 	"unlock/test/lab"
 	"unlock/test/vm"
 )
@@ -86,6 +88,17 @@ func realImages() []lab.Scenario {
 			Boots: []lab.Boot{{Append: "ro rd.unlock=0", Script: "covered_here secretfs", Check: lab.NoRequest("kms")}},
 		},
 		lab.Scenario{
+			// Debian without systemd in the real system: the init script is the guard there.
+			Name: "no-initramfs-sysvinit", Config: fileKey + secretfs, Disks: blank(1), System: withoutUnits(trixieSysvinit),
+			Boots: []lab.Boot{
+				{Append: "ro", Script: "opened_here secretfs\nwrite_open"},
+				{
+					Append: "ro", Machine: changes(bootWithout, endAfter(heldText, 20*time.Second)),
+					Want: []string{"this boot had no unlock in its initramfs", heldText}, Check: lab.All(staysUp, lab.NoRequest("kms"), lacks("script: begin")),
+				},
+			},
+		},
+		lab.Scenario{
 			// The crash kernel gets the very image that has unlock, and must not ask for keys.
 			Name: "kdump", Config: fileKey + secretfs, Disks: blank(1), KeepRoot: true,
 			System: installed{System: trixieKdump, Generator: dracut("no", plainDisks)}.packaged(),
@@ -161,6 +174,28 @@ func (i installed) stale(volumes string) lab.System {
 	}
 }
 
+// inittab has init(8) run sysvinitScenario.
+const inittab = `id:2:initdefault:
+si::sysinit:/etc/init.d/rcS
+l2:2:wait:/etc/init.d/rc 2
+sc:2:once:/bin/sh /etc/scenario >/dev/console 2>&1
+`
+
+//go:embed sysvinit.sh
+var sysvinitScenario string
+
+// withoutUnits is a packaged system that init(8) brings up.
+func withoutUnits(s distro.System) lab.System {
+	packaged := installed{System: s, Generator: initramfsTools}.packaged("/etc/inittab", inittab, "/etc/scenario", sysvinitScenario)
+	return func(ctx context.Context, l *lab.Lab) error {
+		if err := packaged(ctx, l); err != nil {
+			return err
+		}
+		l.Up = ""
+		return nil
+	}
+}
+
 // installPackage gives the machine a root of its own with what packages install.
 func installPackage(ctx context.Context, l *lab.Lab) error {
 	if err := l.PutOnRoot(ctx, "/etc/unlock.toml", []byte(l.Expand(l.Config))); err != nil {
@@ -174,7 +209,8 @@ func installPackage(ctx context.Context, l *lab.Lab) error {
 		return err
 	}
 	return errors.Join(
-		lab.Command(ctx, "", "make", "-s", "-f", "install.mk", "install-hooks", "DESTDIR="+root),
+		lab.Command(ctx, "", "make", "-s", "-f", "install.mk", "install-hooks", "install-init", "DESTDIR="+root),
+		lab.Command(ctx, "", "chroot", root, "update-rc.d", "unlock-guard", "defaults"), // as the deb's postinst
 		lab.Command(ctx, "", "umount", root),
 	)
 }
