@@ -106,6 +106,17 @@ mount_options = "prjquota"
 		},
 	},
 	{
+		// Likewise with ext4, and what is bound grows with it.
+		Name: "binds-grow", Disks: []string{"blank:64:other"},
+		Config: strings.Replace(volume(headerKey, "ext4", atSecretfs, "grow = true", "[[volume.bind]]", `path = "/var/lib/containerd"`,
+			"[[volume.bind]]", `path = "/etc/cron.daily"`, "seed = true"), "instance-store", "serial="+lab.OtherSerial, 1),
+		Boots: []lab.Boot{
+			{Script: "write_bound"},
+			{Before: enlarge(128), Script: "has_grown_to 128\nbound_has_grown", Want: []string{"its file system has grown", lab.FileText}},
+			{Script: "has_grown_to 128\nbound_has_grown\nshow_status", Want: []string{lab.FileText}, Check: checked(fsys.Clean)},
+		},
+	},
+	{
 		Name: "shares", Disks: blank(2), Tool: true, Config: s3Key + divided + shareOf("cache", `size = "40%"`) + shareOf("db"),
 		Boots: []lab.Boot{
 			{Script: "write_shares", Check: lab.Formatted},

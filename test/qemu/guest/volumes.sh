@@ -61,6 +61,22 @@ share"
 # xfs_as_wanted: it has its quotas, and knows the stripe: 256 KiB, twice, in blocks of 512 bytes.
 xfs_as_wanted() { grep 'logbsize=64k,sunit=512,swidth=1024,prjquota' /proc/mounts; }
 
+# write_bound and bound_has_grown: files in directories that lie on secretfs
+write_bound() {
+	echo "$TEXT" >/var/lib/containerd/file
+	echo "$TEXT" >/etc/cron.daily/file
+	umount /var/lib/containerd /etc/cron.daily /mnt/secretfs
+}
+bound_has_grown() {
+	cat /var/lib/containerd/file
+	for path in /var/lib/containerd /etc/cron.daily; do
+		same_directory "$path" "/mnt/secretfs/${path##*/}"
+		cmp /var/lib/containerd/file "$path/file"
+		test "$(df --output=size "$path")" = "$(df --output=size /mnt/secretfs)"
+	done
+	umount /var/lib/containerd /etc/cron.daily /mnt/secretfs
+}
+
 # has_quotas: of projects
 has_quotas() { grep '^/dev/[^ ]* /mnt/quotas ext4 [^ ]*prjquota' /proc/mounts; }
 
