@@ -63,11 +63,11 @@ func run(args []string) boot.Outcome {
 	case len(args) == 1 && args[0] == "hold":
 		return hold()
 	case len(args) == 1 && args[0] == "cap":
-		return supervisor().Close()
+		return supervisor(new(parent)).Close()
 	case len(args) == 0:
-		return supervisor().Run()
+		return supervisor(&parent{began: started()}).Run()
 	case len(args) == 2 && args[0] == "mount":
-		s := supervisor()
+		s := supervisor(&parent{began: started()})
 		if outcome := s.Run(args...); outcome != boot.Done {
 			return outcome
 		}
@@ -94,14 +94,18 @@ func work(ctx context.Context, p *boot.Progress, args []string) boot.Outcome {
 
 // bootMachine is the whole boot of the standalone image. It does not return.
 func bootMachine() boot.Outcome {
-	if err := initd.Start(); err != nil {
+	p := &parent{began: uptime()}
+	if err := p.noted.note("modules", initd.Start); err != nil {
 		kernelLog.Failure(err) // the boot may do without; if not, it fails where it cannot
+	}
+	if end := kernelEnd(); end > 0 {
+		p.began = min(p.began, end)
 	}
 	cmdline, err := kernelCommandLine()
 	if err != nil {
 		kernelLog.Failure(err)
 	}
-	s := supervisor()
+	s := supervisor(p)
 	_, panics := config.Setting(cmdline, "panic")
 	s.Hold = !panics // initd.Halt obeys it
 	outcome := s.Run()

@@ -18,6 +18,7 @@ import (
 	"unlock/internal/boot"
 	"unlock/internal/hint"
 	"unlock/internal/secret"
+	"unlock/internal/status"
 )
 
 // All that handles secrets happens in a child process, the worker. Libraries keep
@@ -53,17 +54,57 @@ func handOver(p *boot.Progress, outcome boot.Outcome) boot.Outcome {
 	}
 }
 
-// runWorker runs this program as a worker and returns its outcome.
-func runWorker(args ...string) (outcome boot.Outcome, err error) {
+// parent is this process as far as it has parts done by workers.
+type parent struct {
+	began time.Duration // when the next part was asked for, since the kernel started; 0: when it is begun
+	noted noted
+	some  bool // of the parts were done
+}
+
+// beganVariable is how long the kernel had run when a worker's part was asked for, in
+// nanoseconds.
+const beganVariable = "UNLOCK_BEGAN"
+
+// work has a part done, and completes its record.
+func (p *parent) work(args ...string) (boot.Outcome, error) {
+	began := p.began
+	if began == 0 {
+		began = uptime()
+	}
+	p.began, p.some = 0, true
+	if len(args) == 0 {
+		_ = p.noted.note("modules", loadModules)
+		_ = p.noted.note("udev", settle)
+	}
+	outcome, last, err := runWorker(began, args)
+	if rerr := p.noted.enter(status.DefaultFile, last); rerr != nil {
+		kernelLog.Warnf("%v", rerr) // of how long things took
+	}
+	return outcome, err
+}
+
+// close closes the door behind the keys, and notes how long that took.
+func (p *parent) close() error {
+	if !p.some {
+		return capPCR()
+	}
+	err := p.noted.note("capping", capPCR)
+	_ = p.noted.enter(status.DefaultFile, "") // it was said where that cannot be written
+	return err
+}
+
+// runWorker runs this program as a worker and returns its outcome, and what this process
+// did after the worker.
+func runWorker(began time.Duration, args []string) (outcome boot.Outcome, last string, err error) {
 	r, w, err := os.Pipe()
 	if err != nil {
-		return boot.Locked, fmt.Errorf("starting the worker: %w", err)
+		return boot.Locked, "", fmt.Errorf("starting the worker: %w", err)
 	}
 	defer r.Close()
 	cmd := exec.Command("/proc/self/exe", append([]string{workerMark}, args...)...)
 	cmd.Stdin, cmd.Stdout, cmd.Stderr = os.Stdin, os.Stdout, os.Stderr
 	cmd.ExtraFiles = []*os.File{w}
-	cmd.Env = append(os.Environ(), "GODEBUG="+secret.NoPreemption)
+	cmd.Env = append(os.Environ(), "GODEBUG="+secret.NoPreemption, beganVariable+"="+strconv.FormatInt(int64(began), 10))
 	// The worker dies with this program; the kernel means the thread that started it.
 	runtime.LockOSThread()
 	defer runtime.UnlockOSThread()
@@ -71,16 +112,17 @@ func runWorker(args ...string) (outcome boot.Outcome, err error) {
 	err = cmd.Start()
 	w.Close()
 	if err != nil {
-		return boot.Locked, fmt.Errorf("starting the worker: %w", err)
+		return boot.Locked, "", fmt.Errorf("starting the worker: %w", err)
 	}
 	outcome, err = boot.Follow(r)
 	if errors.Is(err, boot.ErrBroke) { // its memory is free already
-		return outcome, hint.All(fmt.Errorf("%w: %w", err, cmd.Wait()), overwriteFree())
+		return outcome, "", hint.All(fmt.Errorf("%w: %w", err, cmd.Wait()), overwriteFree())
 	}
-	if err != nil {
+	if last = "overwriting"; err != nil {
 		kernelLog.Failure(err) // now: what follows may take a while
+		last = ""              // it would seem to have begun when the worker wrote its record
 	}
-	return outcome, hint.All(end(cmd), overwriteFree())
+	return outcome, last, hint.All(end(cmd), overwriteFree())
 }
 
 // endFor is how long a worker is waited for that was given up: the kernel holds what a

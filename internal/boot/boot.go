@@ -42,6 +42,11 @@ type Machine struct {
 	Status  string // file of the record
 	BootID  string // the kernel's name for this boot (random(4))
 
+	// Began is when this part was asked for, with which its steps begin; zero: now. Uptime
+	// is how long the kernel had run then; 0: not known.
+	Began  time.Time
+	Uptime time.Duration
+
 	Log Logger
 	// Prompt asks the operator, who may take for ever; the caller wipes the answer.
 	Prompt func(question string) (*secret.Bytes, error)
@@ -85,8 +90,39 @@ type Network interface {
 
 // Disks does the volumes on disks. It reports failures by itself.
 func (m *Machine) Disks(ctx context.Context) Outcome {
-	p := &part{Machine: m, rec: status.NewRecorder(), report: &status.Boot{Version: m.Version, Result: status.ResultNothing}}
+	p := m.part()
 	return p.run(ctx, p.disks)
+}
+
+// part returns a part that begins a record, when it was asked for.
+func (m *Machine) part() *part {
+	began := m.began()
+	return &part{Machine: m, began: began, rec: status.RecorderFrom(began),
+		report: &status.Boot{Version: m.Version, Began: status.Millis(m.Uptime), Result: status.ResultNothing}}
+}
+
+func (m *Machine) began() time.Time {
+	if m.Began.IsZero() {
+		return time.Now()
+	}
+	return m.Began
+}
+
+// goOn returns a part that goes on with the record of the one before. The clock on the
+// wall may have been set since: where it is known how long the kernel had run then, that
+// says how long ago the boot began.
+func (m *Machine) goOn(before *status.Boot) *part {
+	began := m.began()
+	if before.Began > 0 && m.Uptime > 0 {
+		before.Started = began.Add(time.Duration(before.Began) - m.Uptime)
+	}
+	p := &part{Machine: m, began: began, rec: status.Continue(before), report: before}
+	what := "root"
+	if before.Result == status.ResultFailed {
+		what = "held up"
+	}
+	p.rec.Took(what, before.Started.Add(time.Duration(before.Duration)), began)
+	return p
 }
 
 // Files goes on where Disks ended: it does the volumes in files of the new root, and
@@ -97,8 +133,9 @@ func (m *Machine) Files(ctx context.Context, newroot string) Outcome {
 		m.Log.Failure(err)
 		return Locked
 	}
+	p := m.goOn(before)
 	again(before)
-	p := &part{Machine: m, rec: status.Continue(before), report: before, done: before.Result == status.ResultDone}
+	p.done = before.Result == status.ResultDone
 	return p.run(ctx, func(ctx context.Context) error {
 		if !p.cfg.Skip {
 			if err := p.files(ctx, newroot); err != nil {
@@ -124,6 +161,7 @@ const closing = 10 * time.Second
 // part is a part of a boot.
 type part struct {
 	*Machine
+	began   time.Time
 	cfg     *config.Config  // nil until it was read
 	before  []config.Volume // that it is not about; see after.go
 	rec     *status.Recorder
@@ -140,13 +178,16 @@ type part struct {
 // run does a part within the deadline, and leaves the status whatever happens.
 func (p *part) run(ctx context.Context, do func(context.Context) error) Outcome {
 	err := p.prepare()
+	p.rec.Took("starting", p.began, time.Now())
 	if err == nil {
 		ctx, cancel := context.WithTimeout(ctx, p.cfg.Timeout)
 		p.watched()
 		p.cloud = &cloud{Machine: p.Machine, cfg: p.cfg, rec: p.rec}
 		err = do(ctx)
 		p.Progress.deadline(closing) // no disk is asked for anything any more
-		p.cloud.close()
+		if p.cloud.ready != nil {
+			_ = p.rec.Step("closing", "", p.cloud.close)
+		}
 		if p.cloud.instance != nil {
 			p.report.Instance = p.cloud.instance
 		}
@@ -269,7 +310,7 @@ func (p *part) files(ctx context.Context, newroot string) error {
 
 // attach plans for the volumes that lie in files.
 func (p *part) attach(k unlock.Kernel, newroot string) (found *plan.Plan) {
-	_ = p.rec.Do("attach", "", func() error {
+	_ = p.rec.Step("attach", "", func() error {
 		found = unlock.Files(p.cfg, k, p.active(), luks.Limits{}, newroot)
 		return nil
 	})
@@ -301,13 +342,17 @@ func (p *part) apply(ctx context.Context, decided *plan.Plan) error {
 }
 
 // ask says why and asks for a recovery passphrase, which the caller wipes.
-func (p *part) ask(volume string, why error) (*secret.Bytes, error) {
+func (p *part) ask(volume string, why error) (answer *secret.Bytes, err error) {
 	p.asking.Lock()
 	defer p.asking.Unlock()
 	p.Log.Failure(why)
 	p.Progress.asking()
 	defer p.Progress.deadline(p.cfg.Timeout) // anew, for what comes of the answer
-	return p.Prompt(fmt.Sprintf("Recovery passphrase for volume %s:", volume))
+	err = p.rec.Step("asking", volume, func() (err error) {
+		answer, err = p.Prompt(fmt.Sprintf("Recovery passphrase for volume %s:", volume))
+		return err
+	})
+	return answer, err
 }
 
 // refused records all refusals and returns those that stop the boot.

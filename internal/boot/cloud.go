@@ -278,11 +278,9 @@ func (c *cloud) identified() {
 	c.stop()
 }
 
-// close wipes the client's keys and takes the network down again.
-func (c *cloud) close() {
-	if c.ready == nil {
-		return
-	}
+// close wipes the client's keys and takes the network down again. start was called
+// before. It reports failures by itself.
+func (c *cloud) close() error {
 	<-c.ready
 	c.cancel()
 	c.warm.Wait()
@@ -300,4 +298,5 @@ func (c *cloud) close() {
 			c.Log.Failure(err)
 		}
 	}
+	return nil
 }
