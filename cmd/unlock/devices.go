@@ -18,6 +18,12 @@ func loadModules() error {
 	return nil
 }
 
+// settleDevices is what a distribution's initramfs needs before disks are decided about.
+func settleDevices(n *noted) {
+	_ = n.note("modules", loadModules)
+	_ = n.note("udev", settle)
+}
+
 // settle waits until udev has dealt with what the kernel has found by now. Drivers that
 // are still being loaded would make disks look absent.
 func settle() error {

@@ -76,8 +76,21 @@ func kernelCommandLine() (string, error) {
 
 // network brings the network up and says how.
 func network(ctx context.Context, w boot.Wanted) (boot.Network, error) {
+	return networkAfter(nil)(ctx, w)
+}
+
+// networkAfter is network while devices settle. Process 1, and so its worker, has no udev
+// to wait for.
+func networkAfter(settled <-chan struct{}) func(context.Context, boot.Wanted) (boot.Network, error) {
+	if os.Getppid() == 1 {
+		settled = nil
+	}
+	return func(ctx context.Context, w boot.Wanted) (boot.Network, error) { return bringUp(ctx, w, settled) }
+}
+
+func bringUp(ctx context.Context, w boot.Wanted, settled <-chan struct{}) (boot.Network, error) {
 	o := netup.Options{
-		Log: kernelLog.Warnf,
+		Log: kernelLog.Warnf, Settled: settled,
 		Reach: func(ctx context.Context, imds netip.Addr, dial netup.DialFunc) error {
 			return w.Reach(ctx, imds, aws.Dialer(dial))
 		},

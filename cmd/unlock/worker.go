@@ -5,11 +5,13 @@ import (
 	"encoding/binary"
 	"errors"
 	"fmt"
+	"io"
 	"os"
 	"os/exec"
 	"runtime"
 	"strconv"
 	"strings"
+	"sync"
 	"syscall"
 	"time"
 
@@ -37,8 +39,23 @@ const workerMark = "--worker"
 // its outcome.
 const progressFile = 3
 
+// settledFile is a file descriptor from which the worker reads the end of the file once
+// devices have settled. It alone does the part that waits for them.
+const settledFile = 4
+
+// settled is closed then.
+func settled() <-chan struct{} {
+	c := make(chan struct{})
+	go func() {
+		defer close(c)
+		_, _ = io.Copy(io.Discard, os.NewFile(settledFile, "settled"))
+	}()
+	return c
+}
+
 func progress() *boot.Progress {
 	unix.CloseOnExec(progressFile) // who makes file systems has nothing to say
+	unix.CloseOnExec(settledFile)
 	return boot.NewProgress(os.NewFile(progressFile, "progress"))
 }
 
@@ -56,9 +73,10 @@ func handOver(p *boot.Progress, outcome boot.Outcome) boot.Outcome {
 
 // parent is this process as far as it has parts done by workers.
 type parent struct {
-	began time.Duration // when the next part was asked for, since the kernel started; 0: when it is begun
-	noted noted
-	some  bool // of the parts were done
+	began  time.Duration // when the next part was asked for, since the kernel started; 0: when it is begun
+	settle func(*noted)  // returns when devices have settled; nil: they have
+	noted  noted
+	some   bool // of the parts were done
 }
 
 // beganVariable is how long the kernel had run when a worker's part was asked for, in
@@ -72,14 +90,14 @@ func (p *parent) work(args ...string) (boot.Outcome, error) {
 		began = uptime()
 	}
 	p.began, p.some = 0, true
-	if len(args) == 0 {
-		_ = p.noted.note("modules", loadModules)
-		_ = p.noted.note("udev", settle)
+	settle := p.settle
+	if p.settle = nil; settle == nil {
+		settle = func(*noted) {}
 	}
-	outcome, last, err := runWorker(began, args)
-	if rerr := p.noted.enter(status.DefaultFile, last); rerr != nil {
-		kernelLog.Warnf("%v", rerr) // of how long things took
-	}
+	var meanwhile noted
+	outcome, last, err := runWorker(began, args, func() { settle(&meanwhile) })
+	p.noted = append(p.noted, meanwhile...)
+	_ = p.noted.enter(status.DefaultFile, last) // the worker has said what hinders it
 	return outcome, err
 }
 
@@ -89,21 +107,32 @@ func (p *parent) close() error {
 		return capPCR()
 	}
 	err := p.noted.note("capping", capPCR)
-	_ = p.noted.enter(status.DefaultFile, "") // it was said where that cannot be written
+	_ = p.noted.enter(status.DefaultFile, "") // likewise
 	return err
 }
 
-// runWorker runs this program as a worker and returns its outcome, and what this process
-// did after the worker.
-func runWorker(began time.Duration, args []string) (outcome boot.Outcome, last string, err error) {
+// runWorker runs this program as a worker, and settle beside it. It returns its outcome,
+// and what this process did after the worker.
+func runWorker(began time.Duration, args []string, settle func()) (outcome boot.Outcome, last string, err error) {
 	r, w, err := os.Pipe()
 	if err != nil {
 		return boot.Locked, "", fmt.Errorf("starting the worker: %w", err)
 	}
 	defer r.Close()
+	hears, says, err := os.Pipe()
+	if err != nil {
+		w.Close()
+		return boot.Locked, "", fmt.Errorf("starting the worker: %w", err)
+	}
+	var settling sync.WaitGroup
+	settling.Go(func() {
+		defer says.Close()
+		settle()
+	})
+	defer settling.Wait()
 	cmd := exec.Command("/proc/self/exe", append([]string{workerMark}, args...)...)
 	cmd.Stdin, cmd.Stdout, cmd.Stderr = os.Stdin, os.Stdout, os.Stderr
-	cmd.ExtraFiles = []*os.File{w}
+	cmd.ExtraFiles = []*os.File{w, hears}
 	cmd.Env = append(os.Environ(), "GODEBUG="+secret.NoPreemption, beganVariable+"="+strconv.FormatInt(int64(began), 10))
 	// The worker dies with this program; the kernel means the thread that started it.
 	runtime.LockOSThread()
@@ -111,12 +140,18 @@ func runWorker(began time.Duration, args []string) (outcome boot.Outcome, last s
 	cmd.SysProcAttr = &syscall.SysProcAttr{Pdeathsig: syscall.SIGKILL}
 	err = cmd.Start()
 	w.Close()
+	hears.Close()
 	if err != nil {
 		return boot.Locked, "", fmt.Errorf("starting the worker: %w", err)
 	}
-	outcome, err = boot.Follow(r)
+	outcome, innocent, err := boot.Follow(r)
 	if errors.Is(err, boot.ErrBroke) { // its memory is free already
 		return outcome, "", hint.All(fmt.Errorf("%w: %w", err, cmd.Wait()), overwriteFree())
+	}
+	if innocent { // what it leaves may be anybody's
+		_ = cmd.Process.Kill()
+		_ = within(endFor, cmd.Wait)
+		return outcome, "ending", nil
 	}
 	if last = "overwriting"; err != nil {
 		kernelLog.Failure(err) // now: what follows may take a while

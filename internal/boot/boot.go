@@ -55,8 +55,11 @@ type Machine struct {
 	// Network brings a network up, or finds one.
 	Network func(ctx context.Context, w Wanted) (Network, error)
 	// TPM opens the TPM; nil: there is none.
-	TPM      func(ctx context.Context) (*tpm.TPM, error)
-	Kernel   unlock.Kernel
+	TPM    func(ctx context.Context) (*tpm.TPM, error)
+	Kernel unlock.Kernel
+	// Settled is closed once the devices that there were at first have drivers and udev
+	// has dealt with them; nil: that is so. Before, nothing is decided and nothing written.
+	Settled  <-chan struct{}
 	Progress *Progress // nil: nobody watches over what cannot be interrupted
 	// Restrict takes from the process what it has no use for, and Confine all disks but
 	// these, for good; nil: nothing is taken. After Confine nothing can be mounted.
@@ -168,6 +171,7 @@ type part struct {
 	report  *status.Boot
 	done    bool // the part before has said that the boot is done
 	cloud   *cloud
+	applied bool // a plan was, which takes secrets
 	policy  policy
 	asking  sync.Mutex // one volume at a time
 	after   bool       // it is about one volume, after the boot; see after.go
@@ -180,10 +184,15 @@ func (p *part) run(ctx context.Context, do func(context.Context) error) Outcome 
 	err := p.prepare()
 	p.rec.Took("starting", p.began, time.Now())
 	if err == nil {
-		ctx, cancel := context.WithTimeout(ctx, p.cfg.Timeout)
 		p.watched()
 		p.cloud = &cloud{Machine: p.Machine, cfg: p.cfg, rec: p.rec}
-		err = do(ctx)
+		early, stop := context.WithCancelCause(ctx)
+		p.settle(early)
+		ctx, cancel := context.WithTimeout(ctx, p.cfg.Timeout)
+		late := context.AfterFunc(ctx, func() { stop(context.DeadlineExceeded) })
+		if err = do(ctx); err != nil || !p.cloud.used {
+			cancel() // of no use any more, if it is still coming up
+		}
 		p.Progress.deadline(closing) // no disk is asked for anything any more
 		if p.cloud.ready != nil {
 			_ = p.rec.Step("closing", "", p.cloud.close)
@@ -194,13 +203,46 @@ func (p *part) run(ctx context.Context, do func(context.Context) error) Outcome 
 		if m := p.cloud.attestation.measured(); m != nil {
 			p.report.Attested = m
 		}
+		late()
 		cancel()
+		stop(nil)
 	}
 	p.end(err)
 	if err != nil {
 		p.Log.Failure(err)
 	}
+	if p.cloud == nil || p.cloud.ready == nil && !p.applied {
+		p.Progress.innocent()
+	}
 	return p.policy.outcome(err)
+}
+
+// settling is how much longer it may take until devices have settled than they are
+// waited for.
+const settling = time.Minute
+
+// settle returns when devices have settled: only then does the deadline begin. Meanwhile
+// the network comes up and connections are opened, if the disks of a volume are there; ctx
+// ends that. Keys that are attested have to wait, as the TPM may have no driver yet.
+func (p *part) settle(ctx context.Context) {
+	if p.Settled == nil || p.cfg.Skip {
+		return
+	}
+	p.Progress.deadline(p.cfg.Timeout + settling)
+	_ = p.rec.Step("settling", "", func() error {
+		glance, cancel := context.WithCancel(ctx)
+		defer cancel()
+		go func() {
+			<-p.Settled
+			p.Progress.deadline(p.cfg.Timeout) // also where a disk does not let go of who looks at it
+			cancel()
+		}()
+		if !p.cfg.Attests() {
+			p.searching(ctx).Glance(glance)
+		}
+		<-glance.Done()
+		return nil
+	})
 }
 
 // prepare reads the configuration and limits what the process can do.
@@ -273,13 +315,19 @@ func (p *part) disks(ctx context.Context) error {
 
 // search finds the disks and plans for them.
 func (p *part) search(ctx context.Context) (found *plan.Plan, err error) {
-	search := unlock.Search{Config: p.cfg, Before: p.before, Rec: p.rec, Watch: p.Watch, Active: p.active(),
-		Mapping: p.cloud.blockDevices, Promising: func() { p.cloud.start(ctx) }, Waiting: p.waiting}
+	search := p.searching(ctx)
+	search.Waiting = p.waiting
 	err = p.rec.Step("disks", "", func() (err error) {
 		found, err = search.Run(ctx)
 		return err
 	})
 	return found, err
+}
+
+// searching starts the network when disks are promising.
+func (p *part) searching(ctx context.Context) *unlock.Search {
+	return &unlock.Search{Config: p.cfg, Before: p.before, Rec: p.rec, Watch: p.Watch, Active: p.active(),
+		Mapping: p.cloud.blockDevices, Promising: func() { p.cloud.start(ctx) }}
 }
 
 // waiting reports what the boot waits for, lest it seem to hang.
@@ -338,7 +386,8 @@ func (p *part) apply(ctx context.Context, decided *plan.Plan) error {
 			return p.cloud.keys()(ctx, w)
 		}
 	}
-	return p.applied(a.Run(ctx, decided))
+	p.applied = true
+	return p.results(a.Run(ctx, decided))
 }
 
 // ask says why and asks for a recovery passphrase, which the caller wipes.
@@ -365,8 +414,8 @@ func (p *part) refused(decided *plan.Plan) error {
 	return hint.All(errs...)
 }
 
-// applied records the results and returns the failures that stop the boot.
-func (p *part) applied(results []unlock.Result) error {
+// results records them and returns the failures that stop the boot.
+func (p *part) results(results []unlock.Result) error {
 	var errs []error
 	for _, r := range results {
 		v := record(r)

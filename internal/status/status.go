@@ -80,6 +80,7 @@ type Attestation struct {
 //	starting      of the program and its worker
 //	modules       drivers are loaded
 //	udev          it deals with what the kernel has found
+//	settling      devices are waited for until they have; meanwhile the network may come up
 //	disks         those of the volumes are awaited and read
 //	network, credentials, connections, attestation
 //	confining     the worker is, to the disks of the plan
