@@ -89,6 +89,12 @@ test-images: test-packages deb-test
 test-generators: test-packages
 	scripts/qemu-test --group generators
 
+# Boots one Debian in several ways, one after the other in each round, and writes bin/bench-boot.md: docs/comparison.md.
+ROUNDS = 5
+RTT    = 500us
+bench-boot: test-packages
+	scripts/qemu-test --bench $(ROUNDS) --rtt $(RTT)
+
 # A package's tests may take longer than Go's ten minutes where others keep all processors busy.
 GO_TIMEOUT = -timeout 60m
 unit:
@@ -175,4 +181,4 @@ FORCE:
 include install.mk
 include packaging/release.mk
 
-.PHONY: all demo check test test-network test-faults test-attest test-images test-generators unit fips vulnerabilities emulators benchmarks size fuzz lint other-systems vm-packages test-packages clean FORCE
+.PHONY: all demo check test test-network test-faults test-attest test-images test-generators bench-boot unit fips vulnerabilities emulators benchmarks size fuzz lint other-systems vm-packages test-packages clean FORCE

@@ -22,6 +22,7 @@ install-hooks: bin/unlock
 	install -D -m 644 -t $(DRACUT_DIR) dracut/50unlock/unlock-network.conf
 	install -D -m 755 -t $(INITRAMFS_TOOLS)/hooks initramfs-tools/hooks/unlock
 	install -D -m 644 -t $(INITRAMFS_TOOLS)/conf-hooks.d initramfs-tools/conf-hooks.d/unlock
+	install -D -m 755 -t $(INITRAMFS_TOOLS)/scripts/init-top initramfs-tools/scripts/init-top/early-unlock
 	install -D -m 755 -t $(INITRAMFS_TOOLS)/scripts/init-premount initramfs-tools/scripts/init-premount/unlock
 	install -D -m 755 -t $(INITRAMFS_TOOLS)/scripts/init-bottom initramfs-tools/scripts/init-bottom/unlock
 	install -D -m 755 -t $(INITRAMFS_TOOLS)/scripts/panic initramfs-tools/scripts/panic/unlock
@@ -38,7 +39,7 @@ uninstall-hooks:
 	rm -rf $(UNLOCK_LIB) $(DRACUT_DIR)
 	rm -f $(addprefix $(UNIT_DIR)/,unlock.service unlock-mount.service unlock-guard.service local-fs.target.requires/unlock-guard.service unlock@.service unlock-record.service multi-user.target.wants/unlock-record.service)
 	rm -f $(DESTDIR)/etc/init.d/unlock-guard
-	rm -f $(INITRAMFS_TOOLS)/hooks/unlock $(INITRAMFS_TOOLS)/conf-hooks.d/unlock $(INITRAMFS_TOOLS)/scripts/init-premount/unlock $(INITRAMFS_TOOLS)/scripts/init-bottom/unlock $(INITRAMFS_TOOLS)/scripts/panic/unlock
+	rm -f $(INITRAMFS_TOOLS)/hooks/unlock $(INITRAMFS_TOOLS)/conf-hooks.d/unlock $(INITRAMFS_TOOLS)/scripts/init-top/early-unlock $(INITRAMFS_TOOLS)/scripts/init-premount/unlock $(INITRAMFS_TOOLS)/scripts/init-bottom/unlock $(INITRAMFS_TOOLS)/scripts/panic/unlock
 	rm -f $(MKINITCPIO_DIR)/install/unlock $(MKINITCPIO_DIR)/install/sd-unlock $(MKINITCPIO_DIR)/hooks/unlock $(MKINITCPIO_DIR)/udev/11-unlock.rules
 
 .PHONY: install-hooks install-init uninstall-hooks

@@ -9,6 +9,7 @@ import (
 	"os"
 	"os/exec"
 	"path/filepath"
+	"slices"
 	"strings"
 	"testing"
 )
@@ -130,6 +131,31 @@ run_hook && echo root is mounted && run_latehook && echo pivot`, "dash", filepat
 		unmounted + unmounted + "unlock mount /new_root\nudevadm settle --timeout=30\npivot\n"
 	if string(out) != want {
 		t.Errorf("the hooks print\n%s\nwant\n%s", out, want)
+	}
+}
+
+// TestRunEarly: what begins before devices are there holds up nothing.
+func TestRunEarly(t *testing.T) {
+	t.Parallel()
+	tr := copyHooks(t, `if [ "$1" = early ]; then
+	echo early
+	: >"$0.began"
+	exec sleep 600 >/dev/null
+fi
+until [ -e "$0.began" ]; do :; done
+echo unlock
+`)
+	out, err := exec.Command("dash", "-c", `
+modprobe() { :; }
+. "$1"
+run_earlyhook && echo devices settle && run_hook && kill "$!"`, "dash", filepath.Join(tr.dir, "hooks/unlock")).Output()
+	if err != nil {
+		t.Fatal(err)
+	}
+	lines := strings.Split(strings.TrimSpace(string(out)), "\n")
+	slices.Sort(lines) // the first is printed beside the second
+	if want := []string{"devices settle", "early", "unlock"}; !slices.Equal(lines, want) {
+		t.Errorf("the hooks print %q, want %q", lines, want)
 	}
 }
 

@@ -16,7 +16,7 @@ func guardSystem() boot.Outcome {
 	if unedited, err := config.Unedited(config.DefaultFile); err == nil && unedited {
 		return boot.Done
 	}
-	s := supervisor()
+	s := supervisor(new(parent))
 	s.Cap = nil // the initramfs has seen to it
 	cmdline, err := kernelCommandLine()
 	if err != nil {

@@ -17,7 +17,7 @@ import (
 func hold() boot.Outcome {
 	cmdline, err := kernelCommandLine()
 	if cfg, cerr := config.Load(config.DefaultFile, cmdline); err == nil && cerr == nil && cfg.Skip || opened() {
-		return supervisor().Close() // what follows may be a shell
+		return supervisor(new(parent)).Close() // what follows may be a shell
 	}
 	kernelLog.Errorf("something in the image gave up; the boot waits until the required volumes are open")
 	for !opened() {

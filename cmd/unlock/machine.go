@@ -5,6 +5,8 @@ import (
 	"errors"
 	"net/netip"
 	"os"
+	"strconv"
+	"time"
 
 	"unlock/internal/aws"
 	"unlock/internal/block"
@@ -26,19 +28,24 @@ func machine() (*boot.Machine, error) {
 	if err != nil {
 		return nil, err
 	}
-	return &boot.Machine{
+	m := &boot.Machine{
 		Version: version, Config: config.DefaultFile, Cmdline: cmdline, Status: status.DefaultFile, BootID: bootID(),
 		Log: kernelLog, Prompt: prompt,
 		Watch: (&block.Finder{}).Watch, Network: network, Kernel: unlock.Running{},
 		TPM:      func(ctx context.Context) (*tpm.TPM, error) { return tpm.Open(ctx, tpm.Device) },
 		Restrict: confine.Syscalls, Confine: confineTo,
-	}, nil
+	}
+	if began, err := strconv.ParseInt(os.Getenv(beganVariable), 10, 64); err == nil {
+		m.Uptime = time.Duration(began)
+		m.Began = time.Now().Add(m.Uptime - uptime())
+	}
+	return m, nil
 }
 
 // supervisor has parts of the boot done by workers, and holds up a boot that fails, as
 // the configuration says.
-func supervisor() *boot.Supervisor {
-	s := &boot.Supervisor{Log: kernelLog, Work: runWorker, Restart: initd.Restart, Hold: true, Every: config.DefaultRetry, Cap: capPCR, Why: why}
+func supervisor(p *parent) *boot.Supervisor {
+	s := &boot.Supervisor{Log: kernelLog, Work: p.work, Restart: initd.Restart, Hold: true, Every: config.DefaultRetry, Cap: p.close, Why: why}
 	if cfg, err := config.Load(config.DefaultFile, ""); err == nil {
 		s.Every = cfg.Retry
 		if cfg.Shell {
@@ -69,8 +76,21 @@ func kernelCommandLine() (string, error) {
 
 // network brings the network up and says how.
 func network(ctx context.Context, w boot.Wanted) (boot.Network, error) {
+	return networkAfter(nil)(ctx, w)
+}
+
+// networkAfter is network while devices settle. Process 1, and so its worker, has no udev
+// to wait for.
+func networkAfter(settled <-chan struct{}) func(context.Context, boot.Wanted) (boot.Network, error) {
+	if os.Getppid() == 1 {
+		settled = nil
+	}
+	return func(ctx context.Context, w boot.Wanted) (boot.Network, error) { return bringUp(ctx, w, settled) }
+}
+
+func bringUp(ctx context.Context, w boot.Wanted, settled <-chan struct{}) (boot.Network, error) {
 	o := netup.Options{
-		Log: kernelLog.Warnf,
+		Log: kernelLog.Warnf, Settled: settled,
 		Reach: func(ctx context.Context, imds netip.Addr, dial netup.DialFunc) error {
 			return w.Reach(ctx, imds, aws.Dialer(dial))
 		},

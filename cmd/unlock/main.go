@@ -7,6 +7,8 @@
 //	unlock needs           lists what an initramfs must contain, for its builders
 //	unlock guard           in the real system: holds up a boot whose initramfs did not open
 //	                       what is required (guard.go)
+//	unlock early           the volumes on disks, but devices have settled only when unlock is run
+//	                       beside it, which waits for it (early.go)
 //	unlock cap             before a shell in an initramfs: closes the door behind keys that were
 //	                       attested (cap.go), and returns when it is closed
 //	unlock hold            in an initramfs with systemd: has what ends a failed boot there
@@ -63,17 +65,22 @@ func run(args []string) boot.Outcome {
 	case len(args) == 1 && args[0] == "hold":
 		return hold()
 	case len(args) == 1 && args[0] == "cap":
-		return supervisor().Close()
+		return supervisor(new(parent)).Close()
 	case len(args) == 0:
-		return supervisor().Run()
+		if outcome, ok := handOn(); ok {
+			return outcome
+		}
+		return supervisor(&parent{began: started(), settle: settleDevices}).Run()
+	case len(args) == 1 && args[0] == "early":
+		return early()
 	case len(args) == 2 && args[0] == "mount":
-		s := supervisor()
+		s := supervisor(&parent{began: started()})
 		if outcome := s.Run(args...); outcome != boot.Done {
 			return outcome
 		}
 		return s.Close()
 	}
-	kernelLog.Failure(&config.Error{File: "unlock", Msg: "unknown arguments", Hint: "unlock takes no arguments, or: mount NEWROOT, or: needs, or: guard, or: cap, or: hold"})
+	kernelLog.Failure(&config.Error{File: "unlock", Msg: "unknown arguments", Hint: "unlock takes no arguments, or: early, or: mount NEWROOT, or: needs, or: guard, or: cap, or: hold"})
 	return boot.BadConfig
 }
 
@@ -87,6 +94,8 @@ func work(ctx context.Context, p *boot.Progress, args []string) boot.Outcome {
 	m.Progress = p
 	defer os.Remove(dm.Nodes) // if it was needed at all
 	if len(args) == 0 {
+		m.Settled = settled()
+		m.Network = networkAfter(m.Settled)
 		return m.Disks(ctx)
 	}
 	return m.Files(ctx, args[1])
@@ -94,14 +103,23 @@ func work(ctx context.Context, p *boot.Progress, args []string) boot.Outcome {
 
 // bootMachine is the whole boot of the standalone image. It does not return.
 func bootMachine() boot.Outcome {
+	p := &parent{began: uptime()}
 	if err := initd.Start(); err != nil {
 		kernelLog.Failure(err) // the boot may do without; if not, it fails where it cannot
+	}
+	if end := kernelEnd(); end > 0 {
+		p.began = min(p.began, end)
+	}
+	p.settle = func(n *noted) {
+		if err := n.note("modules", initd.LoadModules); err != nil {
+			kernelLog.Failure(err) // likewise
+		}
 	}
 	cmdline, err := kernelCommandLine()
 	if err != nil {
 		kernelLog.Failure(err)
 	}
-	s := supervisor()
+	s := supervisor(p)
 	_, panics := config.Setting(cmdline, "panic")
 	s.Hold = !panics // initd.Halt obeys it
 	outcome := s.Run()

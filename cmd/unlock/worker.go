@@ -5,11 +5,13 @@ import (
 	"encoding/binary"
 	"errors"
 	"fmt"
+	"io"
 	"os"
 	"os/exec"
 	"runtime"
 	"strconv"
 	"strings"
+	"sync"
 	"syscall"
 	"time"
 
@@ -18,6 +20,7 @@ import (
 	"unlock/internal/boot"
 	"unlock/internal/hint"
 	"unlock/internal/secret"
+	"unlock/internal/status"
 )
 
 // All that handles secrets happens in a child process, the worker. Libraries keep
@@ -36,8 +39,23 @@ const workerMark = "--worker"
 // its outcome.
 const progressFile = 3
 
+// settledFile is a file descriptor from which the worker reads the end of the file once
+// devices have settled. It alone does the part that waits for them.
+const settledFile = 4
+
+// settled is closed then.
+func settled() <-chan struct{} {
+	c := make(chan struct{})
+	go func() {
+		defer close(c)
+		_, _ = io.Copy(io.Discard, os.NewFile(settledFile, "settled"))
+	}()
+	return c
+}
+
 func progress() *boot.Progress {
 	unix.CloseOnExec(progressFile) // who makes file systems has nothing to say
+	unix.CloseOnExec(settledFile)
 	return boot.NewProgress(os.NewFile(progressFile, "progress"))
 }
 
@@ -53,34 +71,93 @@ func handOver(p *boot.Progress, outcome boot.Outcome) boot.Outcome {
 	}
 }
 
-// runWorker runs this program as a worker and returns its outcome.
-func runWorker(args ...string) (outcome boot.Outcome, err error) {
+// parent is this process as far as it has parts done by workers.
+type parent struct {
+	began  time.Duration // when the next part was asked for, since the kernel started; 0: when it is begun
+	settle func(*noted)  // returns when devices have settled; nil: they have
+	noted  noted
+	some   bool // of the parts were done
+}
+
+// beganVariable is how long the kernel had run when a worker's part was asked for, in
+// nanoseconds.
+const beganVariable = "UNLOCK_BEGAN"
+
+// work has a part done, and completes its record.
+func (p *parent) work(args ...string) (boot.Outcome, error) {
+	began := p.began
+	if began == 0 {
+		began = uptime()
+	}
+	p.began, p.some = 0, true
+	settle := p.settle
+	if p.settle = nil; settle == nil {
+		settle = func(*noted) {}
+	}
+	var meanwhile noted
+	outcome, last, err := runWorker(began, args, func() { settle(&meanwhile) })
+	p.noted = append(p.noted, meanwhile...)
+	_ = p.noted.enter(status.DefaultFile, last) // the worker has said what hinders it
+	return outcome, err
+}
+
+// close closes the door behind the keys, and notes how long that took.
+func (p *parent) close() error {
+	if !p.some {
+		return capPCR()
+	}
+	err := p.noted.note("capping", capPCR)
+	_ = p.noted.enter(status.DefaultFile, "") // likewise
+	return err
+}
+
+// runWorker runs this program as a worker, and settle beside it. It returns its outcome,
+// and what this process did after the worker.
+func runWorker(began time.Duration, args []string, settle func()) (outcome boot.Outcome, last string, err error) {
 	r, w, err := os.Pipe()
 	if err != nil {
-		return boot.Locked, fmt.Errorf("starting the worker: %w", err)
+		return boot.Locked, "", fmt.Errorf("starting the worker: %w", err)
 	}
 	defer r.Close()
+	hears, says, err := os.Pipe()
+	if err != nil {
+		w.Close()
+		return boot.Locked, "", fmt.Errorf("starting the worker: %w", err)
+	}
+	var settling sync.WaitGroup
+	settling.Go(func() {
+		defer says.Close()
+		settle()
+	})
+	defer settling.Wait()
 	cmd := exec.Command("/proc/self/exe", append([]string{workerMark}, args...)...)
 	cmd.Stdin, cmd.Stdout, cmd.Stderr = os.Stdin, os.Stdout, os.Stderr
-	cmd.ExtraFiles = []*os.File{w}
-	cmd.Env = append(os.Environ(), "GODEBUG="+secret.NoPreemption)
+	cmd.ExtraFiles = []*os.File{w, hears}
+	cmd.Env = append(os.Environ(), "GODEBUG="+secret.NoPreemption, beganVariable+"="+strconv.FormatInt(int64(began), 10))
 	// The worker dies with this program; the kernel means the thread that started it.
 	runtime.LockOSThread()
 	defer runtime.UnlockOSThread()
 	cmd.SysProcAttr = &syscall.SysProcAttr{Pdeathsig: syscall.SIGKILL}
 	err = cmd.Start()
 	w.Close()
+	hears.Close()
 	if err != nil {
-		return boot.Locked, fmt.Errorf("starting the worker: %w", err)
+		return boot.Locked, "", fmt.Errorf("starting the worker: %w", err)
 	}
-	outcome, err = boot.Follow(r)
+	outcome, innocent, err := boot.Follow(r)
 	if errors.Is(err, boot.ErrBroke) { // its memory is free already
-		return outcome, hint.All(fmt.Errorf("%w: %w", err, cmd.Wait()), overwriteFree())
+		return outcome, "", hint.All(fmt.Errorf("%w: %w", err, cmd.Wait()), overwriteFree())
 	}
-	if err != nil {
+	if innocent { // what it leaves may be anybody's
+		_ = cmd.Process.Kill()
+		_ = within(endFor, cmd.Wait)
+		return outcome, "ending", nil
+	}
+	if last = "overwriting"; err != nil {
 		kernelLog.Failure(err) // now: what follows may take a while
+		last = ""              // it would seem to have begun when the worker wrote its record
 	}
-	return outcome, hint.All(end(cmd), overwriteFree())
+	return outcome, last, hint.All(end(cmd), overwriteFree())
 }
 
 // endFor is how long a worker is waited for that was given up: the kernel holds what a

@@ -12,7 +12,6 @@ import (
 	"unlock/internal/fsys"
 	"unlock/internal/hint"
 	"unlock/internal/plan"
-	"unlock/internal/status"
 	"unlock/internal/unlock"
 )
 
@@ -72,7 +71,8 @@ func (m *Machine) Grow(ctx context.Context, volume string) Outcome {
 
 // after does something about one volume.
 func (m *Machine) after(ctx context.Context, volume string, do func(context.Context, *part) error) Outcome {
-	p := &part{Machine: m, after: true, rec: status.NewRecorder(), report: &status.Boot{Version: m.Version, Result: status.ResultNothing}}
+	p := m.part()
+	p.after = true
 	return p.run(ctx, func(ctx context.Context) error {
 		if err := p.narrow(volume); err != nil {
 			return err

@@ -42,6 +42,11 @@ type Machine struct {
 	Status  string // file of the record
 	BootID  string // the kernel's name for this boot (random(4))
 
+	// Began is when this part was asked for, with which its steps begin; zero: now. Uptime
+	// is how long the kernel had run then; 0: not known.
+	Began  time.Time
+	Uptime time.Duration
+
 	Log Logger
 	// Prompt asks the operator, who may take for ever; the caller wipes the answer.
 	Prompt func(question string) (*secret.Bytes, error)
@@ -50,8 +55,11 @@ type Machine struct {
 	// Network brings a network up, or finds one.
 	Network func(ctx context.Context, w Wanted) (Network, error)
 	// TPM opens the TPM; nil: there is none.
-	TPM      func(ctx context.Context) (*tpm.TPM, error)
-	Kernel   unlock.Kernel
+	TPM    func(ctx context.Context) (*tpm.TPM, error)
+	Kernel unlock.Kernel
+	// Settled is closed once the devices that there were at first have drivers and udev
+	// has dealt with them; nil: that is so. Before, nothing is decided and nothing written.
+	Settled  <-chan struct{}
 	Progress *Progress // nil: nobody watches over what cannot be interrupted
 	// Restrict takes from the process what it has no use for, and Confine all disks but
 	// these, for good; nil: nothing is taken. After Confine nothing can be mounted.
@@ -85,8 +93,39 @@ type Network interface {
 
 // Disks does the volumes on disks. It reports failures by itself.
 func (m *Machine) Disks(ctx context.Context) Outcome {
-	p := &part{Machine: m, rec: status.NewRecorder(), report: &status.Boot{Version: m.Version, Result: status.ResultNothing}}
+	p := m.part()
 	return p.run(ctx, p.disks)
+}
+
+// part returns a part that begins a record, when it was asked for.
+func (m *Machine) part() *part {
+	began := m.began()
+	return &part{Machine: m, began: began, rec: status.RecorderFrom(began),
+		report: &status.Boot{Version: m.Version, Began: status.Millis(m.Uptime), Result: status.ResultNothing}}
+}
+
+func (m *Machine) began() time.Time {
+	if m.Began.IsZero() {
+		return time.Now()
+	}
+	return m.Began
+}
+
+// goOn returns a part that goes on with the record of the one before. The clock on the
+// wall may have been set since: where it is known how long the kernel had run then, that
+// says how long ago the boot began.
+func (m *Machine) goOn(before *status.Boot) *part {
+	began := m.began()
+	if before.Began > 0 && m.Uptime > 0 {
+		before.Started = began.Add(time.Duration(before.Began) - m.Uptime)
+	}
+	p := &part{Machine: m, began: began, rec: status.Continue(before), report: before}
+	what := "root"
+	if before.Result == status.ResultFailed {
+		what = "held up"
+	}
+	p.rec.Took(what, before.Started.Add(time.Duration(before.Duration)), began)
+	return p
 }
 
 // Files goes on where Disks ended: it does the volumes in files of the new root, and
@@ -97,8 +136,9 @@ func (m *Machine) Files(ctx context.Context, newroot string) Outcome {
 		m.Log.Failure(err)
 		return Locked
 	}
+	p := m.goOn(before)
 	again(before)
-	p := &part{Machine: m, rec: status.Continue(before), report: before, done: before.Result == status.ResultDone}
+	p.done = before.Result == status.ResultDone
 	return p.run(ctx, func(ctx context.Context) error {
 		if !p.cfg.Skip {
 			if err := p.files(ctx, newroot); err != nil {
@@ -124,12 +164,14 @@ const closing = 10 * time.Second
 // part is a part of a boot.
 type part struct {
 	*Machine
+	began   time.Time
 	cfg     *config.Config  // nil until it was read
 	before  []config.Volume // that it is not about; see after.go
 	rec     *status.Recorder
 	report  *status.Boot
 	done    bool // the part before has said that the boot is done
 	cloud   *cloud
+	applied bool // a plan was, which takes secrets
 	policy  policy
 	asking  sync.Mutex // one volume at a time
 	after   bool       // it is about one volume, after the boot; see after.go
@@ -140,26 +182,67 @@ type part struct {
 // run does a part within the deadline, and leaves the status whatever happens.
 func (p *part) run(ctx context.Context, do func(context.Context) error) Outcome {
 	err := p.prepare()
+	p.rec.Took("starting", p.began, time.Now())
 	if err == nil {
-		ctx, cancel := context.WithTimeout(ctx, p.cfg.Timeout)
 		p.watched()
 		p.cloud = &cloud{Machine: p.Machine, cfg: p.cfg, rec: p.rec}
-		err = do(ctx)
+		early, stop := context.WithCancelCause(ctx)
+		p.settle(early)
+		ctx, cancel := context.WithTimeout(ctx, p.cfg.Timeout)
+		late := context.AfterFunc(ctx, func() { stop(context.DeadlineExceeded) })
+		if err = do(ctx); err != nil || !p.cloud.used {
+			cancel() // of no use any more, if it is still coming up
+		}
 		p.Progress.deadline(closing) // no disk is asked for anything any more
-		p.cloud.close()
+		if p.cloud.ready != nil {
+			_ = p.rec.Step("closing", "", p.cloud.close)
+		}
 		if p.cloud.instance != nil {
 			p.report.Instance = p.cloud.instance
 		}
 		if m := p.cloud.attestation.measured(); m != nil {
 			p.report.Attested = m
 		}
+		late()
 		cancel()
+		stop(nil)
 	}
 	p.end(err)
 	if err != nil {
 		p.Log.Failure(err)
 	}
+	if p.cloud == nil || p.cloud.ready == nil && !p.applied {
+		p.Progress.innocent()
+	}
 	return p.policy.outcome(err)
+}
+
+// settling is how much longer it may take until devices have settled than they are
+// waited for.
+const settling = time.Minute
+
+// settle returns when devices have settled: only then does the deadline begin. Meanwhile
+// the network comes up and connections are opened, if the disks of a volume are there; ctx
+// ends that. Keys that are attested have to wait, as the TPM may have no driver yet.
+func (p *part) settle(ctx context.Context) {
+	if p.Settled == nil || p.cfg.Skip {
+		return
+	}
+	p.Progress.deadline(p.cfg.Timeout + settling)
+	_ = p.rec.Step("settling", "", func() error {
+		glance, cancel := context.WithCancel(ctx)
+		defer cancel()
+		go func() {
+			<-p.Settled
+			p.Progress.deadline(p.cfg.Timeout) // also where a disk does not let go of who looks at it
+			cancel()
+		}()
+		if !p.cfg.Attests() {
+			p.searching(ctx).Glance(glance)
+		}
+		<-glance.Done()
+		return nil
+	})
 }
 
 // prepare reads the configuration and limits what the process can do.
@@ -232,13 +315,19 @@ func (p *part) disks(ctx context.Context) error {
 
 // search finds the disks and plans for them.
 func (p *part) search(ctx context.Context) (found *plan.Plan, err error) {
-	search := unlock.Search{Config: p.cfg, Before: p.before, Rec: p.rec, Watch: p.Watch, Active: p.active(),
-		Mapping: p.cloud.blockDevices, Promising: func() { p.cloud.start(ctx) }, Waiting: p.waiting}
+	search := p.searching(ctx)
+	search.Waiting = p.waiting
 	err = p.rec.Step("disks", "", func() (err error) {
 		found, err = search.Run(ctx)
 		return err
 	})
 	return found, err
+}
+
+// searching starts the network when disks are promising.
+func (p *part) searching(ctx context.Context) *unlock.Search {
+	return &unlock.Search{Config: p.cfg, Before: p.before, Rec: p.rec, Watch: p.Watch, Active: p.active(),
+		Mapping: p.cloud.blockDevices, Promising: func() { p.cloud.start(ctx) }}
 }
 
 // waiting reports what the boot waits for, lest it seem to hang.
@@ -269,7 +358,7 @@ func (p *part) files(ctx context.Context, newroot string) error {
 
 // attach plans for the volumes that lie in files.
 func (p *part) attach(k unlock.Kernel, newroot string) (found *plan.Plan) {
-	_ = p.rec.Do("attach", "", func() error {
+	_ = p.rec.Step("attach", "", func() error {
 		found = unlock.Files(p.cfg, k, p.active(), luks.Limits{}, newroot)
 		return nil
 	})
@@ -297,17 +386,22 @@ func (p *part) apply(ctx context.Context, decided *plan.Plan) error {
 			return p.cloud.keys()(ctx, w)
 		}
 	}
-	return p.applied(a.Run(ctx, decided))
+	p.applied = true
+	return p.results(a.Run(ctx, decided))
 }
 
 // ask says why and asks for a recovery passphrase, which the caller wipes.
-func (p *part) ask(volume string, why error) (*secret.Bytes, error) {
+func (p *part) ask(volume string, why error) (answer *secret.Bytes, err error) {
 	p.asking.Lock()
 	defer p.asking.Unlock()
 	p.Log.Failure(why)
 	p.Progress.asking()
 	defer p.Progress.deadline(p.cfg.Timeout) // anew, for what comes of the answer
-	return p.Prompt(fmt.Sprintf("Recovery passphrase for volume %s:", volume))
+	err = p.rec.Step("asking", volume, func() (err error) {
+		answer, err = p.Prompt(fmt.Sprintf("Recovery passphrase for volume %s:", volume))
+		return err
+	})
+	return answer, err
 }
 
 // refused records all refusals and returns those that stop the boot.
@@ -320,8 +414,8 @@ func (p *part) refused(decided *plan.Plan) error {
 	return hint.All(errs...)
 }
 
-// applied records the results and returns the failures that stop the boot.
-func (p *part) applied(results []unlock.Result) error {
+// results records them and returns the failures that stop the boot.
+func (p *part) results(results []unlock.Result) error {
 	var errs []error
 	for _, r := range results {
 		v := record(r)

@@ -26,6 +26,7 @@ type cloud struct {
 	rec *status.Recorder
 
 	once   sync.Once
+	used   bool          // somebody has waited for it
 	ready  chan struct{} // closed when client or err is set; nil until it is started
 	cancel context.CancelFunc
 	client *keys.Client
@@ -69,6 +70,7 @@ func (c *cloud) start(ctx context.Context) {
 // keys waits for the network and returns what gets keys over it. start was called
 // before.
 func (c *cloud) keys() unlock.Keys {
+	c.used = true
 	<-c.ready
 	if c.err != nil {
 		return func(context.Context, keys.Want) (keys.Got, error) { return keys.Got{}, c.err }
@@ -79,6 +81,7 @@ func (c *cloud) keys() unlock.Keys {
 // blockDevices asks IMDS for the instance's block device mapping.
 func (c *cloud) blockDevices(ctx context.Context) (map[string]string, error) {
 	c.start(ctx)
+	c.used = true
 	<-c.ready
 	if c.err != nil {
 		return nil, c.err
@@ -278,11 +281,9 @@ func (c *cloud) identified() {
 	c.stop()
 }
 
-// close wipes the client's keys and takes the network down again.
-func (c *cloud) close() {
-	if c.ready == nil {
-		return
-	}
+// close wipes the client's keys and takes the network down again. start was called
+// before. It reports failures by itself.
+func (c *cloud) close() error {
 	<-c.ready
 	c.cancel()
 	c.warm.Wait()
@@ -300,4 +301,5 @@ func (c *cloud) close() {
 			c.Log.Failure(err)
 		}
 	}
+	return nil
 }

@@ -30,7 +30,11 @@ func (p *part) confineTo(decided *plan.Plan) {
 			disks = append(disks, m.Disk.Path)
 		}
 	}
-	err := p.Confine(disks)
+	var err error // the step has ended, whatever came of it
+	_ = p.rec.Step("confining", "", func() error {
+		err = p.Confine(disks)
+		return nil
+	})
 	p.confined(err)
 	if p.cfg.Debug && err == nil {
 		p.Log.Warnf("confined to %v", disks)

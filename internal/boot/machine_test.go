@@ -60,6 +60,7 @@ type machine struct {
 	minutes int               // that looking a file system over takes, about
 	silent  bool              // and says nothing meanwhile
 	found   string            // by who looks a file system over; "": it is clean
+	slow    time.Duration     // that each takes of what is asked for
 
 	mu      sync.Mutex
 	journal []string
@@ -177,6 +178,7 @@ func (m *machine) ask(format string, args ...any) error {
 	if what == m.stalls {
 		<-m.never
 	}
+	<-time.After(m.slow)
 	m.note("%s", what)
 	return nil
 }
@@ -187,6 +189,7 @@ func (m *machine) log(l boot.Level, line string) {
 
 func (m *machine) prompt(question string) (*secret.Bytes, error) {
 	m.note("%s", question)
+	<-time.After(m.slow)
 	if len(m.answers) == 0 {
 		return nil, errors.New("nobody is at the console")
 	}

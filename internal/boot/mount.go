@@ -91,12 +91,12 @@ func (p *part) opened(v *config.Volume) *status.Volume {
 func (p *part) place(ctx context.Context, v *config.Volume, newroot string) error {
 	r := p.opened(v)
 	if r == nil {
-		return p.Kernel.Cover(newroot, v.Mount)
+		return p.cover(v, newroot, v.Mount)
 	}
 	if r.Mount != v.Mount { // else it was mounted by an earlier try
 		err := p.check(ctx, v, r)
 		if err == nil {
-			err = p.rec.Do("mount", v.Name, func() error {
+			err = p.rec.Step("mount", v.Name, func() error {
 				return p.Kernel.Mount(r.Mapping, newroot, v.Mount, v.Filesystem, v.MountOptions)
 			})
 		}
@@ -108,18 +108,23 @@ func (p *part) place(ctx context.Context, v *config.Volume, newroot string) erro
 			return err
 		default:
 			p.Log.Failure(fmt.Errorf("volume %q: %w", v.Name, err))
-			return p.Kernel.Cover(newroot, v.Mount)
+			return p.cover(v, newroot, v.Mount)
 		}
 	}
 	if v.Owner == "" && v.Mode == 0 {
 		return nil
 	}
-	err := p.rec.Do("own", v.Name, func() error { return p.Kernel.Own(newroot, v.Mount, v.Owner, v.Mode) })
+	err := p.rec.Step("own", v.Name, func() error { return p.Kernel.Own(newroot, v.Mount, v.Owner, v.Mode) })
 	if err != nil && !v.Required {
 		p.Log.Failure(fmt.Errorf("volume %q: %w", v.Name, err))
 		return nil
 	}
 	return err
+}
+
+// cover covers a place of a volume.
+func (p *part) cover(v *config.Volume, newroot, dir string) error {
+	return p.rec.Step("cover", v.Name, func() error { return p.Kernel.Cover(newroot, dir) })
 }
 
 // keep leaves on record what is mounted by now, for the next try, if this one is given up.
@@ -189,7 +194,7 @@ type binding struct {
 func (p *part) bind(b binding, newroot string) error {
 	r := p.opened(b.volume)
 	if r == nil || r.Mount == "" {
-		return p.Kernel.Cover(newroot, b.Path)
+		return p.cover(b.volume, newroot, b.Path)
 	}
 	if slices.Contains(r.Binds, b.Path) {
 		return nil // by an earlier try
@@ -213,7 +218,7 @@ func (p *part) bind(b binding, newroot string) error {
 		return err
 	default:
 		p.Log.Failure(fmt.Errorf("volume %q: %w", b.volume.Name, err))
-		return p.Kernel.Cover(newroot, b.Path)
+		return p.cover(b.volume, newroot, b.Path)
 	}
 	return nil
 }

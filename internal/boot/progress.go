@@ -25,6 +25,7 @@ import (
 //	otherwise OUTCOME        what becomes of the part if it is given up
 //	begin WHAT SUBJECT       something that a disk may never answer
 //	end WHAT SUBJECT
+//	innocent                 it has had no secret, and will have none
 //	outcome OUTCOME          the end
 
 // grace is how much longer the deadline is for the Supervisor: what can be interrupted
@@ -44,6 +45,7 @@ func NewProgress(w io.Writer) *Progress { return &Progress{w: w} }
 func (p *Progress) Outcome(o Outcome) error { return p.say("outcome %d", o) }
 
 func (p *Progress) deadline(d time.Duration) { _ = p.say("deadline %d", d.Milliseconds()) }
+func (p *Progress) innocent()                { _ = p.say("innocent") }
 func (p *Progress) asking()                  { _ = p.say("deadline 0") }
 func (p *Progress) otherwise(o Outcome)      { _ = p.say("otherwise %d", o) }
 
@@ -68,8 +70,9 @@ func (p *Progress) say(format string, args ...any) error {
 var ErrBroke = errors.New("the worker broke down")
 
 // Follow hears what a part says until it ends, or must be given up. An error comes with
-// the outcome that this has. It does not wait for the reading of r to end.
-func Follow(r io.Reader) (Outcome, error) {
+// the outcome that this has. Innocent: a part that ended has had no secret. It does not
+// wait for the reading of r to end.
+func Follow(r io.Reader) (_ Outcome, innocent bool, _ error) {
 	lines, done := make(chan string), make(chan struct{})
 	defer close(done)
 	go func() {
@@ -88,10 +91,10 @@ func Follow(r io.Reader) (Outcome, error) {
 	for {
 		select {
 		case <-late:
-			return otherwise, stalled(doing)
+			return otherwise, false, stalled(doing)
 		case line, ok := <-lines:
 			if !ok {
-				return Locked, ErrBroke
+				return Locked, false, ErrBroke
 			}
 			word, rest, _ := strings.Cut(line, " ")
 			n, _ := strconv.Atoi(rest)
@@ -109,7 +112,9 @@ func Follow(r io.Reader) (Outcome, error) {
 					delete(doing, rest)
 				}
 			case "outcome":
-				return outcomeOf(n), nil
+				return outcomeOf(n), innocent, nil
+			case "innocent":
+				innocent = true
 			}
 		}
 	}

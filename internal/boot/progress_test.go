@@ -66,7 +66,7 @@ func TestFollow(t *testing.T) {
 					}
 				}()
 				start := time.Now()
-				outcome, err := boot.Follow(r)
+				outcome, _, err := boot.Follow(r)
 				if outcome != row.outcome || (err == nil) != (row.want == "") || err != nil && !strings.Contains(err.Error(), row.want) {
 					t.Errorf("Follow = %v, %v; want %v, %q", outcome, err, row.outcome, row.want)
 				}
@@ -112,7 +112,7 @@ func TestStalls(t *testing.T) {
 				m.Progress = boot.NewProgress(w)
 				go func() { m.Progress.Outcome(m.Disks(t.Context())) }()
 				start := time.Now()
-				outcome, err := boot.Follow(r)
+				outcome, _, err := boot.Follow(r)
 				r.Close()
 				if outcome != row.outcome || err == nil || !strings.Contains(err.Error(), row.want) {
 					t.Errorf("Follow = %v, %v; want %v, %q", outcome, err, row.outcome, row.want)
@@ -143,7 +143,7 @@ func TestFilesStall(t *testing.T) {
 		r, w := io.Pipe()
 		m.Progress = boot.NewProgress(w)
 		go func() { m.Progress.Outcome(m.Files(t.Context(), m.dir)) }()
-		outcome, err := boot.Follow(r)
+		outcome, _, err := boot.Follow(r)
 		r.Close()
 		if outcome != boot.Locked || err == nil || !strings.Contains(err.Error(), "/srv/b did not answer within the deadline: given up at bind") {
 			t.Errorf("Follow = %v, %v", outcome, err)

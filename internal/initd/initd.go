@@ -29,9 +29,8 @@ var kernelMounts = []struct {
 	{"/run", "tmpfs", "mode=0755", unix.MS_NOSUID | unix.MS_NODEV},
 }
 
-// Start mounts /proc, /sys, /dev and /run, opens the console and loads the
-// modules named in the image's module list. It does all that it can; the error
-// is all that went wrong.
+// Start mounts /proc, /sys, /dev and /run and opens the console. It does all that it
+// can; the error is all that went wrong.
 func Start() error {
 	var errs []error
 	for _, m := range kernelMounts {
@@ -39,9 +38,12 @@ func Start() error {
 			errs = append(errs, fmt.Errorf("mounting %s: %w", m.dir, err))
 		}
 	}
-	errs = append(errs, openConsole(), loadList(moduleList))
+	errs = append(errs, openConsole())
 	return hint.All(errs...)
 }
+
+// LoadModules loads those named in the image's module list, like Start.
+func LoadModules() error { return loadList(moduleList) }
 
 // openConsole makes /dev/console the standard files, which the kernel leaves
 // closed when the image has no such node.

@@ -148,11 +148,26 @@ func (c *card) run(ctx context.Context, stuck func()) {
 // before 6.2 do not change once it is up; false if ctx ends before.
 func (c *card) awaitUdev(ctx context.Context) bool {
 	const usual = 2 * time.Second // udev may not care for cards
-	if _, err := os.Stat("/run/udev/control"); err != nil {
+	seen := fmt.Sprintf("/run/udev/data/n%d", c.index)
+	there := func(file string) bool {
+		_, err := os.Stat(file)
+		return err == nil
+	}
+	for c.n.o.Settled != nil && !there(seen) {
+		select {
+		case <-c.n.o.Settled:
+		case <-time.After(20 * time.Millisecond):
+			continue
+		case <-ctx.Done():
+			return false
+		}
+		break
+	}
+	if !there("/run/udev/control") {
 		return true
 	}
 	for end := time.Now().Add(usual); time.Now().Before(end); {
-		if _, err := os.Stat(fmt.Sprintf("/run/udev/data/n%d", c.index)); err == nil {
+		if there(seen) {
 			return true
 		}
 		if sleep(ctx, 20*time.Millisecond); ctx.Err() != nil {

@@ -59,16 +59,18 @@ func TestRenamed(t *testing.T) {
 // TestNamedByUdev: udev names the card late, and can do so while it is down alone.
 func TestNamedByUdev(t *testing.T) {
 	t.Parallel()
-	for name, row := range map[string]struct{ udev, card string }{
-		"named":      {"sleep 0.7; ip link show eth0 | grep -q ,UP || ip link set eth0 name ens5 && : >/run/udev/data/n$(ip -o link show ens5 | cut -d: -f1)", "ens5"},
-		"not by it":  {"sleep 0", "eth0"},
-		"seen to it": {": >/run/udev/data/n$(ip -o link show eth0 | cut -d: -f1)", "eth0"},
+	for name, row := range map[string]struct{ udev, card, settles string }{
+		"late, while devices settle": {"sleep 4; ip link show eth0 | grep -q ,UP || ip link set eth0 name ens5 && : >/run/udev/data/n$(ip -o link show ens5 | cut -d: -f1)", "ens5", "8s"},
+		"settled, and not by it":     {"sleep 0", "eth0", "1s"},
+		"named":                      {"sleep 0.7; ip link show eth0 | grep -q ,UP || ip link set eth0 name ens5 && : >/run/udev/data/n$(ip -o link show ens5 | cut -d: -f1)", "ens5", ""},
+		"not by it":                  {"sleep 0", "eth0", ""},
+		"seen to it":                 {": >/run/udev/data/n$(ip -o link show eth0 | cut -d: -f1)", "eth0", ""},
 	} {
 		t.Run(name, func(t *testing.T) {
 			t.Parallel()
 			l := newLab(t, "eth0")
 			l.vpc("eth0")
-			l.udev, l.cards = row.udev, []string{"eth0", "ens5"}
+			l.udev, l.settles, l.cards = row.udev, row.settles, []string{"eth0", "ens5"}
 			l.run("30s", "kms.test:443").wants(t, "up "+row.card+" 10.0.1.10/24", toKMS, "down: <nil>")
 		})
 	}

@@ -29,6 +29,9 @@ import (
 // role says, in the environment, what the test binary is to be, instead of a test.
 const role = "NETUP_TEST_ROLE"
 
+// settles says, likewise, after what time devices have settled.
+const settles = "NETUP_TEST_SETTLES"
+
 func TestMain(m *testing.M) {
 	switch os.Getenv(role) {
 	case "":
@@ -78,10 +81,16 @@ func beMachine(args []string) {
 	say := func(format string, a ...any) {
 		fmt.Printf("%6.3f "+format+"\n", append([]any{time.Since(begun).Seconds()}, a...)...)
 	}
-	n, err := Up(ctx, Options{
+	o := Options{
 		Log:   func(format string, a ...any) { say("log "+format, a...) },
 		Debug: func(format string, a ...any) { say("debug "+format, a...) },
-	})
+	}
+	if wait, err := time.ParseDuration(os.Getenv(settles)); err == nil {
+		settled := make(chan struct{})
+		time.AfterFunc(wait, func() { close(settled) })
+		o.Settled = settled
+	}
+	n, err := Up(ctx, o)
 	if err != nil {
 		say("failed: %v", err)
 		return
@@ -122,6 +131,7 @@ type lab struct {
 
 	autonomous bool   // hosts make up their addresses of IPv6
 	udev       string // what it does, as a shell script; "": it does not run
+	settles    string // after what time devices have; "": before
 }
 
 var labs atomic.Int32
@@ -347,7 +357,7 @@ func (l *lab) run(args ...string) machineOutput {
 	}
 	script += " && : >" + l.file("resolv.conf") + " && if test -s " + l.file("resolv") + "; then cat " + l.file("resolv") + " >" + l.file("resolv.conf") + "; fi && mount --bind " + l.file("resolv.conf") + ` /etc/resolv.conf && exec "$@"`
 	cmd := exec.Command("ip", slices.Concat([]string{"netns", "exec", l.machine, "sh", "-c", script, "sh", os.Args[0]}, args)...)
-	cmd.Env = append(os.Environ(), role+"=machine")
+	cmd.Env = append(os.Environ(), role+"=machine", settles+"="+l.settles)
 	out, err := cmd.CombinedOutput()
 	if err != nil {
 		l.t.Fatalf("the machine: %v: %s", err, out)

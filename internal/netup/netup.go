@@ -51,6 +51,9 @@ type Options struct {
 	// reached: connections may be opened ahead by the Network's Dial. They fail
 	// where that card turns out to be the wrong one.
 	Early func(*Network)
+	// Settled, if not nil, is closed once udev has dealt with what was there at first, or
+	// will not: until then a card waits for it.
+	Settled <-chan struct{}
 }
 
 // Network is a network that is up. One that is made of name servers alone connects by

@@ -33,6 +33,8 @@ type Boot struct {
 	Instance  *Instance    `json:"instance,omitempty"`    // nil: IMDS was not asked
 	Attested  *Attestation `json:"attestation,omitempty"` // nil: there was no document
 	Started   time.Time    `json:"started"`
+	Kernel    Millis       `json:"kernel_ms,omitempty"` // from the kernel's start until it started the first process; 0: not known
+	Began     Millis       `json:"began_ms,omitempty"`  // from the kernel's start until Started; 0: not known
 	Duration  Millis       `json:"duration_ms"`
 	Result    string       `json:"result"`
 	Error     string       `json:"error,omitempty"`
@@ -73,10 +75,30 @@ type Attestation struct {
 	PCRs   map[string]string `json:"pcrs"` // SHA-384 by number, in hexadecimal
 }
 
-// Step is something that took time; steps overlap.
+// Step is something that took time; steps overlap. All time of a boot belongs to one:
+//
+//	starting      of the program and its worker
+//	modules       drivers are loaded
+//	udev          it deals with what the kernel has found
+//	settling      devices are waited for until they have; meanwhile the network may come up
+//	disks         those of the volumes are awaited and read
+//	network, credentials, connections, attestation
+//	confining     the worker is, to the disks of the plan
+//	key           of a source
+//	asking        for the passphrase of a volume
+//	compare       a disk is held against the plan
+//	format, open, mark   a disk
+//	mkfs, fsck, mount, own, cover, grow   a volume
+//	attach        volumes in files
+//	bind          a directory
+//	closing       the network is taken down
+//	overwriting   of memory that held secrets
+//	root          the root file system is awaited, by others
+//	held up       the boot is, after a failure
+//	capping       of a PCR
 type Step struct {
-	Name     string `json:"name"`    // "disks", "network", "credentials", "connections", "attestation", "key", "format", "open", "mkfs", "fsck", "bind" or "grow"
-	Subject  string `json:"subject"` // of "key" the source, of "format" and "open" the disk, of "mkfs", "fsck" and "grow" the volume, of "bind" the directory; else empty
+	Name     string `json:"name"`
+	Subject  string `json:"subject"` // the source, disk, volume or directory; else empty
 	Start    Millis `json:"start_ms"`
 	Duration Millis `json:"duration_ms"`
 	Error    string `json:"error,omitempty"`
@@ -124,7 +146,10 @@ type Recorder struct {
 }
 
 // NewRecorder starts the clock.
-func NewRecorder() *Recorder { return &Recorder{start: time.Now()} }
+func NewRecorder() *Recorder { return RecorderFrom(time.Now()) }
+
+// RecorderFrom returns a Recorder whose clock was started then.
+func RecorderFrom(start time.Time) *Recorder { return &Recorder{start: start} }
 
 // Continue returns a recorder that goes on where the run that left b ended.
 func Continue(b *Boot) *Recorder {
@@ -135,14 +160,25 @@ func Continue(b *Boot) *Recorder {
 func (r *Recorder) Step(name, subject string, f func() error) error {
 	begin := time.Now()
 	err := r.Do(name, subject, f)
-	s := Step{Name: name, Subject: subject, Start: Millis(begin.Sub(r.start)), Duration: Millis(time.Since(begin))}
+	r.took(name, subject, begin, time.Now(), err)
+	return err
+}
+
+// Took records what somebody else did from one time to another, if that is any time.
+func (r *Recorder) Took(name string, from, to time.Time) {
+	if from.Before(to) {
+		r.took(name, "", from, to, nil)
+	}
+}
+
+func (r *Recorder) took(name, subject string, from, to time.Time, err error) {
+	s := Step{Name: name, Subject: subject, Start: r.Since(from), Duration: Millis(to.Sub(from))}
 	if err != nil {
 		s.Error = err.Error()
 	}
 	r.mu.Lock()
 	defer r.mu.Unlock()
 	r.steps = append(r.steps, s)
-	return err
 }
 
 // Do runs f, of which Doing is to know, without recording it. A nil Recorder just runs it.

@@ -73,3 +73,36 @@ func TestTimelineTells(t *testing.T) {
 		t.Errorf("Timeline of one step =\n%s", got)
 	}
 }
+
+// TestNamed: steps may overlap, begin before what is recorded, and end after it.
+func TestNamed(t *testing.T) {
+	t.Parallel()
+	at := func(ms int) status.Millis { return status.Millis(time.Duration(ms) * time.Millisecond) }
+	step := func(from, to int) status.Step { return status.Step{Start: at(from), Duration: at(to - from)} }
+	for name, row := range map[string]struct {
+		steps []status.Step
+		want  float64
+	}{
+		"none":             {nil, 0},
+		"all":              {[]status.Step{step(0, 100)}, 1},
+		"side by side":     {[]status.Step{step(0, 60), step(10, 20), step(60, 100)}, 1},
+		"a gap":            {[]status.Step{step(0, 60), step(10, 20), step(70, 100)}, 0.9},
+		"small ones count": {[]status.Step{step(0, 50), step(51, 100)}, 0.99},
+		"at both ends":     {[]status.Step{step(10, 80)}, 0.7},
+		"beyond the end":   {[]status.Step{step(0, 200)}, 1},
+	} {
+		b := &status.Boot{Duration: at(100), Steps: row.steps}
+		if got := b.Named(); got < row.want-0.0001 || got > row.want+0.0001 {
+			t.Errorf("%s: Named = %v, want %v", name, got, row.want)
+		}
+	}
+}
+
+func TestTimelineKernel(t *testing.T) {
+	t.Parallel()
+	b := &status.Boot{Duration: status.Millis(time.Second), Kernel: status.Millis(4200 * time.Millisecond), Began: status.Millis(9 * time.Second)}
+	const want = "kernel                             4200.0 ms, then 4800.0 ms until unlock was started\n"
+	if got := b.Timeline(10); !strings.HasPrefix(got, want) {
+		t.Errorf("Timeline =\n%s\nwant %q first", got, want)
+	}
+}

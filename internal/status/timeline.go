@@ -17,6 +17,9 @@ func (b *Boot) Timeline(width int) string {
 	slices.SortStableFunc(steps, func(x, y Step) int { return cmp.Compare(x.Start, y.Start) })
 	total := max(b.Duration, 1)
 	var out strings.Builder
+	if b.Kernel > 0 && b.Began >= b.Kernel {
+		fmt.Fprintf(&out, "%s %.1f ms, then %.1f ms until unlock was started\n", label("kernel"), ms(b.Kernel), ms(b.Began-b.Kernel))
+	}
 	at := func(m Millis) int { return int(int64(m) * int64(width) / int64(total)) }
 	for _, s := range steps {
 		from, length := at(s.Start), max(1, at(s.Duration))
@@ -54,13 +57,27 @@ func label(text string) string {
 // Gaps returns the times that belong to no step, those of a hundredth of the boot or
 // more: what was waited for then is not known.
 func (b *Boot) Gaps() []Step {
+	return slices.DeleteFunc(b.gaps(), func(g Step) bool { return g.Duration < b.Duration/100 })
+}
+
+// Named is which part of the boot's time belongs to steps: 1 is all of it.
+func (b *Boot) Named() float64 {
+	total := max(b.Duration, 1)
+	named := total
+	for _, g := range b.gaps() {
+		named -= g.Duration
+	}
+	return float64(named) / float64(total)
+}
+
+func (b *Boot) gaps() []Step {
 	steps := slices.Clone(b.Steps)
 	slices.SortFunc(steps, func(x, y Step) int { return cmp.Compare(x.Start, y.Start) })
 	var gaps []Step
 	end := Millis(0)
 	until := func(start Millis) {
-		if d := start - end; d > 0 && d >= b.Duration/100 {
-			gaps = append(gaps, Step{Name: "in no step", Start: end, Duration: d})
+		if start > end {
+			gaps = append(gaps, Step{Name: "in no step", Start: end, Duration: start - end})
 		}
 	}
 	for _, s := range steps {

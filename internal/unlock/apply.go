@@ -327,7 +327,7 @@ func token(s *plan.Step, m *plan.Member, state luks.State) luks.SetToken {
 func (a *Apply) mark(s *plan.Step, members []*held, state luks.State) error {
 	return parallel(len(members), func(i int) error {
 		m := members[i]
-		err := a.Rec.Do("mark", m.Disk.Name, func() error { return m.header.PutSet(m.dev, token(s, m.Member, state)) })
+		err := a.Rec.Step("mark", m.Disk.Name, func() error { return m.header.PutSet(m.dev, token(s, m.Member, state)) })
 		if err != nil {
 			return fmt.Errorf("marking %s as %s: %w", m.Disk.Path, state, err)
 		}

@@ -77,9 +77,29 @@ func (s *Search) Run(ctx context.Context) (*plan.Plan, error) {
 	if asked != nil {
 		return nil, fmt.Errorf("asking which disk is which: %w", asked)
 	}
-	p := plan.Make(plan.Situation{Config: s.Config, Candidates: found, Before: s.Before, Active: s.Active, NewUUID: newUUID})
+	p := plan.Make(s.situation(found))
 	p.RefuseAbsent()
 	return p, nil
+}
+
+// Glance looks at disks while they settle, until ctx ends, and calls Promising once those
+// that are there would need a key and none of them would be refused. What it reads is
+// forgotten: Run reads again, when nobody changes disks any more.
+func (s *Search) Glance(ctx context.Context) {
+	s.seen = map[string]*plan.Candidate{}
+	// What hinders it will hinder Run, which reports it.
+	_ = s.Watch(ctx, func(disks []block.Disk, _ bool) bool {
+		p := plan.Make(s.situation(s.candidates(disks)))
+		if len(p.Refusals) > 0 || !p.NeedsKey() {
+			return false
+		}
+		s.Promising()
+		return true
+	})
+}
+
+func (s *Search) situation(found []*plan.Candidate) plan.Situation {
+	return plan.Situation{Config: s.Config, Candidates: found, Before: s.Before, Active: s.Active, NewUUID: newUUID}
 }
 
 // candidates inspects the disks that matter.

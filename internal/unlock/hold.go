@@ -45,7 +45,7 @@ func (a *Apply) hold(s *plan.Step) (members []*held, release func(), err error) 
 	}
 	err = parallel(len(s.Members), func(i int) error {
 		m := &s.Members[i]
-		return a.Rec.Do("compare", m.Disk.Name, func() error {
+		return a.Rec.Step("compare", m.Disk.Name, func() error {
 			dev, err := a.openFor(s, m)
 			if err != nil {
 				return err

@@ -103,7 +103,7 @@ var distributions = []lab.Scenario{
 	{
 		Name: "debian13-dracut-systemd", Config: usualConfig, Disks: blank(1),
 		System: installed{System: trixieDracut, Generator: dracut("no", plainDisks), thorough: true}.machine,
-		Boots:  append(twice(""), denied("rd.shell=0 rd.emergency=poweroff")),
+		Boots:  append(timed(twice("show_status\nshow_start")), denied("rd.shell=0 rd.emergency=poweroff")),
 	},
 	{
 		Name: "debian12-initramfs-tools", Config: usualConfig, Disks: blank(1),
@@ -180,6 +180,14 @@ func twice(check string) []lab.Boot {
 		{Script: opened + "write_open"},
 		{Script: opened + "read_open", Want: []string{lab.FileText}},
 	}
+}
+
+// timed has all time of the boots have a name.
+func timed(boots []lab.Boot) []lab.Boot {
+	for i := range boots {
+		boots[i].Check = lab.TimeHasAName
+	}
+	return boots
 }
 
 // denied is a boot that KMS refuses a key: it is held up, whatever the image's own

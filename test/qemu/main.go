@@ -28,14 +28,17 @@ import (
 const parallel = 2
 
 type options struct {
-	Group   []string `placeholder:"NAME" help:"Only scenarios of this group: standalone, disks, volumes, network, trail, faults, secrets, attest, distributions, images-real, generators or images."`
-	List    bool     `help:"Print the names of the scenarios."`
-	Systems bool     `help:"Print the directories of the distributions' systems, which are made if need be."`
-	Verbose bool     `short:"v" help:"Print every console, not only those of failures."`
-	Soak    int      `placeholder:"BOOTS" help:"Boot one volume so often, each time under a fault that chance chooses."`
-	Seed    uint64   `placeholder:"N" help:"Of chance; by default another each time."`
-	Bin     string   `default:"bin" placeholder:"DIR" help:"Where unlock and unlockctl are."`
-	Names   []string `arg:"" optional:"" name:"name" help:"Scenarios to run; all by default."`
+	Group   []string      `placeholder:"NAME" help:"Only scenarios of this group: standalone, disks, volumes, network, trail, faults, secrets, attest, distributions, images-real, generators or images."`
+	List    bool          `help:"Print the names of the scenarios."`
+	Systems bool          `help:"Print the directories of the distributions' systems, which are made if need be."`
+	Verbose bool          `short:"v" help:"Print every console, not only those of failures."`
+	Soak    int           `placeholder:"BOOTS" help:"Boot one volume so often, each time under a fault that chance chooses."`
+	Seed    uint64        `placeholder:"N" help:"Of chance; by default another each time."`
+	Bench   int           `placeholder:"ROUNDS" help:"Boot one distribution plain, with unlock and with others, so often each, and compare them."`
+	RTT     time.Duration `default:"500us" placeholder:"DURATION" help:"Round-trip time of the benchmark's network (0.5 ms)."`
+	Table   string        `default:"bin/bench-boot.md" placeholder:"FILE" help:"Where the benchmark's table goes (${default})."`
+	Bin     string        `default:"bin" placeholder:"DIR" help:"Where unlock and unlockctl are."`
+	Names   []string      `arg:"" optional:"" name:"name" help:"Scenarios to run; all by default."`
 }
 
 func main() {
@@ -46,6 +49,7 @@ func main() {
 	ok, err := run(ctx, o)
 	if err != nil {
 		fmt.Fprintln(os.Stderr, "qemu-test:", err)
+		ok = false
 	}
 	if !ok {
 		os.Exit(1)
@@ -91,6 +95,10 @@ func run(ctx context.Context, o options) (bool, error) {
 	bench, err := newBench(o.Bin)
 	if err != nil {
 		return false, err
+	}
+	if o.Bench > 0 {
+		b := &benchmark{results: map[string]map[string][]float64{}}
+		return true, b.run(ctx, bench, o.Bench, o.RTT, o.Table)
 	}
 	start := time.Now()
 	queue := make(chan lab.Scenario)

@@ -4,13 +4,14 @@ import (
 	"regexp"
 	"strings"
 	"testing"
+	"time"
 
 	"unlock/test/lab"
 )
 
 // every returns all scenarios, those of a soak among them.
 func every() []lab.Scenario {
-	all := soaks(10, 1)
+	all := append(soaks(10, 1), new(benchmark).scenario(2, time.Millisecond))
 	for _, g := range groups {
 		all = append(all, g.scenarios...)
 	}

@@ -78,7 +78,7 @@ func vpce(service string) string {
 var standalone = []lab.Scenario{
 	{
 		Name: "first-boot", Config: s3Key + secretfs, Disks: []string{"blank"},
-		Boots: []lab.Boot{{Script: "write_file\ncat /proc/1/limits", Check: lab.Formatted}},
+		Boots: []lab.Boot{{Script: "write_file\ncat /proc/1/limits\nshow_status", Check: lab.All(lab.Formatted, lab.TimeHasAName)}},
 	},
 	{
 		Name: "second-boot", Config: "timeout = \"15m\"\n" + s3Key + secretfs, Disks: []string{"blank"},

@@ -38,6 +38,12 @@ opened() {
 	done
 }
 
+# show_start prints when systemd started unlock, in microseconds since the kernel started.
+show_start() {
+	journalctl -b -o short-monotonic _PID=1 | grep 'unlock'
+	echo "started: $(journalctl -b -o short-monotonic _PID=1 | sed -n 's/^\[ *\([0-9]*\)\.\([0-9]*\)\].* Starting unlock\.service.*/\1\2/p' | head -n 1)"
+}
+
 # write_open and read_open: a file on a volume that stays mounted
 write_open() { echo "$TEXT" >/mnt/secretfs/file; }
 read_open() { cat /mnt/secretfs/file; }

@@ -52,7 +52,11 @@ func SVG(b *status.Boot) []byte {
 	var out bytes.Buffer
 	fmt.Fprintf(&out, `<svg xmlns="http://www.w3.org/2000/svg" width="%d" height="%d"><style>%s</style>`+"\n", 2*margin+width+labels, bottom+2*margin, style)
 	fmt.Fprintf(&out, `<text class="title" x="%d" y="24">unlock %s: %s in %.1f ms</text>`+"\n", margin, escape(b.Version), escape(b.Result), ms(b.Duration))
-	fmt.Fprintf(&out, `<text x="%d" y="42">%s</text>`+"\n", margin, escape(b.Started.UTC().Format(time.RFC3339)))
+	when := b.Started.UTC().Format(time.RFC3339)
+	if b.Kernel > 0 && b.Began >= b.Kernel {
+		when += fmt.Sprintf("; the kernel's own time ended after %.1f ms, unlock was started %.1f ms later", ms(b.Kernel), ms(b.Began-b.Kernel))
+	}
+	fmt.Fprintf(&out, `<text x="%d" y="42">%s</text>`+"\n", margin, escape(when))
 	for at := time.Duration(0); at <= total; at += grid(total) {
 		fmt.Fprintf(&out, `<line class="axis" x1="%.1f" y1="%d" x2="%.1f" y2="%d"/><text x="%.1f" y="%d">%g ms</text>`+"\n",
 			x(at), head-4, x(at), bottom, x(at)+2, head-6, float64(at)/float64(time.Millisecond))
@@ -91,11 +95,11 @@ func class(s status.Step) string {
 		return "failed"
 	}
 	switch s.Name {
-	case "network", "dhcp", "connections":
+	case "network", "connections", "closing":
 		return "network"
-	case "disks", "format", "open", "mkfs", "grow":
+	case "disks", "attach", "compare", "format", "open", "mark", "mkfs", "fsck", "mount", "own", "cover", "bind", "grow":
 		return "disk"
-	case "credentials", "key", "kms", "s3":
+	case "credentials", "attestation", "key":
 		return "key"
 	}
 	return "other"

@@ -54,6 +54,21 @@ func TestSVG(t *testing.T) {
 	}
 }
 
+// TestKernel: where it is known, the drawing says when the kernel's own time ended.
+func TestKernel(t *testing.T) {
+	t.Parallel()
+	at := func(ms int) status.Millis { return status.Millis(time.Duration(ms) * time.Millisecond) }
+	b := &status.Boot{Duration: at(100), Kernel: at(4200), Began: at(9000)}
+	const want = "the kernel&#39;s own time ended after 4200.0 ms, unlock was started 4800.0 ms later"
+	if svg := string(plot.SVG(b)); !strings.Contains(svg, want) {
+		t.Errorf("SVG = %s\nwant %q in it", svg, want)
+	}
+	b.Kernel = 0
+	if svg := string(plot.SVG(b)); strings.Contains(svg, "kernel") {
+		t.Errorf("SVG = %s\nwithout the kernel", svg)
+	}
+}
+
 func TestEmpty(t *testing.T) {
 	if svg := string(plot.SVG(&status.Boot{})); !strings.HasSuffix(svg, "</svg>\n") {
 		t.Errorf("SVG = %q", svg)
