@@ -132,6 +132,69 @@ func TestAttestOptional(t *testing.T) {
 	}
 }
 
+// TestAttestRefused: what the TPM refuses for good it is not asked again, by whichever key;
+// what passes it is.
+func TestAttestRefused(t *testing.T) {
+	t.Parallel()
+	for name, row := range map[string]struct {
+		fault   func(code uint32, n int) uint32
+		garble  func(code uint32, resp []byte) []byte
+		outcome boot.Outcome
+		defines int // of the index, by which each request begins
+		says    string
+	}{
+		"no vendor command": {fault: always(attested.Vendor, attested.CommandCode), outcome: boot.Locked, defines: 1, says: "response code 0x143"},
+		"owner":             {fault: always(attested.Define, attested.BadAuth), outcome: boot.Locked, defines: 1, says: "response code 0x9a2"},
+		"no space":          {fault: always(attested.Define, attested.NVSpace), outcome: boot.Locked, defines: 1, says: "no space"},
+		"busy, then not": {fault: func(code uint32, n int) uint32 {
+			if code == attested.Define && n < 5 {
+				return attested.Testing
+			}
+			return 0
+		}, defines: 5},
+		"garbled once": {garble: func() func(uint32, []byte) []byte {
+			garbled := false
+			return func(code uint32, resp []byte) []byte {
+				if code == attested.Read && !garbled {
+					garbled = true
+					return resp[:len(resp)-1]
+				}
+				return resp
+			}
+		}(), defines: 2},
+	} {
+		t.Run(name, func(t *testing.T) {
+			t.Parallel()
+			m := newMachine(t, volume("data", "serial=A")+volume("more", "serial=B", `key = { source = "s3://bucket/other", attest = true, kms_key = "`+pipecloud.KeyARN+`" }`))
+			device := m.attest(t, 0, nil)
+			device.Fault, device.Garble = row.fault, row.garble
+			m.start([]block.Disk{m.disk(t, "A", pipecloud.Passphrase), m.disk(t, "B", pipecloud.Passphrase)})
+			synctest.Test(t, func(t *testing.T) {
+				if got := m.Disks(t.Context()); got != row.outcome {
+					t.Errorf("outcome %d, want %d", got, row.outcome)
+				}
+				m.cloud.Wait()
+			})
+			if n := device.Count[attested.Define]; n != row.defines {
+				t.Errorf("the TPM was asked %d times, want %d", n, row.defines)
+			}
+			if b := m.status(t); !strings.Contains(b.Error, row.says) {
+				t.Errorf("error %q, want %q", b.Error, row.says)
+			}
+		})
+	}
+}
+
+// always is a fault of each command of a kind.
+func always(command, rc uint32) func(code uint32, n int) uint32 {
+	return func(code uint32, _ int) uint32 {
+		if code == command {
+			return rc
+		}
+		return 0
+	}
+}
+
 // TestAttestNothing: a program that has no TPM makes no unattested call instead.
 func TestAttestNothing(t *testing.T) {
 	t.Parallel()
