@@ -2,6 +2,7 @@ package keys
 
 import (
 	"context"
+	"encoding/hex"
 	"errors"
 	"fmt"
 
@@ -36,6 +37,28 @@ func (c *Client) open(r *aws.Request, out *kmsOutput) error {
 	}
 	out.Plaintext.Bytes = s
 	return nil
+}
+
+// pcr4 is this boot's, "" if it is not known.
+func (c *Client) pcr4() string {
+	if c.o.Attest == nil {
+		return ""
+	}
+	d := c.o.Attest.Measured()
+	if d == nil {
+		return ""
+	}
+	return hex.EncodeToString(d.PCRs[4])
+}
+
+// then adds to KMS' refusal of an attested call which PCR 4 a boot had that was given the
+// key. Which ones the key policy has now nobody says here.
+func then(err error, pcr4 string) error {
+	var answer *aws.Refusal
+	if pcr4 == "" || !errors.As(err, &answer) || answer.Code != denied {
+		return err
+	}
+	return hint.With(err, hint.Of(err)+"; PCR 4 of the boot that formatted the volume was "+pcr4)
 }
 
 // measured says what a key policy is held against: the PCRs that it should have, and the
