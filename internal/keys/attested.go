@@ -78,7 +78,7 @@ func (c *Client) measured() string {
 	if image != "" {
 		image = " of image " + image
 	}
-	text := fmt.Sprintf("%s: PCR 4 %x, PCR 7 %x, PCR 12 %x, PCR 13 %x", image, d.PCRs[4], d.PCRs[7], d.PCRs[12], d.PCRs[13])
+	text := fmt.Sprintf("%s: PCR 4 %x, PCR 7 %x, PCR 12 %x, PCR 13 %x, PCR 2 %x", image, d.PCRs[4], d.PCRs[7], d.PCRs[12], d.PCRs[13], d.PCRs[2])
 	if d.Closed() {
 		text += " (PCR 13 is extended, as it is before a shell and after unlock: reboot)"
 	}

@@ -32,6 +32,7 @@ type UKI struct {
 	Suite   string // the Debian release of systemd-stub and systemd-boot; "": Debian 12
 	Boot    bool   // systemd-boot in front
 	Secure  bool   // Secure Boot is on, and all is signed
+	Driver  bool   // on the ESP is a driver, which systemd-boot starts
 	Changed bool   // the initramfs has more padding at its end
 	More    string // on its command line
 }
@@ -91,6 +92,13 @@ func (l *Lab) buildUKI(ctx context.Context) error {
 	programs := map[string]string{"EFI/BOOT/BOOTX64.EFI": uki}
 	if l.UKI.Boot {
 		programs = map[string]string{"EFI/BOOT/BOOTX64.EFI": loader.Boot, "EFI/Linux/unlock.efi": uki}
+	}
+	if l.UKI.Driver {
+		driver := l.File("driver.efi")
+		if err := makeDriver(loader.Stub, driver); err != nil {
+			return err
+		}
+		programs["EFI/systemd/drivers/testx64.efi"] = driver
 	}
 	l.Base.Firmware, l.Base.Variables = firmware, ""
 	if l.UKI.Secure {
@@ -157,6 +165,18 @@ func undated(file string) error {
 	const date, checksum = 8, 24 + 64
 	clear(b[header+date : header+date+4])
 	clear(b[header+checksum : header+checksum+4])
+	return os.WriteFile(file, b, 0o600)
+}
+
+// makeDriver makes a driver of a stub: it has another number in its header. Without a
+// kernel in it, it does nothing when it is started.
+func makeDriver(stub, file string) error {
+	b, err := os.ReadFile(stub)
+	if err != nil {
+		return err
+	}
+	const subsystem, bootServiceDriver = 24 + 68, 11
+	binary.LittleEndian.PutUint16(b[binary.LittleEndian.Uint32(b[60:])+subsystem:], bootServiceDriver)
 	return os.WriteFile(file, b, 0o600)
 }
 

@@ -65,6 +65,16 @@ var attested = []lab.Scenario{
 		},
 	},
 	{
+		// Root on the running system, or whoever else writes to the ESP, has systemd-boot
+		// start a driver before the very image that was measured. It could do anything.
+		Name: "attest-driver", Config: attestedS3 + secretfs, Disks: blank(1), System: unified, Attested: true,
+		Boots: []lab.Boot{
+			{Before: pin(lab.UKI{Suite: "trixie", Boot: true}), Script: "write_file", Check: released("Decrypt")},
+			{Before: boot(lab.UKI{Suite: "trixie", Boot: true, Driver: true}), Want: []string{"AccessDenied", "PCR 2", "exit status 1"}, Check: lab.All(lab.Answered("kms", 400), showsSamePCR4)},
+			{Before: boot(lab.UKI{Suite: "trixie", Boot: true}), Script: "read_file", Want: []string{lab.FileText}, Check: released("Decrypt")},
+		},
+	},
+	{
 		Name: "attest-two-images", Config: attestedS3 + secretfs, Disks: blank(1), System: unified, Attested: true,
 		Boots: []lab.Boot{
 			{Before: pin(lab.UKI{}, lab.UKI{Changed: true}), Script: "write_file", Check: released("Decrypt")},
@@ -289,6 +299,15 @@ func showsBothPCR4(l *lab.Lab) error {
 		return errors.New("both images have one PCR 4")
 	}
 	l.Note("both PCR 4 shown")
+	return nil
+}
+
+// showsSamePCR4 checks that the console names the PCR 4 that the policy asks for as this
+// boot's.
+func showsSamePCR4(l *lab.Lab) error {
+	if want := "PCR 4 " + l.Kept.(*prediction).PCRs["4"]; !l.Console.Contains(want) {
+		return fmt.Errorf("the console does not show the measured %s", want)
+	}
 	return nil
 }
 

@@ -167,6 +167,7 @@ func (d *Doctor) judge(r *report, key, policy string, p *measure.Prediction) {
 
 // openBy says what passes a policy that lacks a PCR.
 var openBy = map[string]string{
+	"2":  "root on the running system puts a driver on the ESP, or names one in a variable of the firmware, and the next boot starts it before the image",
 	"12": "whoever starts the instance, or writes to its ESP, adds to the kernel command line",
 	"13": "root on the running system can have the key once more",
 }
@@ -201,7 +202,7 @@ func measuredBy(policy string) (values, open []string, err error) {
 			continue
 		}
 		values = append(values, asked["4"]...)
-		for _, pcr := range []string{"12", "13"} {
+		for _, pcr := range []string{"2", "12", "13"} {
 			if asked[pcr] == nil && !slices.Contains(open, pcr) {
 				open = append(open, pcr)
 			}

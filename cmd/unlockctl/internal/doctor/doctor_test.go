@@ -403,7 +403,7 @@ func (i *instance) attest() {
 
 // allow gives the key a policy for a PCR 4, which refuses all else.
 func (i *instance) allow(pcr4 string) {
-	i.cloud.SetKeyPolicy(i.key, i.policy(pcr4, `,"kms:RecipientAttestation:NitroTPMPCR12":["00"],"kms:RecipientAttestation:NitroTPMPCR13":["00"]`))
+	i.cloud.SetKeyPolicy(i.key, i.policy(pcr4, `,"kms:RecipientAttestation:NitroTPMPCR2":["00"],"kms:RecipientAttestation:NitroTPMPCR12":["00"],"kms:RecipientAttestation:NitroTPMPCR13":["00"]`))
 }
 
 func (i *instance) policy(pcr4, others string) string {
@@ -458,6 +458,9 @@ func TestAttestedFaults(t *testing.T) {
 		"an index is left": {func(i *instance) { i.must(i.tpm.Leave(i.t.Context(), 0x1801234, 1<<2|1<<18, 8192)) }, "tpm", doctor.Warn, "NV index 0x1801234 of 8192 bytes has been left behind"},
 		"no driver":        {func(i *instance) { i.write("modules/modules.builtin", "kernel/crypto/xts.ko\n") }, "tpm", doctor.Fail, "no driver for a TPM"},
 		"no policy":        {func(i *instance) { i.cloud.SetKeyPolicy(i.key, "") }, "attest", doctor.Fail, "KMS gives the key without attestation"},
+		"no PCR 2": {func(i *instance) {
+			i.cloud.SetKeyPolicy(i.key, i.policy(strings.Repeat("ab", 48), `,"kms:RecipientAttestation:NitroTPMPCR12":["00"],"kms:RecipientAttestation:NitroTPMPCR13":["00"]`))
+		}, "policy", doctor.Warn, "without PCR 2"},
 		"no EFI partition": {func(i *instance) { i.doctor.ESP = "" }, "measure", doctor.Skip, "no EFI system partition"},
 		"the key is deleted": {func(i *instance) {
 			i.config = strings.ReplaceAll(i.config, i.key, strings.Replace(i.key, "key/", "key/0", 1))
