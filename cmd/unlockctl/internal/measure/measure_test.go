@@ -129,6 +129,16 @@ func TestKernelWithin(t *testing.T) {
 	}
 }
 
+// TestCommandLine is what doctor looks for.
+func TestCommandLine(t *testing.T) {
+	t.Parallel()
+	for text, want := range map[string]string{"root=LABEL=x nohibernate\n": "root=LABEL=x nohibernate", "ro\x00": "ro", "": ""} {
+		if got := image(t, "a", program(section{".cmdline", []byte(text)})).CommandLine(); got != want {
+			t.Errorf("CommandLine = %q, want %q", got, want)
+		}
+	}
+}
+
 // TestSections is PCR 11, worked out here.
 func TestSections(t *testing.T) {
 	t.Parallel()

@@ -139,6 +139,12 @@ func (i *Image) count(name string) int {
 	return n
 }
 
+// CommandLine is the kernel's that is built into a unified image.
+func (i *Image) CommandLine() string {
+	content, _ := i.section(".cmdline")
+	return strings.TrimRight(string(content), "\x00\n ")
+}
+
 var magic = regexp.MustCompile(`^#### LoaderInfo: (systemd-stub|systemd-boot) (([0-9]+)[^ ]*) ####`)
 
 // kind returns what the image's .sdmagic says: "systemd-stub" or "systemd-boot", its
