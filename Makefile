@@ -146,7 +146,7 @@ fuzz:
 
 # The generators' communities indent differently.
 SHELL_TABS   = .ci/run scripts/demo scripts/packages scripts/qemu-test $(wildcard test/*/*.sh test/qemu/guest/*.sh) test/qemu/image/usr/local/sbin/scenario \
-	packaging/install-test packaging/rebuild packaging/image/build packaging/image/system deploy/packer/install.sh deploy/mkosi/mkosi.postinst.chroot \
+	docs/check-attestation.sh packaging/install-test packaging/rebuild packaging/image/build packaging/image/system deploy/packer/install.sh deploy/mkosi/mkosi.postinst.chroot \
 	$(wildcard initramfs-tools/hooks/* initramfs-tools/scripts/*/* initramfs-tools/conf-hooks.d/* packaging/rpm/post* packaging/deb/post* sysvinit/*)
 SHELL_SPACES = $(wildcard dracut/50unlock/*.sh mkinitcpio/hooks/* mkinitcpio/install/*)
 SHFMT        = go run mvdan.cc/sh/v3/cmd/shfmt@v3.11.0
