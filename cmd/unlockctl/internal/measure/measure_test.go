@@ -2,6 +2,7 @@ package measure_test
 
 import (
 	"bytes"
+	"crypto/sha256"
 	"crypto/sha512"
 	"encoding/binary"
 	"encoding/hex"
@@ -125,6 +126,49 @@ func TestKernelWithin(t *testing.T) {
 		}
 		if off.PCRs["7"] == on.PCRs["7"] || off.PCRs["11"] != on.PCRs["11"] || !on.SecureBoot || off.SecureBoot {
 			t.Errorf("stub %s: off %v, on %v", version, off.PCRs, on.PCRs)
+		}
+	}
+}
+
+// TestAmazonLinux: a stub of Amazon Linux 2023 without version is measured as 252 is; one
+// of another system stays unpredictable.
+func TestAmazonLinux(t *testing.T) {
+	t.Parallel()
+	unnamed := func(release string) []byte {
+		return program(section{".text", []byte("code")}, section{".osrel", []byte(release)}, section{".linux", program(section{".text", []byte("a kernel")})})
+	}
+	const al2023 = "NAME=\"Amazon Linux\"\nVERSION=\"2023\"\n"
+	keys, cert := signer(t)
+	for name, row := range map[string]struct {
+		image   []byte
+		vars    *measure.Variables
+		kernels int
+		err     string
+	}{
+		"Secure Boot off": {image: unnamed(al2023), kernels: 1},
+		"Secure Boot on":  {image: sign(t, keys, cert, unnamed(al2023)), vars: &measure.Variables{PK: esl(cert), KEK: esl(cert), DB: esl(cert)}},
+		"Amazon Linux 2":  {image: unnamed("NAME=\"Amazon Linux\"\nVERSION=\"2\"\n"), err: "a stub without version"},
+		"another system":  {image: unnamed("NAME=\"Debian\"\nVERSION=\"2023\"\n"), err: "a stub without version"},
+	} {
+		p, err := measure.Predict([]*measure.Image{image(t, "a", row.image)}, row.vars)
+		if row.err != "" {
+			if !errors.Is(err, measure.ErrUnpredictable) || !strings.Contains(err.Error(), row.err) {
+				t.Errorf("%s: %v, want %q", name, err, row.err)
+			}
+			continue
+		}
+		if err != nil {
+			t.Errorf("%s: %v", name, err)
+			continue
+		}
+		n := 0
+		for _, e := range p.Events {
+			if strings.HasSuffix(e.What, "section .linux") && e.PCR == 4 {
+				n++
+			}
+		}
+		if n != row.kernels {
+			t.Errorf("%s: %d kernels in PCR 4, want %d", name, n, row.kernels)
 		}
 	}
 }
@@ -300,6 +344,9 @@ func TestAuthenticode(t *testing.T) {
 	a, b := image(t, "a", plain).Authenticode(sha512.New384()), image(t, "b", signed).Authenticode(sha512.New384())
 	if !bytes.Equal(a, b) || bytes.Equal(plain, signed) {
 		t.Errorf("the hash is %x, signed %x", a, b)
+	}
+	if theirs := image(t, "a", plain).Authenticode(sha256.New()); !bytes.Contains(signed, theirs) { // in what sbsign signs
+		t.Errorf("sbsign did not sign %x", theirs)
 	}
 	changed := bytes.Clone(plain)
 	changed[len(changed)-600] ^= 1
