@@ -31,7 +31,7 @@ FS_PACKAGES   = apfsprogs attr bcache-tools dosfstools drbd-utils erofs-utils ex
 	squashfs-tools udftools util-linux
 # Servers of networks, by which our clients are judged.
 NET_PACKAGES  = dnsmasq-base iproute2 isc-dhcp-server kea-dhcp4-server kea-dhcp6-server procps radvd unbound
-TEST_PACKAGES = $(VM_PACKAGES) $(FS_PACKAGES) $(NET_PACKAGES) $(IMAGE_TOOLS) ovmf qemu-system-arm mtools sbsigntool swtpm busybox-static groff-base jq prometheus shellcheck tidy
+TEST_PACKAGES = $(VM_PACKAGES) $(FS_PACKAGES) $(NET_PACKAGES) $(IMAGE_TOOLS) ovmf qemu-system-arm mtools osslsigncode sbsigntool swtpm busybox-static groff-base jq prometheus shellcheck tidy
 
 all: bin/unlock bin/unlockctl
 
@@ -152,7 +152,7 @@ fuzz:
 
 # The generators' communities indent differently.
 SHELL_TABS   = .ci/run scripts/demo scripts/packages scripts/qemu-test $(wildcard test/*/*.sh test/qemu/guest/*.sh) test/qemu/image/usr/local/sbin/scenario \
-	packaging/install-test packaging/rebuild packaging/image/build packaging/image/system deploy/packer/install.sh deploy/mkosi/mkosi.postinst.chroot \
+	docs/check-attestation.sh packaging/install-test packaging/rebuild packaging/image/build packaging/image/system deploy/packer/install.sh deploy/mkosi/mkosi.postinst.chroot \
 	$(wildcard initramfs-tools/hooks/* initramfs-tools/scripts/*/* initramfs-tools/conf-hooks.d/* packaging/rpm/post* packaging/deb/post* sysvinit/*)
 SHELL_SPACES = $(wildcard dracut/50unlock/*.sh mkinitcpio/hooks/* mkinitcpio/install/*)
 SHFMT        = go run mvdan.cc/sh/v3/cmd/shfmt@v3.11.0

@@ -6,6 +6,7 @@ import (
 	"net/netip"
 	"os"
 	"strconv"
+	"strings"
 	"time"
 
 	"unlock/internal/aws"
@@ -32,7 +33,12 @@ func machine() (*boot.Machine, error) {
 		Version: version, Config: config.DefaultFile, Cmdline: cmdline, Status: status.DefaultFile, BootID: bootID(),
 		Log: kernelLog, Prompt: prompt,
 		Watch: (&block.Finder{}).Watch, Network: network, Kernel: unlock.Running{},
-		TPM:      func(ctx context.Context) (*tpm.TPM, error) { return tpm.Open(ctx, tpm.Device) },
+		TPM: func(ctx context.Context) (*tpm.TPM, error) {
+			if err := resumes("/sys/power/disk"); err != nil {
+				return nil, err
+			}
+			return tpm.Open(ctx, tpm.Device)
+		},
 		Restrict: confine.Syscalls, Confine: confineTo,
 	}
 	if began, err := strconv.ParseInt(os.Getenv(beganVariable), 10, 64); err == nil {
@@ -40,6 +46,20 @@ func machine() (*boot.Machine, error) {
 		m.Began = time.Now().Add(m.Uptime - uptime())
 	}
 	return m, nil
+}
+
+// resumes returns an error if this kernel would go on with a system that hibernated, or
+// with what root had on a disk that looks like one, before the image has done anything.
+// The TPM would say of it that it is the image. An image that allows this gets no key in
+// its first boot, so that it gets none ever. The file is the kernel's, which has none if
+// it cannot hibernate.
+func resumes(file string) error {
+	state, err := os.ReadFile(file)
+	if err != nil || strings.HasPrefix(string(state), "[disabled]") {
+		return nil
+	}
+	return hint.New("this image would resume a system that hibernated, which could then ask for keys as if it were the image",
+		"build the image with nohibernate on its kernel command line")
 }
 
 // supervisor has parts of the boot done by workers, and holds up a boot that fails, as

@@ -61,6 +61,8 @@ func (c *measureCmd) Run(con console) error {
 // meaning says what a PCR shows.
 func meaning(pcr int, secureBoot, zero bool) string {
 	switch pcr {
+	case 2:
+		return "no driver for UEFI is started before the image, from the ESP, a variable or a card"
 	case 4:
 		return "kernel, initramfs, configuration, command line"
 	case 7:

@@ -24,7 +24,7 @@ func TestMeasure(t *testing.T) {
 	}
 	out, stderr, status := call("--json", file)
 	var p measure.Prediction
-	if err := json.Unmarshal([]byte(out), &p); err != nil || status != 0 || len(p.PCRs) != 5 || len(p.Images) != 1 || p.SecureBoot {
+	if err := json.Unmarshal([]byte(out), &p); err != nil || status != 0 || len(p.PCRs) != 6 || len(p.Images) != 1 || p.SecureBoot {
 		t.Errorf("measure --json = %d, %v\n%s%s", status, err, out, stderr)
 	}
 	for n, v := range p.PCRs {

@@ -93,7 +93,7 @@ func (c console) status(s statusNow) error {
 	}
 	if a := s.Attested; a != nil {
 		fmt.Fprintf(c.out, "attested by %s:\n", plain.Text(a.Module))
-		for _, pcr := range []string{"4", "7", "12", "13"} {
+		for _, pcr := range []string{"2", "4", "7", "12", "13"} {
 			fmt.Fprintf(c.out, "PCR %-2s %s\n", pcr, dash(plain.Text(a.PCRs[pcr])))
 		}
 	}

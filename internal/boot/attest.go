@@ -13,12 +13,13 @@ import (
 )
 
 // attestation is the TPM and to whom KMS encrypts, where keys are attested. The TPM is
-// opened once, and no later than the process is confined.
+// opened once, and no later than the process is confined. What it has refused for good it
+// is not asked again, until another process tries again.
 type attestation struct {
 	recipient *attest.Recipient
 	opened    chan struct{} // closed when tpm or err is set
 	tpm       *tpm.TPM
-	err       error
+	err       error         // of opening the TPM, or what it has refused
 	done      chan struct{} // closed when the first document is there, or is not
 	cancel    context.CancelFunc
 }
@@ -36,7 +37,11 @@ func (c *cloud) attest(ctx context.Context) {
 		if <-a.opened; a.err != nil {
 			return nil, a.err
 		}
-		return a.tpm.Request(ctx, request)
+		answer, err := a.tpm.Request(ctx, request)
+		if tpm.Refused(err) {
+			a.err = err // whoever asks is alone here: the recipient sees to that
+		}
+		return answer, err
 	})
 	c.attestation = a
 	go func() {

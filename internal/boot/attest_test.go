@@ -4,6 +4,8 @@ import (
 	"bytes"
 	"context"
 	"fmt"
+	"net/http"
+	"os"
 	"strings"
 	"testing"
 	"testing/synctest"
@@ -13,6 +15,7 @@ import (
 	"unlock/internal/boot"
 	"unlock/internal/ec2/tpm"
 	"unlock/internal/hint"
+	"unlock/internal/luks"
 	"unlock/test/attested"
 	"unlock/test/pipecloud"
 )
@@ -22,13 +25,7 @@ func (m *machine) attest(t *testing.T, after time.Duration, err error) *attested
 	t.Helper()
 	m.rewrite(t, "[key.context]", "attest = true\n[key.context]")
 	device := attested.NewTPM()
-	device.NSM = func(request []byte) []byte {
-		document, err := attested.Document(request, map[int][]byte{4: bytes.Repeat([]byte{4}, 48), 13: make([]byte, 48)})
-		if err != nil {
-			t.Error(err)
-		}
-		return attested.Answer(document)
-	}
+	device.NSM = answering(t, map[int][]byte{4: bytes.Repeat([]byte{4}, 48), 13: make([]byte, 48)})
 	m.TPM = func(ctx context.Context) (*tpm.TPM, error) {
 		select {
 		case <-time.After(after):
@@ -39,6 +36,17 @@ func (m *machine) attest(t *testing.T, after time.Duration, err error) *attested
 		return tpm.New(device), err
 	}
 	return device
+}
+
+// answering is a security module of a machine with these PCRs.
+func answering(t *testing.T, pcrs map[int][]byte) func(request []byte) []byte {
+	return func(request []byte) []byte {
+		document, err := attested.Document(request, pcrs)
+		if err != nil {
+			t.Error(err)
+		}
+		return attested.Answer(document)
+	}
 }
 
 // TestAttest: the document is fetched while the rest goes on; the TPM is opened before
@@ -129,6 +137,113 @@ func TestAttestOptional(t *testing.T) {
 			})
 			m.check(t, row.journal, row.never)
 		})
+	}
+}
+
+// TestAttestRefused: what the TPM refuses for good it is not asked again, by whichever key;
+// what passes it is.
+func TestAttestRefused(t *testing.T) {
+	t.Parallel()
+	for name, row := range map[string]struct {
+		fault   func(code uint32, n int) uint32
+		garble  func(code uint32, resp []byte) []byte
+		outcome boot.Outcome
+		defines int // of the index, by which each request begins
+		says    string
+	}{
+		"no vendor command": {fault: always(attested.Vendor, attested.CommandCode), outcome: boot.Locked, defines: 1, says: "response code 0x143"},
+		"owner":             {fault: always(attested.Define, attested.BadAuth), outcome: boot.Locked, defines: 1, says: "response code 0x9a2"},
+		"no space":          {fault: always(attested.Define, attested.NVSpace), outcome: boot.Locked, defines: 1, says: "no space"},
+		"busy, then not": {fault: func(code uint32, n int) uint32 {
+			if code == attested.Define && n < 5 {
+				return attested.Testing
+			}
+			return 0
+		}, defines: 5},
+		"garbled once": {garble: func() func(uint32, []byte) []byte {
+			garbled := false
+			return func(code uint32, resp []byte) []byte {
+				if code == attested.Read && !garbled {
+					garbled = true
+					return resp[:len(resp)-1]
+				}
+				return resp
+			}
+		}(), defines: 2},
+	} {
+		t.Run(name, func(t *testing.T) {
+			t.Parallel()
+			m := newMachine(t, volume("data", "serial=A")+volume("more", "serial=B", `key = { source = "s3://bucket/other", attest = true, kms_key = "`+pipecloud.KeyARN+`" }`))
+			device := m.attest(t, 0, nil)
+			device.Fault, device.Garble = row.fault, row.garble
+			m.start([]block.Disk{m.disk(t, "A", pipecloud.Passphrase), m.disk(t, "B", pipecloud.Passphrase)})
+			synctest.Test(t, func(t *testing.T) {
+				if got := m.Disks(t.Context()); got != row.outcome {
+					t.Errorf("outcome %d, want %d", got, row.outcome)
+				}
+				m.cloud.Wait()
+			})
+			if n := device.Count[attested.Define]; n != row.defines {
+				t.Errorf("the TPM was asked %d times, want %d", n, row.defines)
+			}
+			if b := m.status(t); !strings.Contains(b.Error, row.says) {
+				t.Errorf("error %q, want %q", b.Error, row.says)
+			}
+		})
+	}
+}
+
+// always is a fault of each command of a kind.
+func always(command, rc uint32) func(code uint32, n int) uint32 {
+	return func(code uint32, _ int) uint32 {
+		if code == command {
+			return rc
+		}
+		return 0
+	}
+}
+
+// TestAttestOtherImage: KMS' refusal is explained with both PCR 4, this boot's, and that of
+// the boot that formatted the volume, which its header keeps.
+func TestAttestOtherImage(t *testing.T) {
+	t.Parallel()
+	one, two := strings.Repeat("04", 48), strings.Repeat("05", 48)
+	m := newMachine(t, volume("data", "serial=A", `format = "blank"`))
+	device := m.attest(t, 0, nil)
+	m.start([]block.Disk{m.disk(t, "A", "")})
+	again := func(want boot.Outcome) {
+		synctest.Test(t, func(t *testing.T) {
+			if got := m.Disks(t.Context()); got != want {
+				t.Errorf("outcome %d, want %d", got, want)
+			}
+			m.cloud.Wait()
+		})
+		clear(m.active)
+	}
+	again(boot.Done)
+	f, err := os.Open(m.file("A"))
+	if err != nil {
+		t.Fatal(err)
+	}
+	defer f.Close()
+	h, err := luks.Read(f, diskSize, luks.Limits{})
+	if err != nil {
+		t.Fatal(err)
+	}
+	if set, ok, err := h.Set(); !ok || err != nil || set.PCR4 != one || set.State != luks.StateReady {
+		t.Errorf("Set = %+v, %v, %v; want PCR 4 %s", set, ok, err, one)
+	}
+	device.NSM = answering(t, map[int][]byte{4: bytes.Repeat([]byte{5}, 48), 13: make([]byte, 48)})
+	m.answer("kms", "", http.StatusBadRequest, `{"__type":"AccessDeniedException"}`)
+	again(boot.Locked)
+	b := m.status(t)
+	if !strings.Contains(b.Hint, "PCR 4 "+two+", ") || !strings.HasSuffix(b.Hint, "; PCR 4 of the boot that formatted the volume was "+one) {
+		t.Errorf("hint %q; want %s, and %s as what it was", b.Hint, two, one)
+	}
+	m.cloud.Answer = nil
+	again(boot.Done) // the policy has it now
+	if set, _, err := h.Set(); err != nil || set.PCR4 != one {
+		t.Errorf("Set = %+v, %v; want PCR 4 %s still", set, err, one)
 	}
 }
 

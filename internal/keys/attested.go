@@ -2,6 +2,7 @@ package keys
 
 import (
 	"context"
+	"encoding/hex"
 	"errors"
 	"fmt"
 
@@ -38,6 +39,28 @@ func (c *Client) open(r *aws.Request, out *kmsOutput) error {
 	return nil
 }
 
+// pcr4 is this boot's, "" if it is not known.
+func (c *Client) pcr4() string {
+	if c.o.Attest == nil {
+		return ""
+	}
+	d := c.o.Attest.Measured()
+	if d == nil {
+		return ""
+	}
+	return hex.EncodeToString(d.PCRs[4])
+}
+
+// then adds to KMS' refusal of an attested call which PCR 4 a boot had that was given the
+// key. Which ones the key policy has now nobody says here.
+func then(err error, pcr4 string) error {
+	var answer *aws.Refusal
+	if pcr4 == "" || !errors.As(err, &answer) || answer.Code != denied {
+		return err
+	}
+	return hint.With(err, hint.Of(err)+"; PCR 4 of the boot that formatted the volume was "+pcr4)
+}
+
 // measured says what a key policy is held against: the PCRs that it should have, and the
 // image they are of.
 func (c *Client) measured() string {
@@ -55,7 +78,7 @@ func (c *Client) measured() string {
 	if image != "" {
 		image = " of image " + image
 	}
-	text := fmt.Sprintf("%s: PCR 4 %x, PCR 7 %x, PCR 12 %x, PCR 13 %x", image, d.PCRs[4], d.PCRs[7], d.PCRs[12], d.PCRs[13])
+	text := fmt.Sprintf("%s: PCR 4 %x, PCR 7 %x, PCR 12 %x, PCR 13 %x, PCR 2 %x", image, d.PCRs[4], d.PCRs[7], d.PCRs[12], d.PCRs[13], d.PCRs[2])
 	if d.Closed() {
 		text += " (PCR 13 is extended, as it is before a shell and after unlock: reboot)"
 	}

@@ -90,10 +90,11 @@ type Want struct {
 	Key  config.Key
 	Set  string // UUID of the set of disks that the key is for alone; "" if it is for any
 	New  bool   // there is no such key yet: have one made
+	PCR4 string // of the boot that formatted what it is for, to explain a refusal; "": not known
 	Blob Blob   // it, else
 }
 
-// Equal reports whether one key serves both.
+// Equal reports whether one key serves both. What explains refusals only does not count.
 func (w Want) Equal(o Want) bool {
 	return w.Key.Equal(o.Key) && w.Set == o.Set && w.New == o.New && bytes.Equal(w.Blob.Ciphertext, o.Blob.Ciphertext)
 }
@@ -102,6 +103,7 @@ func (w Want) Equal(o Want) bool {
 type Got struct {
 	Passphrase *secret.Bytes // the caller wipes it
 	Blob       *Blob         // of a new key, for the header
+	PCR4       string        // of this boot, where the key is attested; else ""
 	Calls      []aws.Call    // that AWS answered, also when it refused
 }
 
@@ -116,6 +118,9 @@ func (c *Client) Get(ctx context.Context, w Want) (got Got, err error) {
 		got.Passphrase, *got.Blob, got.Calls, err = c.Generate(ctx, w.Key, w.Set)
 	default:
 		got.Passphrase, got.Calls, err = c.OpenBlob(ctx, w.Key, w.Set, w.Blob)
+	}
+	if w.Key.Attest {
+		got.PCR4, err = c.pcr4(), then(err, w.PCR4)
 	}
 	return got, err
 }

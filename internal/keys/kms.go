@@ -84,13 +84,16 @@ var kmsRules = []aws.Rule{
 // attestedRules are those of answers to attested requests. How KMS calls a document that
 // it does not take is not documented.
 var attestedRules = append([]aws.Rule{
-	{Codes: "AccessDeniedException", Class: aws.Slow, Hint: "allow {action} on {resource} to role {role}{context} for what this boot measured{measured}"},
+	{Codes: denied, Class: aws.Slow, Hint: "allow {action} on {resource} to role {role}{context} for what this boot measured{measured}"},
 	{Codes: "ValidationException InvalidAttestationDocumentException", Class: aws.Final, Hint: "KMS does not accept this instance's attestation document: check the instance's clock and that {region} supports NitroTPM attestation, or take another instance"},
 	{Codes: "(unattested)", Class: aws.Final, Hint: "KMS did not attest this call, and what it answered is not used: check that {host} is KMS itself (aws.endpoint, aws.proxy)"},
 	{Codes: "(envelope)", Class: aws.Final, Hint: "{envelope}"},
 }, kmsRules...)
 
-const incorrectKey = "IncorrectKeyException"
+const (
+	denied       = "AccessDeniedException"
+	incorrectKey = "IncorrectKeyException"
+)
 
 // decrypt has KMS decrypt a blob's ciphertext under one of k's keys and its context
 // as it has been filled in. What the blob says of itself only explains a refusal. The

@@ -56,6 +56,10 @@ func TestSharesToken(t *testing.T) {
 		{luks.SetToken{Version: luks.VersionShares}, false},
 		{luks.SetToken{Version: 3, Shares: divided}, false},
 		{luks.SetToken{Version: luks.VersionShares, Shares: "a=1+1"}, false},
+		{luks.SetToken{Version: 1, PCR4: strings.Repeat("0a", 48)}, true},
+		{luks.SetToken{Version: 1, PCR4: strings.Repeat("0a", 32)}, false},
+		{luks.SetToken{Version: 1, PCR4: strings.Repeat("0A", 48)}, false},
+		{luks.SetToken{Version: 1, PCR4: strings.Repeat("0a", 47) + "\x1b["}, false},
 	} {
 		row.token.UUID, row.token.Count, row.token.State = testUUID, 1, luks.StateFormed
 		f, err := os.Create(filepath.Join(t.TempDir(), "disk"))

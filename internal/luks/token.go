@@ -44,6 +44,7 @@ type SetToken struct {
 	Chunk     int    `json:"chunk,omitempty"` // bytes per stripe; 0: not striped
 	State     State  `json:"state"`
 	Ephemeral bool   `json:"ephemeral,omitempty"` // the key was thrown away on purpose
+	PCR4      string `json:"pcr4,omitempty"`      // of the boot whose attested key formatted it, in lower-case hexadecimal, for messages alone
 	Shares    string `json:"shares,omitempty"`    // into which the volume was divided, as Shares has them; "": it is one
 }
 
@@ -74,12 +75,18 @@ func (t SetToken) check() error {
 		return fmt.Errorf("index %d of %d members", t.Index, t.Count)
 	case t.Chunk < 0:
 		return fmt.Errorf("chunk of %d bytes", t.Chunk)
+	case t.PCR4 != "" && !isPCR(t.PCR4):
+		return fmt.Errorf("PCR 4 of %.100q", t.PCR4)
 	case t.State != StateForming && t.State != StateFormed && t.State != StateReady:
 		return fmt.Errorf("unknown state %.20q", t.State)
 	}
 	_, err := ParseShares(t.Shares)
 	return err
 }
+
+// isPCR reports whether s is a PCR of SHA-384, in lower-case hexadecimal: what is shown
+// of it on a console cannot be anything else.
+func isPCR(s string) bool { return len(s) == 96 && strings.Trim(s, "0123456789abcdef") == "" }
 
 // KMS returns the aws-kms token, if there is one (LUKS2 only). Two of them, or
 // one that makes no sense, are an error.

@@ -202,7 +202,7 @@ func (a *Apply) unlock(ctx context.Context, s *plan.Step, key *key) (_ dm.Device
 		}
 	}
 	if s.Mark {
-		if err := a.mark(s, members, luks.StateReady); err != nil {
+		if err := a.mark(s, members, luks.StateReady, key); err != nil {
 			return dm.Device{}, nil, err
 		}
 	}
@@ -260,7 +260,7 @@ func (a *Apply) format(s *plan.Step, key *key, members []*held) error {
 	if err != nil || !s.Striped() {
 		return err
 	}
-	return a.mark(s, members, luks.StateFormed)
+	return a.mark(s, members, luks.StateFormed, key)
 }
 
 func (a *Apply) formatMember(s *plan.Step, m *plan.Member, key *key, state luks.State) (*luks.Header, error) {
@@ -280,7 +280,7 @@ func (a *Apply) formatMember(s *plan.Step, m *plan.Member, key *key, state luks.
 	o := luks.FormatOptions{
 		UUID: m.UUID, Label: s.Volume.Name, SectorSize: sectorSize(m.Disk),
 		Flags: []string{"no-read-workqueue", "no-write-workqueue"}, // flash gains from crypto in the submitter's context
-		Set:   new(token(s, m, state)),
+		Set:   new(token(s, m, state, key)),
 		Over:  m.Over(),
 		Slow:  s.Volume.Key.Source.Kind != source.Header && keys.Guessable(key.passphrase),
 	}
@@ -307,9 +307,12 @@ func sectorSize(d block.Disk) int {
 }
 
 // token is the unlock-set token of a member.
-func token(s *plan.Step, m *plan.Member, state luks.State) luks.SetToken {
+func token(s *plan.Step, m *plan.Member, state luks.State, key *key) luks.SetToken {
 	t := luks.SetToken{Version: 1, UUID: s.Set, Index: m.Index, Count: s.Count, State: state,
-		Ephemeral: s.Volume.Format == config.FormatEphemeral}
+		Ephemeral: s.Volume.Format == config.FormatEphemeral, PCR4: key.pcr4}
+	if !s.Format {
+		t.PCR4 = formattedBy(m)
+	}
 	if s.Striped() {
 		t.Chunk = plan.Chunk
 	}
@@ -323,11 +326,19 @@ func token(s *plan.Step, m *plan.Member, state luks.State) luks.SetToken {
 	return t
 }
 
+// formattedBy is PCR 4 of the boot that formatted a member, "" if its token does not say.
+func formattedBy(m *plan.Member) string {
+	if m.LUKS == nil || m.LUKS.Set == nil {
+		return ""
+	}
+	return m.LUKS.Set.PCR4
+}
+
 // mark writes a state into the tokens of all members.
-func (a *Apply) mark(s *plan.Step, members []*held, state luks.State) error {
+func (a *Apply) mark(s *plan.Step, members []*held, state luks.State, key *key) error {
 	return parallel(len(members), func(i int) error {
 		m := members[i]
-		err := a.Rec.Step("mark", m.Disk.Name, func() error { return m.header.PutSet(m.dev, token(s, m.Member, state)) })
+		err := a.Rec.Step("mark", m.Disk.Name, func() error { return m.header.PutSet(m.dev, token(s, m.Member, state, key)) })
 		if err != nil {
 			return fmt.Errorf("marking %s as %s: %w", m.Disk.Path, state, err)
 		}

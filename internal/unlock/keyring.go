@@ -25,6 +25,7 @@ type key struct {
 	passphrase *secret.Bytes
 	deriver    *luks.Deriver // from it; nil if err is not
 	blob       *keys.Blob    // of a new data key
+	pcr4       string        // of this boot, if it is attested
 	kmsKey     string
 	requests   []string // ids of those that AWS answered
 	err        error
@@ -70,6 +71,9 @@ func (r *keyring) find(w keys.Want) (k *key, first bool) {
 // wanted is the key of a step. Steps share one that is kept outside the disks.
 func wanted(s *plan.Step) keys.Want {
 	w := keys.Want{Key: s.Volume.Key}
+	if !s.Format {
+		w.PCR4 = formattedBy(&s.Members[0])
+	}
 	switch w.Key.Source.Kind {
 	case source.Ephemeral:
 		w.Set = s.Set
@@ -93,7 +97,7 @@ func (r *keyring) fetch(ctx context.Context, k *key) {
 		got, k.err = r.keys(ctx, w)
 		return k.err
 	})
-	k.passphrase, k.blob = got.Passphrase, got.Blob
+	k.passphrase, k.blob, k.pcr4 = got.Passphrase, got.Blob, got.PCR4
 	for _, c := range got.Calls {
 		r.rec.Called(status.Call{Service: c.Service, Operation: c.Operation, KeyARN: c.KeyARN, RequestID: c.RequestID, Attempts: c.Attempts,
 			Start: r.rec.Since(c.Start), Duration: status.Millis(c.Duration)})

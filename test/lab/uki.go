@@ -1,6 +1,7 @@
 package lab
 
 import (
+	"bytes"
 	"context"
 	"debug/pe"
 	"encoding/binary"
@@ -32,6 +33,7 @@ type UKI struct {
 	Suite   string // the Debian release of systemd-stub and systemd-boot; "": Debian 12
 	Boot    bool   // systemd-boot in front
 	Secure  bool   // Secure Boot is on, and all is signed
+	Driver  bool   // on the ESP is a driver, which systemd-boot starts
 	Changed bool   // the initramfs has more padding at its end
 	More    string // on its command line
 }
@@ -65,7 +67,7 @@ func (l *Lab) ESP() string { return l.File(esp) }
 
 // buildUKI makes the disk that the machine boots from, and chooses the firmware.
 func (l *Lab) buildUKI(ctx context.Context) error {
-	loader, err := vm.Loaders(ctx, orBookworm(l.UKI.Suite))
+	loader, err := vm.Loaders(ctx, orBookworm(l.UKI.Suite), "amd64")
 	if err != nil {
 		return err
 	}
@@ -77,7 +79,7 @@ func (l *Lab) buildUKI(ctx context.Context) error {
 		initrd = append(initrd, make([]byte, 4)...)
 	}
 	changed, uki := l.File("uki.initrd"), l.File("unlock.efi")
-	cmdline := "console=ttyS0 panic=-1 no_timer_check " + l.Base.Append + " " + l.Append + " " + l.UKI.More
+	cmdline := "console=ttyS0 panic=-1 no_timer_check nohibernate " + l.Base.Append + " " + l.Append + " " + l.UKI.More
 	if err := errors.Join(
 		os.WriteFile(changed, initrd, 0o600),
 		os.WriteFile(l.File("uki.cmdline"), []byte(cmdline), 0o600),
@@ -85,12 +87,19 @@ func (l *Lab) buildUKI(ctx context.Context) error {
 	); err != nil {
 		return err
 	}
-	if err := unify(ctx, loader.Stub, uki, []part{{".osrel", l.File("uki.osrel")}, {".cmdline", l.File("uki.cmdline")}, {".initrd", changed}, {".linux", l.Base.Kernel}}); err != nil {
+	if err := Unify(loader.Stub, uki, Part{".osrel", l.File("uki.osrel")}, Part{".cmdline", l.File("uki.cmdline")}, Part{".initrd", changed}, Part{".linux", l.Base.Kernel}); err != nil {
 		return err
 	}
 	programs := map[string]string{"EFI/BOOT/BOOTX64.EFI": uki}
 	if l.UKI.Boot {
 		programs = map[string]string{"EFI/BOOT/BOOTX64.EFI": loader.Boot, "EFI/Linux/unlock.efi": uki}
+	}
+	if l.UKI.Driver {
+		driver := l.File("driver.efi")
+		if err := makeDriver(loader.Stub, driver); err != nil {
+			return err
+		}
+		programs["EFI/systemd/drivers/testx64.efi"] = driver
 	}
 	l.Base.Firmware, l.Base.Variables = firmware, ""
 	if l.UKI.Secure {
@@ -111,52 +120,96 @@ func orBookworm(suite string) string {
 	return suite
 }
 
-// part of a unified kernel image.
-type part struct{ section, file string }
+// Part of a unified kernel image: the file that is its section.
+type Part struct{ Section, File string }
 
-// unify adds sections to a stub ("unified kernel images", systemd-stub(7)).
-func unify(ctx context.Context, stub, uki string, parts []part) error {
-	f, err := pe.Open(stub)
+// section is the header of a section ("PE Format", Microsoft).
+type section struct {
+	Name                       [8]byte
+	Size, Address, Raw, Offset uint32 // in memory, then in the file
+	Relocations, Lines         uint32
+	RelocationCount, LineCount uint16
+	Characteristics            uint32
+}
+
+const (
+	sectionSize = 40
+	readOnly    = 0x40000040 // initialized data
+)
+
+// Unify makes a unified kernel image of a stub (systemd-stub(7)), of any architecture of 64
+// bits, and is the same each time: the header has no time, and no checksum, which nobody asks for.
+func Unify(stub, uki string, parts ...Part) error {
+	b, err := os.ReadFile(stub)
+	if err != nil {
+		return err
+	}
+	f, err := pe.NewFile(bytes.NewReader(b))
 	if err != nil {
 		return fmt.Errorf("reading %s: %w", stub, err)
 	}
-	defer f.Close()
 	h, ok := f.OptionalHeader.(*pe.OptionalHeader64)
 	if !ok {
 		return fmt.Errorf("%s is not for 64 bits", stub)
 	}
-	var end uint64
-	for _, s := range f.Sections {
-		end = max(end, uint64(s.VirtualAddress)+uint64(s.VirtualSize))
+	align := func(n, to uint32) uint32 { return (n + to - 1) / to * to }
+	header := int(binary.LittleEndian.Uint32(b[60:])) + 4
+	table := header + 20 + int(f.SizeOfOptionalHeader)
+	// The table grows: what is in the file after it moves.
+	headers := align(uint32(table+sectionSize*(len(f.Sections)+len(parts))), h.FileAlignment)
+	moved := max(headers, h.SizeOfHeaders) - h.SizeOfHeaders
+	out := append(bytes.Clone(b[:table]), make([]byte, int(h.SizeOfHeaders+moved)-table)...)
+	end, last := uint32(0), h.SizeOfHeaders // the ends in memory and in the file
+	var all []section
+	for i, old := range f.Sections {
+		s := section{Size: old.VirtualSize, Address: old.VirtualAddress, Raw: old.Size, Offset: old.Offset, Characteristics: old.Characteristics}
+		copy(s.Name[:], b[table+sectionSize*i:])
+		if s.Address < h.SizeOfHeaders+moved {
+			return fmt.Errorf("%s has no room for %d sections more", stub, len(parts))
+		}
+		if s.Raw > 0 {
+			last = max(last, s.Offset+s.Raw)
+			s.Offset += moved
+		}
+		end = max(end, s.Address+max(s.Size, s.Raw))
+		all = append(all, s)
 	}
-	const page = 4096
-	var args []string
+	out = append(out, b[h.SizeOfHeaders:last]...) // symbols may follow
 	for _, p := range parts {
-		end = (end + page - 1) &^ (page - 1)
-		info, err := os.Stat(p.file)
+		content, err := os.ReadFile(p.File)
 		if err != nil {
 			return err
 		}
-		args = append(args, "--add-section", p.section+"="+p.file, "--change-section-vma", fmt.Sprintf("%s=%#x", p.section, h.ImageBase+end))
-		end += uint64(info.Size())
+		out = append(out, make([]byte, int(align(uint32(len(out)), h.FileAlignment))-len(out))...)
+		s := section{Size: uint32(len(content)), Address: align(end, h.SectionAlignment), Raw: align(uint32(len(content)), h.FileAlignment), Offset: uint32(len(out)), Characteristics: readOnly}
+		copy(s.Name[:], p.Section)
+		out = append(append(out, content...), make([]byte, int(s.Raw)-len(content))...)
+		end = s.Address + s.Size
+		all = append(all, s)
 	}
-	if err := Command(ctx, "", append(append([]string{"objcopy"}, args...), stub, uki)...); err != nil {
-		return err
+	for i, s := range all {
+		if _, err := binary.Encode(out[table+sectionSize*i:], binary.LittleEndian, s); err != nil {
+			return err
+		}
 	}
-	return undated(uki)
+	binary.LittleEndian.PutUint16(out[header+2:], uint16(len(all)))
+	const date, symbols, optional = 4, 8, 20
+	const sizeOfImage, sizeOfHeaders, checksum = optional + 56, optional + 60, optional + 64
+	for at, value := range map[int]uint32{date: 0, symbols: 0, symbols + 4: 0, sizeOfImage: align(end, h.SectionAlignment), sizeOfHeaders: h.SizeOfHeaders + moved, checksum: 0} {
+		binary.LittleEndian.PutUint32(out[header+at:], value)
+	}
+	return os.WriteFile(uki, out, 0o600)
 }
 
-// undated takes the time out of a program's header, so that it is the same each time it is
-// made, and the checksum, which nobody asks for.
-func undated(file string) error {
-	b, err := os.ReadFile(file)
+// makeDriver makes a driver of a stub: it has another number in its header. Without a
+// kernel in it, it does nothing when it is started.
+func makeDriver(stub, file string) error {
+	b, err := os.ReadFile(stub)
 	if err != nil {
 		return err
 	}
-	header := int(binary.LittleEndian.Uint32(b[60:]))
-	const date, checksum = 8, 24 + 64
-	clear(b[header+date : header+date+4])
-	clear(b[header+checksum : header+checksum+4])
+	const subsystem, bootServiceDriver = 24 + 68, 11
+	binary.LittleEndian.PutUint16(b[binary.LittleEndian.Uint32(b[60:])+subsystem:], bootServiceDriver)
 	return os.WriteFile(file, b, 0o600)
 }
 

@@ -18,7 +18,7 @@ const (
 // capability answers TPM2_GetCapability: parameters are capability, property and count.
 func (t *TPM) capability(c *command) ([]byte, error) {
 	answer, err := t.forward(c.raw)
-	if err != nil || code(answer) != rcSuccess || len(c.params) != 12 || c.tag != tagNoSessions || len(answer) < headerSize+9 || t.strikes("no-vendor-command") {
+	if err != nil || code(answer) != rcSuccess || len(c.params) != 12 || c.tag != tagNoSessions || len(answer) < headerSize+9 || t.set("no-vendor-command") {
 		return answer, err
 	}
 	property, wanted := be.Uint32(c.params[4:]), be.Uint32(c.params[8:])

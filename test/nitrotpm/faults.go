@@ -74,6 +74,13 @@ func (t *TPM) Struck(name string) int {
 	return t.struck[name]
 }
 
+// set reports whether a fault is set, for commands that firmware and kernel send, too.
+func (t *TPM) set(name string) bool {
+	t.mu.Lock()
+	defer t.mu.Unlock()
+	return t.faults[name] != nil
+}
+
 // strikes reports whether a fault strikes now, and counts it.
 func (t *TPM) strikes(name string) bool {
 	t.mu.Lock()

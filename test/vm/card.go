@@ -25,6 +25,7 @@ func (c *Card) args(dir string, i int) []string {
 		netdev = fmt.Sprintf("stream,id=net%d,server=off,addr.type=unix,addr.path=%s", i, escape(socket(dir, i)))
 	}
 	device := fmt.Sprintf("%s,id=card%d,netdev=net%d", cmp.Or(c.Driver, "virtio-net-pci"), i, i)
+	device += ",romfile=" // EC2's cards bring no driver for firmware, which PCR 2 would show
 	if c.Driver == "" {
 		device += ",host_mtu=9001"
 	}

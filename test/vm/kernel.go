@@ -30,7 +30,7 @@ func Kernel(ctx context.Context) (KernelFiles, error) {
 	if dirs, _ := filepath.Glob(filepath.Join(cache, "linux-image-*")); len(dirs) > 0 {
 		return findKernel(slices.Max(dirs))
 	}
-	name, err := currentKernel(ctx)
+	name, err := currentKernel(ctx, kernelPackage)
 	if err != nil {
 		return KernelFiles{}, err
 	}
@@ -41,9 +41,9 @@ func Kernel(ctx context.Context) (KernelFiles, error) {
 	return findKernel(dir)
 }
 
-// currentKernel resolves the meta package.
-func currentKernel(ctx context.Context) (string, error) {
-	out, err := run(ctx, "", "apt-cache", "depends", "--important", kernelPackage)
+// currentKernel resolves a meta package; options are apt's.
+func currentKernel(ctx context.Context, meta string, options ...string) (string, error) {
+	out, err := run(ctx, "", "apt-cache", append(options[:len(options):len(options)], "depends", "--important", meta)...)
 	if err != nil {
 		return "", fmt.Errorf("looking up the kernel: %w (has apt-get update been run?)", err)
 	}
@@ -52,7 +52,7 @@ func currentKernel(ctx context.Context) (string, error) {
 			return name, nil
 		}
 	}
-	return "", fmt.Errorf("apt knows no package %s; run apt-get update", kernelPackage)
+	return "", fmt.Errorf("apt knows no package %s; run apt-get update", meta)
 }
 
 func fetchKernel(ctx context.Context, dir, name string) (string, error) {

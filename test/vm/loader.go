@@ -5,28 +5,55 @@ import (
 	"fmt"
 	"os"
 	"path/filepath"
+	"strings"
 )
 
-// Loader is systemd's part of a Debian release's boot under UEFI, for amd64.
+// Loader is systemd's part of a Debian release's boot under UEFI.
 type Loader struct {
 	Stub string // makes a unified kernel image of kernel and initramfs
 	Boot string // systemd-boot
 }
 
-// Loaders returns those of a Debian release, such as "trixie", from the cache, else
-// fetches them with apt; nothing is installed.
-func Loaders(ctx context.Context, suite string) (Loader, error) {
+// machines are UEFI's names of Debian's architectures.
+var machines = map[string]string{"amd64": "x64", "arm64": "aa64"}
+
+// Loaders returns those of a Debian release, such as "trixie", for an architecture of
+// Debian's, from the cache, else fetches them with apt; nothing is installed.
+func Loaders(ctx context.Context, suite, architecture string) (Loader, error) {
 	const pkg = "systemd-boot-efi"
-	tree, err := cached(pkg+"-"+suite, func(dir string) (string, error) { return fetchPackage(ctx, dir, suite, pkg) })
+	name := pkg + "-" + suite
+	if architecture != "amd64" {
+		name += "-" + architecture
+	}
+	tree, err := cached(name, func(dir string) (string, error) { return fetchPackage(ctx, dir, suite, architecture, pkg) })
 	if err != nil {
 		return Loader{}, fmt.Errorf("fetching %s of %s: %w", pkg, suite, err)
 	}
-	dir := filepath.Join(tree, "usr/lib/systemd/boot/efi")
-	return Loader{Stub: filepath.Join(dir, "linuxx64.efi.stub"), Boot: filepath.Join(dir, "systemd-bootx64.efi")}, nil
+	dir, machine := filepath.Join(tree, "usr/lib/systemd/boot/efi"), machines[architecture]
+	return Loader{Stub: filepath.Join(dir, "linux"+machine+".efi.stub"), Boot: filepath.Join(dir, "systemd-boot"+machine+".efi")}, nil
 }
 
-// fetchPackage unpacks a package of a release that need not be the machine's.
-func fetchPackage(ctx context.Context, dir, suite, pkg string) (string, error) {
+// KernelOf returns the kernel for clouds of a Debian release, to be looked at: from the
+// cache, else it is fetched with apt.
+func KernelOf(ctx context.Context, suite, architecture string) (image string, err error) {
+	meta := "linux-image-cloud-" + architecture
+	tree, err := cached("kernel-"+suite+"-"+architecture, func(dir string) (string, error) { return fetchPackage(ctx, dir, suite, architecture, meta) })
+	if err != nil {
+		return "", fmt.Errorf("fetching %s of %s: %w", meta, suite, err)
+	}
+	found, err := filepath.Glob(filepath.Join(tree, "boot/vmlinuz-*"))
+	if err == nil && len(found) != 1 {
+		err = fmt.Errorf("%s of %s has %d kernels", meta, suite, len(found))
+	}
+	if err != nil {
+		return "", err
+	}
+	return found[0], nil
+}
+
+// fetchPackage unpacks a package of a release and architecture that need not be the
+// machine's; of a kernel's meta package, the kernel.
+func fetchPackage(ctx context.Context, dir, suite, architecture, pkg string) (string, error) {
 	uri, err := run(ctx, dir, "apt-get", "indextargets", "--format", "$(REPO_URI)", "Created-By: Packages", "Origin: Debian", "Component: main")
 	if err != nil {
 		return "", err
@@ -42,7 +69,7 @@ func fetchPackage(ctx context.Context, dir, suite, pkg string) (string, error) {
 			return "", err
 		}
 	}
-	options := []string{"-qq", "-o", "APT::Sandbox::User="}
+	options := []string{"-qq", "-o", "APT::Sandbox::User=", "-o", "APT::Architecture=" + architecture, "-o", "APT::Architectures=" + architecture}
 	for name, value := range map[string]string{"Dir::State::lists": "lists", "Dir::Cache": "cache", "Dir::Etc::sourcelist": "sources.list", "Dir::State::status": "status"} {
 		options = append(options, "-o", name+"="+filepath.Join(dir, value))
 	}
@@ -52,10 +79,17 @@ func fetchPackage(ctx context.Context, dir, suite, pkg string) (string, error) {
 			return "", err
 		}
 	}
-	for _, command := range [][]string{{"update"}, {"download", pkg}} {
-		if _, err := run(ctx, dir, "apt-get", append(options, command...)...); err != nil {
+	if _, err := run(ctx, dir, "apt-get", append(options, "update")...); err != nil {
+		return "", err
+	}
+	if strings.HasPrefix(pkg, "linux-image-") {
+		var err error
+		if pkg, err = currentKernel(ctx, pkg, options...); err != nil {
 			return "", err
 		}
+	}
+	if _, err := run(ctx, dir, "apt-get", append(options, "download", pkg)...); err != nil {
+		return "", err
 	}
 	debs, err := filepath.Glob(filepath.Join(dir, "*.deb"))
 	if err != nil || len(debs) != 1 {

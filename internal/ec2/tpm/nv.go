@@ -142,7 +142,7 @@ func (t *TPM) define(ctx context.Context) error {
 		case perr != nil:
 			return perr
 		case !ours:
-			return hint.With(fmt.Errorf("NV index %#x of the TPM is taken", index), foreignHint)
+			return hint.With(fmt.Errorf("NV index %#x of the TPM is taken: %w", index, err), foreignHint)
 		}
 		if err := t.undefine(ctx); err != nil {
 			return err

@@ -134,13 +134,14 @@ func (e *Error) Error() string { return fmt.Sprintf("TPM2_%s: response code %#x"
 
 // Advice is what can be done about it, if that is known.
 func (e *Error) Advice() string {
+	if e.busy() {
+		return "the TPM stays busy: reboot the instance"
+	}
 	switch e.bare() {
 	case rcLockout:
 		return "the TPM is locked after wrong authorizations: wait for its recovery time, or clear the lockout with tpm2_dictionarylockout --clear-lockout"
 	case rcBadAuth, rcAuthFail:
 		return "the owner authorization of the TPM is set, and must be empty: tpm2_changeauth -c owner, or launch a new instance"
-	case rcRetry, rcYielded, rcTesting:
-		return "the TPM stays busy: reboot the instance"
 	}
 	return ""
 }
@@ -154,6 +155,18 @@ func (e *Error) bare() uint32 {
 		return e.Code &^ 0xf00
 	}
 	return e.Code
+}
+
+// busy reports whether the TPM would have taken the command at another time.
+func (e *Error) busy() bool {
+	return e.Code == rcRetry || e.Code == rcYielded || e.Code == rcTesting
+}
+
+// Refused reports whether err is the TPM's refusal of something that it would refuse
+// again.
+func Refused(err error) bool {
+	var e *Error
+	return errors.As(err, &e) && !e.busy()
 }
 
 // is reports whether the TPM answered with that code.
@@ -212,7 +225,8 @@ func (c command) bytes() []byte {
 func (t *TPM) do(ctx context.Context, c command) (*reader, error) {
 	for {
 		r, err := t.once(c)
-		busy := is(err, rcRetry) || is(err, rcYielded) || is(err, rcTesting) || errors.Is(err, unix.EBUSY)
+		var e *Error
+		busy := errors.As(err, &e) && e.busy() || errors.Is(err, unix.EBUSY)
 		if !busy || !pause(ctx) {
 			return r, err
 		}

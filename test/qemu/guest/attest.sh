@@ -4,7 +4,7 @@
 
 # show_pcrs prints the PCRs of SHA-384 that a prediction has.
 show_pcrs() {
-	for pcr in 4 7 11 12 13; do
+	for pcr in 2 4 7 11 12 13; do
 		echo "pcr $pcr $(cat /sys/class/tpm/tpm0/pcr-sha384/$pcr)"
 	done
 }

@@ -46,6 +46,7 @@ func (d *Doctor) attested(ctx context.Context, r *report, c *config.Config) *mea
 	}
 	last := p.Images[len(p.Images)-1]
 	r.add("measure", OK, "", "%s is a %s; the next boot's PCR 4 is %s", last.File, last.What, p.PCRs["4"])
+	d.closed(r, last.File, strings.Fields(images[len(images)-1].CommandLine()))
 	if d.Policy != "" {
 		text, err := os.ReadFile(d.Policy)
 		if err != nil {
@@ -55,6 +56,20 @@ func (d *Doctor) attested(ctx context.Context, r *report, c *config.Config) *mea
 		}
 	}
 	return p
+}
+
+// closed looks on an image's kernel command line for what keeps root of the running system
+// out of the next boot.
+func (d *Doctor) closed(r *report, file string, cmdline []string) {
+	if !slices.Contains(cmdline, "nohibernate") {
+		r.add("measure", Fail, "build the image with nohibernate on its kernel command line",
+			"%s would resume a system that hibernated, which could ask for keys as if it were the image: unlock does not attest in it", file)
+	}
+	systemd := d.exists("usr/bin/dracut") || slices.Contains(hooksOf(d.read("etc/mkinitcpio.conf")), "sd-unlock")
+	if d.System != "" && systemd && !slices.Contains(cmdline, "efi=noruntime") {
+		r.add("measure", Warn, "build the image with efi=noruntime on its kernel command line, or turn Secure Boot on",
+			"%s: where Secure Boot is off, systemd in the initramfs obeys a variable of the firmware (SystemdOptions) that root can set, and no PCR of the policy shows it", file)
+	}
 }
 
 // tpmDriver looks for a driver of NitroTPM in the kernel.
@@ -167,6 +182,7 @@ func (d *Doctor) judge(r *report, key, policy string, p *measure.Prediction) {
 
 // openBy says what passes a policy that lacks a PCR.
 var openBy = map[string]string{
+	"2":  "root on the running system puts a driver on the ESP, or names one in a variable of the firmware, and the next boot starts it before the image",
 	"12": "whoever starts the instance, or writes to its ESP, adds to the kernel command line",
 	"13": "root on the running system can have the key once more",
 }
@@ -201,7 +217,7 @@ func measuredBy(policy string) (values, open []string, err error) {
 			continue
 		}
 		values = append(values, asked["4"]...)
-		for _, pcr := range []string{"12", "13"} {
+		for _, pcr := range []string{"2", "12", "13"} {
 			if asked[pcr] == nil && !slices.Contains(open, pcr) {
 				open = append(open, pcr)
 			}

@@ -3,6 +3,7 @@ package doctor_test
 import (
 	"bytes"
 	"context"
+	"encoding/binary"
 	"errors"
 	"fmt"
 	"net/http"
@@ -389,6 +390,7 @@ func (i *instance) attest() {
 		i.t.Fatal(err)
 	}
 	i.doctor.ESP = filepath.Join(i.dir, "esp")
+	withCommandLine(uki, "ro nohibernate")
 	i.write("esp/EFI/BOOT/BOOTX64.EFI", string(uki))
 	image, err := measure.Read("uki", uki)
 	if err != nil {
@@ -401,9 +403,25 @@ func (i *instance) attest() {
 	i.allow(p.PCRs["4"])
 }
 
+// commandLine gives the image on the ESP another command line.
+func (i *instance) commandLine(text string) {
+	file := filepath.Join(i.dir, "esp/EFI/BOOT/BOOTX64.EFI")
+	uki, err := os.ReadFile(file)
+	i.must(err)
+	withCommandLine(uki, text)
+	i.must(os.WriteFile(file, uki, 0o600))
+}
+
+// withCommandLine changes a unified image's command line.
+func withCommandLine(uki []byte, text string) {
+	header := uki[bytes.Index(uki, []byte(".cmdline")):]
+	binary.LittleEndian.PutUint32(header[8:], uint32(len(text)))
+	copy(uki[binary.LittleEndian.Uint32(header[20:]):], text)
+}
+
 // allow gives the key a policy for a PCR 4, which refuses all else.
 func (i *instance) allow(pcr4 string) {
-	i.cloud.SetKeyPolicy(i.key, i.policy(pcr4, `,"kms:RecipientAttestation:NitroTPMPCR12":["00"],"kms:RecipientAttestation:NitroTPMPCR13":["00"]`))
+	i.cloud.SetKeyPolicy(i.key, i.policy(pcr4, `,"kms:RecipientAttestation:NitroTPMPCR2":["00"],"kms:RecipientAttestation:NitroTPMPCR12":["00"],"kms:RecipientAttestation:NitroTPMPCR13":["00"]`))
 }
 
 func (i *instance) policy(pcr4, others string) string {
@@ -458,6 +476,14 @@ func TestAttestedFaults(t *testing.T) {
 		"an index is left": {func(i *instance) { i.must(i.tpm.Leave(i.t.Context(), 0x1801234, 1<<2|1<<18, 8192)) }, "tpm", doctor.Warn, "NV index 0x1801234 of 8192 bytes has been left behind"},
 		"no driver":        {func(i *instance) { i.write("modules/modules.builtin", "kernel/crypto/xts.ko\n") }, "tpm", doctor.Fail, "no driver for a TPM"},
 		"no policy":        {func(i *instance) { i.cloud.SetKeyPolicy(i.key, "") }, "attest", doctor.Fail, "KMS gives the key without attestation"},
+		"hibernation":      {func(i *instance) { i.commandLine("ro") }, "measure", doctor.Fail, "would resume a system that hibernated"},
+		"variables of the firmware": {func(i *instance) {
+			i.doctor.System = filepath.Join(i.dir, "root")
+			i.write("root/usr/bin/dracut", "")
+		}, "measure", doctor.Warn, "SystemdOptions"},
+		"no PCR 2": {func(i *instance) {
+			i.cloud.SetKeyPolicy(i.key, i.policy(strings.Repeat("ab", 48), `,"kms:RecipientAttestation:NitroTPMPCR12":["00"],"kms:RecipientAttestation:NitroTPMPCR13":["00"]`))
+		}, "policy", doctor.Warn, "without PCR 2"},
 		"no EFI partition": {func(i *instance) { i.doctor.ESP = "" }, "measure", doctor.Skip, "no EFI system partition"},
 		"the key is deleted": {func(i *instance) {
 			i.config = strings.ReplaceAll(i.config, i.key, strings.Replace(i.key, "key/", "key/0", 1))

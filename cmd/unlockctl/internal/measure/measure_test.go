@@ -2,6 +2,7 @@ package measure_test
 
 import (
 	"bytes"
+	"crypto/sha256"
 	"crypto/sha512"
 	"encoding/binary"
 	"encoding/hex"
@@ -81,6 +82,10 @@ func TestSecureBootOff(t *testing.T) {
 	if err != nil {
 		t.Fatal(err)
 	}
+	// That of the same instance, and of every one whose firmware starts no driver.
+	if driverless := "518923b0f955d08da077c96aaba522b9decede61c599cea6c41889cfbea4ae4d50529d96fe4d1afdafb65e7f95bf23c4"; p.PCRs["2"] != driverless {
+		t.Errorf("PCR 2 = %s, want %s", p.PCRs["2"], driverless)
+	}
 	const real = "98441c7f7625d10058c47683aec486ce"
 	if !strings.HasPrefix(p.PCRs["7"], real) {
 		t.Errorf("PCR 7 = %s, want %s…", p.PCRs["7"], real)
@@ -121,6 +126,59 @@ func TestKernelWithin(t *testing.T) {
 		}
 		if off.PCRs["7"] == on.PCRs["7"] || off.PCRs["11"] != on.PCRs["11"] || !on.SecureBoot || off.SecureBoot {
 			t.Errorf("stub %s: off %v, on %v", version, off.PCRs, on.PCRs)
+		}
+	}
+}
+
+// TestAmazonLinux: a stub of Amazon Linux 2023 without version is measured as 252 is; one
+// of another system stays unpredictable.
+func TestAmazonLinux(t *testing.T) {
+	t.Parallel()
+	unnamed := func(release string) []byte {
+		return program(section{".text", []byte("code")}, section{".osrel", []byte(release)}, section{".linux", program(section{".text", []byte("a kernel")})})
+	}
+	const al2023 = "NAME=\"Amazon Linux\"\nVERSION=\"2023\"\n"
+	keys, cert := signer(t)
+	for name, row := range map[string]struct {
+		image   []byte
+		vars    *measure.Variables
+		kernels int
+		err     string
+	}{
+		"Secure Boot off": {image: unnamed(al2023), kernels: 1},
+		"Secure Boot on":  {image: sign(t, keys, cert, unnamed(al2023)), vars: &measure.Variables{PK: esl(cert), KEK: esl(cert), DB: esl(cert)}},
+		"Amazon Linux 2":  {image: unnamed("NAME=\"Amazon Linux\"\nVERSION=\"2\"\n"), err: "a stub without version"},
+		"another system":  {image: unnamed("NAME=\"Debian\"\nVERSION=\"2023\"\n"), err: "a stub without version"},
+	} {
+		p, err := measure.Predict([]*measure.Image{image(t, "a", row.image)}, row.vars)
+		if row.err != "" {
+			if !errors.Is(err, measure.ErrUnpredictable) || !strings.Contains(err.Error(), row.err) {
+				t.Errorf("%s: %v, want %q", name, err, row.err)
+			}
+			continue
+		}
+		if err != nil {
+			t.Errorf("%s: %v", name, err)
+			continue
+		}
+		n := 0
+		for _, e := range p.Events {
+			if strings.HasSuffix(e.What, "section .linux") && e.PCR == 4 {
+				n++
+			}
+		}
+		if n != row.kernels {
+			t.Errorf("%s: %d kernels in PCR 4, want %d", name, n, row.kernels)
+		}
+	}
+}
+
+// TestCommandLine is what doctor looks for.
+func TestCommandLine(t *testing.T) {
+	t.Parallel()
+	for text, want := range map[string]string{"root=LABEL=x nohibernate\n": "root=LABEL=x nohibernate", "ro\x00": "ro", "": ""} {
+		if got := image(t, "a", program(section{".cmdline", []byte(text)})).CommandLine(); got != want {
+			t.Errorf("CommandLine = %q, want %q", got, want)
 		}
 	}
 }
@@ -287,6 +345,9 @@ func TestAuthenticode(t *testing.T) {
 	if !bytes.Equal(a, b) || bytes.Equal(plain, signed) {
 		t.Errorf("the hash is %x, signed %x", a, b)
 	}
+	if theirs := image(t, "a", plain).Authenticode(sha256.New()); !bytes.Contains(signed, theirs) { // in what sbsign signs
+		t.Errorf("sbsign did not sign %x", theirs)
+	}
 	changed := bytes.Clone(plain)
 	changed[len(changed)-600] ^= 1
 	if bytes.Equal(a, image(t, "c", changed).Authenticode(sha512.New384())) {
@@ -347,6 +408,7 @@ func TestOpen(t *testing.T) {
 		"an image alone": {"32", map[string][]byte{"EFI/BOOT/bootaa64.efi": one}, "EFI/BOOT/BOOTAA64.EFI"},
 		"two images":     {"32", files(map[string][]byte{"EFI/Linux/b.efi": one}), "of which systemd-boot chooses: b.efi, debian-6.12.1-cloud-amd64.efi"},
 		"boot entries":   {"32", files(map[string][]byte{"loader/entries/a.conf": []byte("linux /x")}), "whose kernels are no unified images"},
+		"a driver":       {"32", files(map[string][]byte{"EFI/systemd/drivers/somex64.efi": one}), "has drivers in EFI/systemd/drivers"},
 		"nothing":        {"32", map[string][]byte{"EFI/debian/grubx64.efi": one}, "which a new machine starts"},
 	} {
 		t.Run(name, func(t *testing.T) {
@@ -467,6 +529,8 @@ func TestThis(t *testing.T) {
 	if err != nil {
 		t.Fatal(err)
 	}
+	separator := sha512.Sum384(make([]byte, 4))
+	m.Events = append(m.Events, measure.Event{PCR: 2, Digest: separator[:]}) // as each firmware does
 	different := p.Compare(m)
 	if len(different) == 0 || different[0].PCR != 4 || different[0].Number != 3 || different[0].Got != nil || different[0].Want.What != "a.efi" {
 		t.Errorf("the differences: %+v", different)

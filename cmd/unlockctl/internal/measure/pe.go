@@ -1,6 +1,7 @@
 package measure
 
 import (
+	"bytes"
 	"cmp"
 	"encoding/binary"
 	"errors"
@@ -139,6 +140,12 @@ func (i *Image) count(name string) int {
 	return n
 }
 
+// CommandLine is the kernel's that is built into a unified image.
+func (i *Image) CommandLine() string {
+	content, _ := i.section(".cmdline")
+	return strings.TrimRight(string(content), "\x00\n ")
+}
+
 var magic = regexp.MustCompile(`^#### LoaderInfo: (systemd-stub|systemd-boot) (([0-9]+)[^ ]*) ####`)
 
 // kind returns what the image's .sdmagic says: "systemd-stub" or "systemd-boot", its
@@ -146,11 +153,22 @@ var magic = regexp.MustCompile(`^#### LoaderInfo: (systemd-stub|systemd-boot) ((
 func (i *Image) kind() (program, version string, major int) {
 	content, _ := i.section(".sdmagic")
 	m := magic.FindSubmatch(content)
+	if m == nil && i.amazonLinux() {
+		return "systemd-stub", "252 (Amazon Linux 2023, which does not say)", 252
+	}
 	if m == nil {
 		return "", "", 0
 	}
 	major, _ = strconv.Atoi(string(m[3]))
 	return string(m[1]), string(m[2]), major
+}
+
+// amazonLinux reports whether it is a unified image of Amazon Linux 2023, whose stub for
+// arm64 says no version; AWS' nitro-tpm-pcr-compute takes it for 252.
+func (i *Image) amazonLinux() bool {
+	_, unified := i.section(".linux")
+	release, _ := i.section(".osrel")
+	return unified && i.count(".sdmagic") == 0 && bytes.Contains(release, []byte(`NAME="Amazon Linux"`)) && bytes.Contains(release, []byte(`VERSION="2023"`))
 }
 
 // What says what the image is.

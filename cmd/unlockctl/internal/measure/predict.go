@@ -33,7 +33,7 @@ type Loaded struct {
 }
 
 // predicted are the PCRs of a Prediction.
-var predicted = []int{4, 7, 11, 12, 13}
+var predicted = []int{2, 4, 7, 11, 12, 13}
 
 // Predicted lists the PCRs of a Prediction in their order.
 func Predicted() []int { return slices.Clone(predicted) }
@@ -45,6 +45,7 @@ func Predict(images []*Image, vars *Variables) (*Prediction, error) {
 	if err := chain(images); err != nil {
 		return nil, err
 	}
+	p.add(2, "separator", make([]byte, 4))
 	p.add(4, "calling a boot option", []byte("Calling EFI Application from Boot Option"))
 	p.add(4, "separator", make([]byte, 4))
 	for _, i := range images {

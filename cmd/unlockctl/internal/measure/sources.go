@@ -141,6 +141,13 @@ func started(name string, t tree) ([]*Image, error) {
 	if program, _, _ := first.kind(); program != "systemd-boot" {
 		return []*Image{first}, nil
 	}
+	drivers, err := t.names("EFI/systemd/drivers")
+	if err != nil {
+		return nil, fmt.Errorf("reading EFI/systemd/drivers of %s: %w", name, err)
+	}
+	if slices.ContainsFunc(drivers, func(n string) bool { return strings.HasSuffix(strings.ToLower(n), ".efi") }) {
+		return nil, unpredictable("%s has drivers in EFI/systemd/drivers, which systemd-boot starts before the image", name)
+	}
 	entries, err := t.names("loader/entries")
 	if err != nil {
 		return nil, fmt.Errorf("reading loader/entries of %s: %w", name, err)

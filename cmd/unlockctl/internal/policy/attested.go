@@ -24,11 +24,13 @@ func condition(pcr int) string { return fmt.Sprintf("kms:RecipientAttestation:Ni
 
 // bound are the PCRs that a policy asks for. Without Secure Boot PCR 7 is the same for
 // every machine; 11 changes while systemd starts.
-func bound(p measure.Prediction) []int {
-	if p.SecureBoot {
-		return []int{4, 7, 12, 13}
+func bound(p measure.Prediction) []int { return boundWith(p.SecureBoot) }
+
+func boundWith(secureBoot bool) []int {
+	if secureBoot {
+		return []int{2, 4, 7, 12, 13}
 	}
-	return []int{4, 12, 13}
+	return []int{2, 4, 12, 13}
 }
 
 var pcrValue = regexp.MustCompile(`^[0-9a-f]{96}$`)
@@ -95,6 +97,7 @@ func booted(p measure.Prediction) string {
 
 // meanings of PCRs, for people.
 var meanings = map[int]string{
+	2:  "a driver that firmware or systemd-boot started first, and that can change anything after it",
 	4:  "another image: kernel, initramfs, our configuration or built-in command line",
 	7:  "other keys of Secure Boot",
 	12: "a command line, credentials or add-ons from beside the image",
@@ -105,10 +108,7 @@ var meanings = map[int]string{
 // for nothing without the right PCRs.
 func (a Attestation) denials() []Statement {
 	var all []Statement
-	pcrs := []int{4, 12, 13}
-	if !slices.ContainsFunc(a.Measured, func(p measure.Prediction) bool { return !p.SecureBoot }) {
-		pcrs = []int{4, 7, 12, 13}
-	}
+	pcrs := boundWith(!slices.ContainsFunc(a.Measured, func(p measure.Prediction) bool { return !p.SecureBoot }))
 	// One statement a PCR: keys under one operator all have to differ.
 	for _, n := range pcrs {
 		var values []string

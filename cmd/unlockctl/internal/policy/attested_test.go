@@ -36,7 +36,7 @@ func pcrs(set map[int]string) map[int][]byte {
 func prediction(secure bool, set map[int]string) measure.Prediction {
 	p := measure.Prediction{PCRs: map[string]string{}, SecureBoot: secure, Images: []measure.Loaded{{File: "unlock.efi"}}}
 	for _, n := range measure.Predicted() {
-		p.PCRs[map[int]string{4: "4", 7: "7", 11: "11", 12: "12", 13: "13"}[n]] = hex.EncodeToString(pcrs(set)[n])
+		p.PCRs[map[int]string{2: "2", 4: "4", 7: "7", 11: "11", 12: "12", 13: "13"}[n]] = hex.EncodeToString(pcrs(set)[n])
 	}
 	return p
 }
@@ -75,7 +75,7 @@ func TestAttestedKey(t *testing.T) {
 			[]measure.Prediction{prediction(false, one)},
 			[]call{{session, "Decrypt", one}, {session, "GenerateDataKey", one}, {session, "Decrypt", with(one, 7, "78")}, {session, "Decrypt", with(one, 11, "11")}, {adminSession, "PutKeyPolicy", nil}, {adminSession, "CreateGrant", nil},
 				{developer, "Encrypt", nil}, {developer, "DescribeKey", nil}, {developer, "DisableKey", nil}},
-			[]call{{session, "Decrypt", nil}, {session, "GenerateDataKey", nil}, {session, "Decrypt", two}, {session, "Decrypt", with(one, 12, "01")}, {session, "Decrypt", with(one, 13, "01")},
+			[]call{{session, "Decrypt", nil}, {session, "GenerateDataKey", nil}, {session, "Decrypt", two}, {session, "Decrypt", with(one, 12, "01")}, {session, "Decrypt", with(one, 13, "01")}, {session, "Decrypt", with(one, 2, "01")},
 				{developer, "Decrypt", nil}, {adminSession, "Decrypt", nil}, {adminSession, "GenerateDataKey", nil}, {developer, "Decrypt", two},
 				{developer, "CreateGrant", nil}, {developer, "PutKeyPolicy", nil}, {developer, "ReEncryptFrom", nil}, {developer, "ReplicateKey", nil}, {session, "ReEncryptFrom", one}, {session, "CreateGrant", one}},
 		},
@@ -87,7 +87,7 @@ func TestAttestedKey(t *testing.T) {
 		"Secure Boot": {
 			[]measure.Prediction{prediction(true, one)},
 			[]call{{session, "Decrypt", one}},
-			[]call{{session, "Decrypt", with(one, 7, "78")}, {session, "Decrypt", with(one, 4, "cc")}, {session, "Decrypt", nil}},
+			[]call{{session, "Decrypt", with(one, 7, "78")}, {session, "Decrypt", with(one, 4, "cc")}, {session, "Decrypt", with(one, 2, "01")}, {session, "Decrypt", nil}},
 		},
 		"one with Secure Boot, one without": {
 			[]measure.Prediction{prediction(true, one), prediction(false, two)},
@@ -152,6 +152,7 @@ func TestMeasurements(t *testing.T) {
 	}{
 		"good":                    {good, ""},
 		"no PCR 4":                {change("4", ""), "no PCR 4"},
+		"no PCR 2":                {change("2", ""), "no PCR 2"},
 		"SHA-256":                 {change("12", strings.Repeat("0", 64)), "no PCR 12 of 96"},
 		"capitals":                {change("4", strings.Repeat("AB", 48)), "in lower case"},
 		"after the key":           {change("13", strings.Repeat("ab", 48)), "PCR 13 of a measurement is not zero"},
