@@ -40,7 +40,7 @@ func (a Attestation) Check() error {
 	for _, p := range a.Measured {
 		for _, n := range bound(p) {
 			if !pcrValue.MatchString(value(p, n)) {
-				return fmt.Errorf("a measurement has no PCR %d of 96 hexadecimal digits in lower case", n)
+				return fmt.Errorf("a measurement has no PCR %d of 96 hexadecimal digits in lower case; unlockctl measure makes one that has", n)
 			}
 		}
 		if strings.Trim(value(p, 13), "0") != "" {
