@@ -89,10 +89,10 @@ func BenchmarkOpen(b *testing.B) {
 }
 
 // BenchmarkMany opens 24 volumes at once. Where other programs are about, a processor does
-// less in its time: what 24 volumes may take, of processors and by the clock, is judged only
-// where two processors were there for them: in turns in which other programs pushed them
-// aside less than once a volume, and that took less than twice their CPU time: more is not
-// theirs, even one after the other.
+// less in its time: the clock is judged, and quiet-cpu-ms measured, only where two processors
+// were there for them: in turns in which other programs pushed them aside less than once a
+// volume, and that took less than twice their CPU time: more is not theirs, even one after the
+// other.
 func BenchmarkMany(b *testing.B) {
 	const volumes = 24
 	f, p := imageFile(b), pass(b, "first")
@@ -118,15 +118,11 @@ func BenchmarkMany(b *testing.B) {
 	}
 	budget(b, begin, volumes*10*time.Millisecond)
 	if len(ratios) == 0 || runtime.GOMAXPROCS(0) == 1 {
-		b.Log("other programs kept the processors busy: neither they nor the clock were judged")
+		b.Log("other programs kept the processors busy: the clock was not judged")
 		return
 	}
 	slices.Sort(quiet)
-	used := quiet[len(quiet)/2]
-	b.ReportMetric(float64(used.Microseconds())/1000, "quiet-cpu-ms/op")
-	if limit := volumes*2*time.Millisecond + 10*time.Millisecond; used > limit {
-		b.Errorf("%v of CPU, more than %v", used, limit)
-	}
+	b.ReportMetric(float64(quiet[len(quiet)/2].Microseconds())/1000, "quiet-cpu-ms/op")
 	slices.Sort(ratios)
 	ratio := ratios[len(ratios)/2]
 	b.ReportMetric(ratio, "clock/cpu")
