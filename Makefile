@@ -31,7 +31,7 @@ FS_PACKAGES   = apfsprogs attr bcache-tools dosfstools drbd-utils erofs-utils ex
 	squashfs-tools udftools util-linux
 # Servers of networks, by which our clients are judged.
 NET_PACKAGES  = dnsmasq-base iproute2 isc-dhcp-server kea-dhcp4-server kea-dhcp6-server procps radvd unbound
-TEST_PACKAGES = $(VM_PACKAGES) $(FS_PACKAGES) $(NET_PACKAGES) $(IMAGE_TOOLS) ovmf qemu-system-arm mtools osslsigncode sbsigntool swtpm busybox-static groff-base jq prometheus shellcheck tidy
+TEST_PACKAGES = $(VM_PACKAGES) $(FS_PACKAGES) $(NET_PACKAGES) $(IMAGE_TOOLS) ovmf qemu-system-arm mtools osslsigncode sbsigntool swtpm busybox-static groff-base jq prometheus shellcheck systemd tidy
 
 all: bin/unlock bin/unlockctl
 
