@@ -190,7 +190,7 @@ func (p *part) run(ctx context.Context, do func(context.Context) error) Outcome 
 		p.settle(early)
 		ctx, cancel := context.WithTimeout(ctx, p.cfg.Timeout)
 		late := context.AfterFunc(ctx, func() { stop(context.DeadlineExceeded) })
-		if err = do(ctx); err != nil || !p.cloud.used {
+		if err = do(ctx); err != nil || !p.cloud.used.Load() {
 			cancel() // of no use any more, if it is still coming up
 		}
 		p.Progress.deadline(closing) // no disk is asked for anything any more

@@ -26,7 +26,7 @@ type cloud struct {
 	rec *status.Recorder
 
 	once   sync.Once
-	used   bool          // somebody has waited for it
+	used   atomic.Bool   // somebody has waited for it
 	ready  chan struct{} // closed when client or err is set; nil until it is started
 	cancel context.CancelFunc
 	client *keys.Client
@@ -67,13 +67,18 @@ func (c *cloud) start(ctx context.Context) {
 	})
 }
 
+// wait waits for the network, which start was called for.
+func (c *cloud) wait() error {
+	c.used.Store(true)
+	<-c.ready
+	return c.err
+}
+
 // keys waits for the network and returns what gets keys over it. start was called
 // before.
 func (c *cloud) keys() unlock.Keys {
-	c.used = true
-	<-c.ready
-	if c.err != nil {
-		return func(context.Context, keys.Want) (keys.Got, error) { return keys.Got{}, c.err }
+	if err := c.wait(); err != nil {
+		return func(context.Context, keys.Want) (keys.Got, error) { return keys.Got{}, err }
 	}
 	return c.client.Get
 }
@@ -81,10 +86,8 @@ func (c *cloud) keys() unlock.Keys {
 // blockDevices asks IMDS for the instance's block device mapping.
 func (c *cloud) blockDevices(ctx context.Context) (map[string]string, error) {
 	c.start(ctx)
-	c.used = true
-	<-c.ready
-	if c.err != nil {
-		return nil, c.err
+	if err := c.wait(); err != nil {
+		return nil, err
 	}
 	return c.imds.BlockDevices(ctx)
 }
