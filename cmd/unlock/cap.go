@@ -90,9 +90,7 @@ func logMeasurement(file string, digests []tpm.Digest) error {
 	if err := unix.Flock(int(f.Fd()), unix.LOCK_EX); err != nil {
 		return fmt.Errorf("locking %s: %w", file, err)
 	}
-	var now unix.Timespec
-	_ = unix.ClockGettime(unix.CLOCK_BOOTTIME, &now)
-	m := measurement{PCR: attest.LastPCR, Type: "systemd", Content: measurementContent{attest.LastEvent, strings.ReplaceAll(bootID(), "-", ""), now.Nano() / 1000}}
+	m := measurement{PCR: attest.LastPCR, Type: "systemd", Content: measurementContent{attest.LastEvent, strings.ReplaceAll(bootID(), "-", ""), uptime().Microseconds()}}
 	for _, d := range digests {
 		m.Digests = append(m.Digests, measurementDigest{d.Bank, fmt.Sprintf("%x", d.Sum)})
 	}

@@ -5,6 +5,7 @@ import (
 	"os"
 	"strconv"
 	"strings"
+	"sync"
 	"time"
 
 	"golang.org/x/sys/unix"
@@ -40,8 +41,8 @@ func started() time.Duration {
 }
 
 // kernelEnd is how long the kernel had run when it started the first process, as its log
-// says; 0: it does not say any more.
-func kernelEnd() time.Duration {
+// says; 0: it does not say any more. The log is read once.
+var kernelEnd = sync.OnceValue(func() time.Duration {
 	fd, err := unix.Open("/dev/kmsg", unix.O_RDONLY|unix.O_NONBLOCK|unix.O_CLOEXEC, 0)
 	if err != nil {
 		return 0
@@ -66,7 +67,7 @@ func kernelEnd() time.Duration {
 			return time.Duration(us) * time.Microsecond
 		}
 	}
-}
+})
 
 // span is what took time beside the worker.
 type span struct {
