@@ -7,6 +7,7 @@ import (
 	"fmt"
 
 	"unlock/internal/aws"
+	"unlock/internal/ec2/attest"
 	"unlock/internal/hint"
 )
 
@@ -39,12 +40,17 @@ func (c *Client) open(r *aws.Request, out *kmsOutput) error {
 	return nil
 }
 
+// document is what was measured of this boot; nil: it is not known.
+func (c *Client) document() *attest.Document {
+	if c.o.Attest == nil {
+		return nil
+	}
+	return c.o.Attest.Measured()
+}
+
 // pcr4 is this boot's, "" if it is not known.
 func (c *Client) pcr4() string {
-	if c.o.Attest == nil {
-		return ""
-	}
-	d := c.o.Attest.Measured()
+	d := c.document()
 	if d == nil {
 		return ""
 	}
@@ -64,10 +70,7 @@ func then(err error, pcr4 string) error {
 // measured says what a key policy is held against: the PCRs that it should have, and the
 // image they are of.
 func (c *Client) measured() string {
-	if c.o.Attest == nil {
-		return ""
-	}
-	d := c.o.Attest.Measured()
+	d := c.document()
 	if d == nil {
 		return ""
 	}
