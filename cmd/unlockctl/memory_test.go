@@ -4,7 +4,6 @@ import (
 	"bytes"
 	"encoding/base64"
 	"encoding/hex"
-	"fmt"
 	"io"
 	"os"
 	"os/exec"
@@ -14,6 +13,8 @@ import (
 	"testing"
 
 	"golang.org/x/sys/unix"
+
+	"unlock/test/memory"
 )
 
 // dumpMemory is the program "dump-memory FILE COMMAND...": it runs a command and
@@ -62,28 +63,12 @@ func dumpMemory() {
 	}
 }
 
-// writable writes the private writable memory of a process.
+// writable writes the writable memory of a process.
 func writable(pid int, out io.Writer) error {
-	maps, err := os.ReadFile(fmt.Sprintf("/proc/%d/maps", pid))
-	if err != nil {
+	return memory.Writable(pid, func(mem io.ReaderAt, from, to int64) error {
+		_, err := io.Copy(out, io.NewSectionReader(mem, from, to-from))
 		return err
-	}
-	mem, err := os.Open(fmt.Sprintf("/proc/%d/mem", pid))
-	if err != nil {
-		return err
-	}
-	defer mem.Close()
-	for line := range strings.Lines(string(maps)) {
-		var from, to int64
-		var mode string
-		if _, err := fmt.Sscanf(line, "%x-%x %s", &from, &to, &mode); err != nil || !strings.HasPrefix(mode, "rw") || strings.Contains(line, "[v") {
-			continue
-		}
-		if _, err := io.Copy(out, io.NewSectionReader(mem, from, to-from)); err != nil {
-			return fmt.Errorf("%s: %w", line, err)
-		}
-	}
-	return nil
+	})
 }
 
 // copies counts how often a secret is in memory: as it is, in hexadecimal, in UTF-16

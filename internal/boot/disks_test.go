@@ -207,13 +207,7 @@ func TestDisks(t *testing.T) {
 		t.Run(name, func(t *testing.T) {
 			t.Parallel()
 			m := newMachine(t, row.volumes)
-			var disks []block.Disk
-			for serial, content := range map[string]string{"A": row.a, "B": row.b} {
-				if content != "-" {
-					disks = append(disks, m.disk(t, serial, content))
-				}
-			}
-			m.start(disks)
+			m.startWith(t, row.a, row.b)
 			if row.change != nil {
 				row.change(m)
 			}

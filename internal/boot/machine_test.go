@@ -329,6 +329,18 @@ func (m *machine) start(disks []block.Disk) {
 	m.attach = []event{{disks: disks, settled: true}}
 }
 
+// startWith starts with disks A and B of these contents, see disk; "-": it is not there.
+func (m *machine) startWith(t *testing.T, a, b string) {
+	t.Helper()
+	var disks []block.Disk
+	for serial, content := range map[string]string{"A": a, "B": b} {
+		if content != "-" {
+			disks = append(disks, m.disk(t, serial, content))
+		}
+	}
+	m.start(disks)
+}
+
 // xen has the first disk say nothing of itself, and IMDS how it is mapped.
 func (m *machine) xen(mapping string) {
 	d := &m.attach[0].disks[0]
