@@ -93,8 +93,10 @@ const (
 type Layout int
 
 const (
-	LayoutStripe   Layout = iota // one striped device NAME over a LUKS volume on each disk
-	LayoutSeparate               // NAME0, NAME1, …
+	LayoutStripe       Layout = iota // one striped device NAME over a LUKS volume on each disk
+	LayoutSeparate                   // NAME0, NAME1, …
+	LayoutMirror                     // one device NAME, with all data on each disk
+	LayoutStripeMirror               // one device NAME, striped over pairs of disks that have the same data
 )
 
 // SelectorKind is the form of a device selector.

@@ -343,8 +343,16 @@ func (p *parser) volume(t *volumeTOML, at string, shared *Key) *Volume {
 	if v.Format, err = oneOf(t.Format, map[string]Format{"": FormatNever, "never": FormatNever, "blank": FormatBlank, "ephemeral": FormatEphemeral}); err != nil {
 		fail("format", "format is never, blank or ephemeral", "%v", err)
 	}
-	if v.Layout, err = oneOf(t.Layout, map[string]Layout{"": LayoutStripe, "stripe": LayoutStripe, "separate": LayoutSeparate}); err != nil {
-		fail("layout", "layout is stripe or separate", "%v", err)
+	if v.Layout, err = oneOf(t.Layout, map[string]Layout{"": LayoutStripe, "stripe": LayoutStripe, "separate": LayoutSeparate,
+		"mirror": LayoutMirror, "stripe+mirror": LayoutStripeMirror}); err != nil {
+		fail("layout", "layout is stripe, separate, mirror or stripe+mirror", "%v", err)
+	}
+	mirror := v.Layout == LayoutMirror || v.Layout == LayoutStripeMirror
+	if mirror && v.Format == FormatEphemeral {
+		fail("layout", "use stripe: what is lost with a disk is new at the next boot anyway", "an ephemeral volume is not mirrored")
+	}
+	if v.Layout == LayoutMirror && v.Count == 1 || v.Layout == LayoutStripeMirror && v.Count > 0 && (v.Count < 4 || v.Count%2 != 0) {
+		fail("count", "a mirror has 2 disks or more, stripe+mirror 4 or more, in pairs", "layout %s cannot have %d disks", t.Layout, v.Count)
 	}
 	if v.OnFailure, err = oneOf(t.OnFailure, map[string]OnFailure{"": FailStop, "stop": FailStop, "prompt": FailPrompt, "reboot": FailReboot}); err != nil {
 		fail("on_failure", "on_failure is stop, prompt or reboot", "%v", err)

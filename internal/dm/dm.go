@@ -12,6 +12,7 @@
 package dm
 
 import (
+	"cmp"
 	"errors"
 	"fmt"
 	"io/fs"
@@ -34,7 +35,7 @@ const (
 	maxUUID = 128 // DM_UUID_LEN without the NUL
 )
 
-// Target is what a mapping maps to: Crypt, Striped or Linear.
+// Target is what a mapping maps to: Crypt, Striped, Raid or Linear.
 type Target interface {
 	// spec returns the target type, the length in sectors and the parameters.
 	spec() (kind string, sectors uint64, params string)
@@ -54,6 +55,38 @@ func (s Striped) spec() (string, uint64, string) {
 		fmt.Fprintf(&b, " %s 0", d)
 	}
 	return "striped", s.Sectors, b.String()
+}
+
+// Raid keeps the same data on several devices of equal size: on all of them, or, with a
+// Chunk, on pairs of them, over which it is striped (the kernel's dm-raid, raid1 and raid10).
+type Raid struct {
+	Members []RaidMember // in order
+	Chunk   uint64       // sectors; 0: not striped
+	Sectors uint64       // of the whole
+	New     bool         // the members hold nothing yet that would have to be made the same
+	Rebuild []int        // members that get all data from others
+}
+
+// RaidMember is two devices, MAJOR:MINOR: the kernel's superblock and bitmap, and the data.
+// The zero value is a member that is missing.
+type RaidMember struct{ Meta, Data string }
+
+func (r Raid) spec() (string, uint64, string) {
+	kind, args := "raid1", []string{strconv.FormatUint(r.Chunk, 10)}
+	if r.Chunk > 0 {
+		kind = "raid10" // of two copies, one beside the other, by default
+	}
+	if r.New {
+		args = append(args, "nosync")
+	}
+	for _, i := range r.Rebuild {
+		args = append(args, "rebuild", strconv.Itoa(i))
+	}
+	params := fmt.Sprintf("%s %d %s %d", kind, len(args), strings.Join(args, " "), len(r.Members))
+	for _, m := range r.Members {
+		params += " " + cmp.Or(m.Meta, "-") + " " + cmp.Or(m.Data, "-")
+	}
+	return "raid", r.Sectors, params
 }
 
 // Linear is a part of a device.
@@ -97,6 +130,10 @@ type Table struct {
 func (t Table) Maps(target Target) bool {
 	kind, sectors, params := target.spec()
 	want := strings.Fields(params)
+	if raid, ok := target.(Raid); ok && kind == t.Kind && sectors == t.Sectors { // the kernel adds arguments of its own
+		n := 2*len(raid.Members) + 1
+		return len(t.Params) > n && t.Params[0] == want[0] && slices.Equal(t.Params[len(t.Params)-n:], want[len(want)-n:])
+	}
 	if kind != t.Kind || sectors != t.Sectors || len(t.Params) < len(want) && kind != "crypt" {
 		return false
 	}

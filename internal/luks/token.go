@@ -46,11 +46,21 @@ type SetToken struct {
 	Ephemeral bool   `json:"ephemeral,omitempty"` // the key was thrown away on purpose
 	PCR4      string `json:"pcr4,omitempty"`      // of the boot whose attested key formatted it, in lower-case hexadecimal, for messages alone
 	Shares    string `json:"shares,omitempty"`    // into which the volume was divided, as Shares has them; "": it is one
+
+	// Of a mirror; see package plan.
+	Copies int    `json:"copies,omitempty"` // of all data; 0: no mirror
+	Size   int64  `json:"size,omitempty"`   // bytes of data on each member
+	Epoch  string `json:"epoch,omitempty"`  // names what its members have had in common since one last left or joined
+	Before string `json:"before,omitempty"` // the epoch before that one; "": it is the first
+	Left   string `json:"left,omitempty"`   // members that the others have gone on without, as Left has them
 }
 
-// VersionShares is the version of tokens with shares: who does not know of them is to
-// leave the volume alone.
-const VersionShares = 2
+// VersionShares is the version of tokens with shares, VersionMirror that of tokens of a
+// mirror, with shares or not: who does not know of them is to leave the volume alone.
+const (
+	VersionShares = 2
+	VersionMirror = 3
+)
 
 // check says what is wrong with a token that was read or is to be written.
 func (t KMSToken) check() error {
@@ -64,11 +74,18 @@ func (t KMSToken) check() error {
 }
 
 func (t SetToken) check() error {
+	mirror := t.Copies != 0
 	switch {
-	case t.Version != 1 && t.Shares == "":
+	case mirror != (t.Version == VersionMirror):
+		return fmt.Errorf("version %d, with %d copies", t.Version, t.Copies)
+	case t.Version != 1 && t.Shares == "" && !mirror:
 		return fmt.Errorf("version %d is not 1", t.Version)
-	case t.Version != VersionShares && t.Shares != "":
+	case t.Version != VersionShares && t.Shares != "" && !mirror:
 		return fmt.Errorf("version %d is not %d, that of what has shares", t.Version, VersionShares)
+	case mirror && (t.Copies < 2 || t.Size <= 0 || t.Epoch == "" || t.Chunk == 0 && t.Copies != t.Count || t.Chunk != 0 && t.Count%t.Copies != 0):
+		return fmt.Errorf("a mirror of %d copies on %d disks of %d bytes, epoch %.20q", t.Copies, t.Count, t.Size, t.Epoch)
+	case !mirror && (t.Size != 0 || t.Epoch != "" || t.Before != "" || t.Left != ""):
+		return errors.New("it has what only a mirror has")
 	case t.UUID == "":
 		return errors.New("no UUID")
 	case t.Count < 1 || t.Index < 0 || t.Index >= t.Count:
@@ -80,8 +97,14 @@ func (t SetToken) check() error {
 	case t.State != StateForming && t.State != StateFormed && t.State != StateReady:
 		return fmt.Errorf("unknown state %.20q", t.State)
 	}
-	_, err := ParseShares(t.Shares)
-	return err
+	left, err1 := ParseLeft(t.Left)
+	for i := range left {
+		if i >= t.Count || i == t.Index {
+			err1 = fmt.Errorf("member %d cannot have been left by member %d of %d", i, t.Index, t.Count)
+		}
+	}
+	_, err2 := ParseShares(t.Shares)
+	return errors.Join(err1, err2)
 }
 
 // isPCR reports whether s is a PCR of SHA-384, in lower-case hexadecimal: what is shown
