@@ -16,11 +16,13 @@ func Awaited(c *config.Config, found []*Candidate, settled bool) []*config.Volum
 	var list []*config.Volume
 	for i := range c.Volumes {
 		v := &c.Volumes[i]
-		n := len(Select(v, found))
+		members := Select(v, found)
+		n := len(members)
 		switch {
 		case v.Device.Kind == config.SelectFile: // its turn comes with the new root
 		case v.Device.Kind == config.SelectShare: // it comes with its whole
 		case v.MayBeAbsent && n == 0 && settled:
+		case v.Count > 0 && n < v.Count && settled && mirrored(members) != nil: // it opens without those that are missing
 		case v.Count > 0 && n < v.Count:
 			list = append(list, v)
 		case n > 0 && v.Device.Unique():

@@ -34,6 +34,9 @@ func decide(s Situation, v *config.Volume, name string, members []*Candidate) (S
 		step.Active = true
 		return step, nil
 	}
+	if first := mirrored(members); first != nil && v.Format != config.FormatEphemeral {
+		return regroup(s, step, first)
+	}
 	if r := unusable(v, members); r != nil {
 		return Step{}, r
 	}
@@ -59,7 +62,7 @@ func decide(s Situation, v *config.Volume, name string, members []*Candidate) (S
 				return refuse(eraseHint(m.Disk), "%s holds a LUKS volume that is not ephemeral", m.Disk.Path)
 			}
 		}
-		return format(s, step), nil
+		return format(s, step)
 	case blank == len(members):
 		if v.Format == config.FormatNever && members[0].Content.Kind == block.Begun {
 			return refuse(`set format = "blank" to let unlock begin again`, "its formatting was interrupted, and format is \"never\"")
@@ -67,7 +70,7 @@ func decide(s Situation, v *config.Volume, name string, members []*Candidate) (S
 		if v.Format == config.FormatNever {
 			return refuse(`set format = "blank" if unlock may format it`, "blank, and format is \"never\"")
 		}
-		return format(s, step), nil
+		return format(s, step)
 	case foreign > 0 && len(members) > 1:
 		return refuse(`open each by itself with layout = "separate", or erase the disks that do not belong`,
 			"%d of %d disks hold LUKS volumes that are not members of a stripe made by unlock", foreign, len(members))
@@ -109,7 +112,7 @@ func known(s Situation, step Step, blank int) (Step, *Refusal) {
 		if step.Volume.Format == config.FormatNever {
 			return refuse(`set format = "blank" to let unlock begin again`, "its formatting was interrupted, and format is \"never\"")
 		}
-		return format(s, step), nil
+		return format(s, step)
 	}
 	seen := map[int]string{}
 	for i, m := range step.Members {
@@ -128,8 +131,11 @@ func known(s Situation, step Step, blank int) (Step, *Refusal) {
 		seen[t.Index] = m.Disk.Path
 		step.Members[i].Index = t.Index
 	}
-	striped := first.Chunk != 0
-	if striped && first.Chunk != Chunk {
+	if _, chunk, _ := copies(step.Volume.Layout, first.Count); !s.Shares && chunk != first.Chunk && first.Copies > 0 {
+		return refuse("use the layout with which the disks were formatted", "the disks were not formatted with this layout")
+	}
+	striped := first.Chunk != 0 || first.Copies > 0
+	if first.Chunk != 0 && first.Chunk != Chunk {
 		return refuse("use the version of unlock that wrote it", "striped with a chunk of %d bytes, want %d", first.Chunk, Chunk)
 	}
 	switch {
@@ -148,7 +154,7 @@ func known(s Situation, step Step, blank int) (Step, *Refusal) {
 		}
 		step.Members = ordered
 	}
-	step.Set, step.Count = first.UUID, first.Count
+	step.Set, step.Count, step.Copies, step.Chunk, step.Size = first.UUID, first.Count, first.Copies, first.Chunk, first.Size
 	step.Unready = ready == 0
 	step.Mkfs = ready == 0 && step.Volume.Filesystem != ""
 	step.Mark = ready < len(step.Members)
@@ -192,7 +198,23 @@ func openWithKey(step Step) (Step, *Refusal) {
 }
 
 // format completes a step that writes new headers.
-func format(s Situation, step Step) Step {
+func format(s Situation, step Step) (Step, *Refusal) {
+	var reason string
+	if step.Copies, step.Chunk, reason = copies(step.Volume.Layout, len(step.Members)); reason != "" {
+		return Step{}, &Refusal{step.Volume, step.paths(), reason, "attach the missing disks, or set another layout"}
+	}
+	if step.Copies == 0 && len(step.Members) > 1 {
+		step.Chunk = Chunk
+	}
+	if step.Copies > 0 {
+		least := step.Members[0].Disk.Size
+		for _, m := range step.Members {
+			least = min(least, m.Disk.Size)
+		}
+		if step.Size = (least - luks.DataOffset - MetaSize) / Chunk * Chunk; step.Size < Chunk {
+			return Step{}, &Refusal{step.Volume, step.paths(), fmt.Sprintf("a disk of %d bytes is too small for a mirror", least), "use larger disks"}
+		}
+	}
 	step.Format, step.Mark, step.Unready = true, true, true
 	step.Mkfs = step.Volume.Filesystem != ""
 	step.Set = s.NewUUID()
@@ -203,7 +225,7 @@ func format(s Situation, step Step) Step {
 			step.Members[i].UUID = s.NewUUID()
 		}
 	}
-	return step
+	return step, nil
 }
 
 func eraseHint(d block.Disk) string {
@@ -229,7 +251,7 @@ func (s *Step) paths() []string {
 // dmUUID is the device-mapper UUID that the step's device has if it is mapped
 // already; "" if there is no header to tell.
 func dmUUID(s *Step) string {
-	if s.Striped() {
+	if s.Joined() {
 		if set := s.Members[0].set(); set != nil {
 			return StripeUUID(set.UUID)
 		}

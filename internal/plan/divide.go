@@ -74,7 +74,10 @@ func measure(step *Step, wanted map[string]*config.Volume, names []string) (shar
 	for _, m := range step.Members {
 		total = min(total, m.Disk.Size-luks.DataOffset)
 	}
-	if step.Striped() {
+	switch {
+	case step.Copies > 0:
+		total = step.Size * int64(step.Count/step.Copies)
+	case step.Joined():
 		total = total / Chunk * Chunk * int64(len(step.Members))
 	}
 	total = (total - luks.ShareUnit) / luks.ShareUnit * luks.ShareUnit

@@ -1,6 +1,11 @@
 package plan
 
 import (
+	"fmt"
+	"slices"
+	"strings"
+
+	"unlock/internal/config"
 	"unlock/internal/luks"
 )
 
@@ -83,4 +88,106 @@ func Parted(t luks.SetToken, inStep map[int]bool, epoch func() string) luks.SetT
 	}
 	t.Before, t.Epoch, t.Left = t.Epoch, epoch(), left.String()
 	return t
+}
+
+// MetaSize is how many bytes of a mirror's member are dm-raid's, for a superblock and a
+// bitmap of what is being written; its data follow.
+const MetaSize = 4 << 20
+
+// copies is how many a layout has of all data on so many disks; the reason says why they
+// do not do.
+func copies(l config.Layout, disks int) (n, chunk int, reason string) {
+	switch {
+	case l == config.LayoutMirror && disks < 2:
+		return 0, 0, "a mirror has at least 2 disks, and 1 is here"
+	case l == config.LayoutMirror:
+		return disks, 0, ""
+	case l == config.LayoutStripeMirror && (disks < 4 || disks%2 != 0):
+		return 0, 0, fmt.Sprintf("a stripe over mirrors has 4 disks or more, in pairs, and %d are here", disks)
+	case l == config.LayoutStripeMirror:
+		return 2, Chunk, ""
+	}
+	return 0, 0, ""
+}
+
+// mirrored returns the token of the first of the disks that is a member of a mirror which
+// may hold data.
+func mirrored(members []*Candidate) *luks.SetToken {
+	for _, m := range members {
+		if m.LUKS != nil && m.LUKS.Set != nil && m.LUKS.Set.Copies > 0 && m.LUKS.Set.State == luks.StateReady {
+			return m.LUKS.Set
+		}
+	}
+	return nil
+}
+
+// regroup decides on disks some of which are members of a mirror that may hold data. The
+// others are left alone, whatever is on them.
+func regroup(s Situation, step Step, first *luks.SetToken) (Step, *Refusal) {
+	refuse := func(hint, format string, args ...any) (Step, *Refusal) {
+		return Step{}, &Refusal{step.Volume, step.paths(), fmt.Sprintf(format, args...), hint}
+	}
+	var tokens []*luks.SetToken
+	var members []Member
+	for _, m := range step.Members {
+		t := m.set()
+		switch {
+		case m.Disk.InUse && t != nil && t.UUID == first.UUID:
+			return refuse("lsblk shows by what", "in use: mounted, partitioned or mapped by something else")
+		case t == nil || t.State == luks.StateForming:
+			step.Out = append(step.Out, m.Candidate)
+			continue
+		case t.UUID != first.UUID:
+			return refuse("select the disks of one set, for example by serial=", "the disks belong to different sets (%s and %s)", first.UUID, t.UUID)
+		case t.Count != first.Count || t.Copies != first.Copies || t.Chunk != first.Chunk || t.Size != first.Size || t.Shares != first.Shares || t.Ephemeral:
+			return refuse("", "%s does not say of the mirror what the others say", m.Disk.Path)
+		}
+		for i, other := range members {
+			if tokens[i].Index == t.Index {
+				return refuse("detach the one that was replaced", "%s and %s both say they are disk %d of set %s", other.Disk.Path, m.Disk.Path, t.Index, t.UUID)
+			}
+		}
+		m.Index, m.Mapping = t.Index, fmt.Sprintf("%s_%d", step.Name, t.Index)
+		members, tokens = append(members, m), append(tokens, t)
+	}
+	if _, chunk, _ := copies(step.Volume.Layout, first.Count); !s.Shares && (step.Volume.Layout != config.LayoutMirror && step.Volume.Layout != config.LayoutStripeMirror || chunk != first.Chunk) {
+		return refuse("use the layout with which the disks were formatted", "the disks were not formatted with this layout")
+	}
+	standing, ok := Judge(tokens)
+	if !ok {
+		return refuse("detach those whose data are not wanted, and boot; unlockctl join then has them join again, with what is on them overwritten",
+			"the members of the mirror have gone on without each other, and each may hold data that the others lack")
+	}
+	step.Members = nil
+	inStep, untold := map[int]bool{}, false
+	for i, m := range members {
+		if standing[i] == Behind {
+			step.Out = append(step.Out, m.Candidate)
+			continue
+		}
+		if standing[i] == Current {
+			first = tokens[i]
+		}
+		untold = untold || standing[i] == Untold
+		inStep[m.Index] = true
+		step.Members = append(step.Members, m)
+	}
+	slices.SortFunc(step.Members, func(a, b Member) int { return a.Index - b.Index })
+	for i := 0; i < first.Count; i += first.Copies {
+		if !slices.ContainsFunc(step.Members, func(m Member) bool { return m.Index/first.Copies == i/first.Copies }) {
+			return refuse("attach one of them", "disks %d to %d of the mirror are missing, which alone have a part of the data", i+1, i+first.Copies)
+		}
+	}
+	step.Set, step.Count, step.Copies, step.Chunk, step.Size = first.UUID, first.Count, first.Copies, first.Chunk, first.Size
+	if next := Parted(*first, inStep, func() string { return epoch(s) }); next.Epoch != first.Epoch || untold {
+		step.Tell = next
+	}
+	step.Mark = slices.ContainsFunc(step.Members, func(m Member) bool { return m.set().State != luks.StateReady })
+	return openWithKey(step)
+}
+
+// epoch returns a new one.
+func epoch(s Situation) string {
+	name, _, _ := strings.Cut(s.NewUUID(), "-")
+	return name
 }

@@ -92,6 +92,13 @@ type Step struct {
 	Active  bool   // mapped already: nothing to do
 	Unready bool   // none of its members was ready: nothing of anybody's is on it
 	Shares  []Share
+	Chunk   int // bytes of it on a disk before the next; 0: not striped
+
+	// Of a mirror, whose Members are those that are in step.
+	Copies int           // of all data; 0: it is no mirror
+	Size   int64         // bytes of data on each member
+	Tell   luks.SetToken // what all members are to have in their tokens before it is mapped, but for Index and State; Version 0: they have it
+	Out    []*Candidate  // disks that were selected and are not in step
 }
 
 // Share is a part of what a step makes, and a device of its own.
@@ -100,8 +107,16 @@ type Share struct {
 	luks.Share
 }
 
-// Striped reports whether the step joins its members.
-func (s *Step) Striped() bool { return len(s.Members) > 1 }
+// Joined reports whether the step joins its members, to a stripe or a mirror.
+func (s *Step) Joined() bool { return len(s.Members) > 1 || s.Copies > 0 }
+
+// Missing returns how many members of a mirror are not in step.
+func (s *Step) Missing() int {
+	if s.Copies == 0 {
+		return 0
+	}
+	return s.Count - len(s.Members)
+}
 
 // Actions that make a file system.
 const (
@@ -179,7 +194,7 @@ func Make(s Situation) *Plan {
 			p.Absent = append(p.Absent, v)
 			continue
 		}
-		if len(members) < v.Count { // the time to wait for the others is over
+		if len(members) < v.Count && mirrored(members) == nil { // the time to wait for the others is over
 			p.Refusals = append(p.Refusals, &Refusal{v, paths(members), fmt.Sprintf("%d of %d disks are here", len(members), v.Count),
 				"attach the missing disks, or correct count"})
 			continue

@@ -180,7 +180,7 @@ func (a *Apply) unlock(ctx context.Context, s *plan.Step, key *key) (_ dm.Device
 		return dm.Device{}, nil, err
 	}
 	top, stripe := devices[0], fsopt.Stripe{}
-	if s.Striped() {
+	if s.Joined() {
 		stripe = fsopt.Stripe{Chunk: plan.Chunk, Disks: len(members), Size: int64(sectors) << dm.SectorShift * int64(len(members))}
 		if top, err = a.stripe(s, devices, sectors); err != nil {
 			return dm.Device{}, nil, err
@@ -247,7 +247,7 @@ func (a *Apply) makeFS(ctx context.Context, v *config.Volume, d dm.Device, strip
 // them marked as formed.
 func (a *Apply) format(s *plan.Step, key *key, members []*held) error {
 	first := luks.StateForming
-	if !s.Striped() {
+	if !s.Joined() {
 		first = luks.StateFormed
 	}
 	err := parallel(len(members), func(i int) error {
@@ -257,7 +257,7 @@ func (a *Apply) format(s *plan.Step, key *key, members []*held) error {
 			return err
 		})
 	})
-	if err != nil || !s.Striped() {
+	if err != nil || !s.Joined() {
 		return err
 	}
 	return a.mark(s, members, luks.StateFormed, key)
@@ -313,7 +313,7 @@ func token(s *plan.Step, m *plan.Member, state luks.State, key *key) luks.SetTok
 	if !s.Format {
 		t.PCR4 = formattedBy(m)
 	}
-	if s.Striped() {
+	if s.Joined() {
 		t.Chunk = plan.Chunk
 	}
 	var shares luks.Shares
@@ -385,7 +385,7 @@ func (a *Apply) repair(m *held) {
 
 func (a *Apply) mapPayload(s *plan.Step, m *plan.Member, p *luks.Payload) (dm.Device, error) {
 	d, err := a.Kernel.Create(m.Mapping, plan.CryptUUID(p.Type, p.UUID, m.Mapping), crypt(m, p),
-		dm.Options{ReadOnly: m.Disk.ReadOnly, Internal: s.Striped()})
+		dm.Options{ReadOnly: m.Disk.ReadOnly, Internal: s.Joined()})
 	for _, f := range d.Left {
 		a.Log("%s: this kernel does not know flag %s, which is left out", m.Disk.Path, f)
 	}

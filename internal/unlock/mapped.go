@@ -18,7 +18,7 @@ var errNotOurs = hint.New("the mapping of that name is not what this volume woul
 // the members of a stripe, if they are what the step would have made of its disks: a run
 // that was given up may have left anything. A disk may have grown since.
 func Mapped(k Kernel, s *plan.Step) ([]dm.Device, error) {
-	if !s.Striped() {
+	if !s.Joined() {
 		d, err := member(k, s.Name, &s.Members[0])
 		return []dm.Device{d}, err
 	}

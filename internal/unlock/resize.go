@@ -14,7 +14,7 @@ import (
 // mapping that has that size stays as it is, and no key is asked for.
 func (a *Apply) enlarge(ctx context.Context, s *plan.Step, d dm.Device, ring *keyring) Result {
 	r := Result{Step: s, Device: d}
-	if s.Striped() || d.Table.Sectors == uint64(s.Members[0].LUKS.Header.Payload().Size)>>dm.SectorShift {
+	if s.Joined() || d.Table.Sectors == uint64(s.Members[0].LUKS.Header.Payload().Size)>>dm.SectorShift {
 		return r
 	}
 	fail := func(err error) Result {
