@@ -52,6 +52,9 @@ func Of(c *config.Config) List {
 	l := List{Modules: slices.Clone(modules), Hardware: slices.Clone(hardware), Optional: slices.Clone(ciphers)}
 	for i := range c.Volumes {
 		v := &c.Volumes[i]
+		if v.Layout == config.LayoutMirror || v.Layout == config.LayoutStripeMirror {
+			l.Modules = add(l.Modules, "dm-raid", "raid1", "raid10")
+		}
 		if v.Key.Source.Kind == source.File {
 			l.Files = add(l.Files, v.Key.Source.Name)
 		}

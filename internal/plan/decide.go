@@ -27,6 +27,10 @@ func decide(s Situation, v *config.Volume, name string, members []*Candidate) (S
 		}
 		step.Members = append(step.Members, m)
 	}
+	first := mirrored(members)
+	if first != nil {
+		step.Set, step.Count, step.Copies, step.Chunk, step.Size, step.Mirror = first.UUID, first.Count, first.Copies, first.Chunk, first.Size, *first
+	}
 	if active, uuid := s.Active[name], dmUUID(&step); active != "" {
 		if active != uuid {
 			return refuse("choose another name, or close the mapping", "/dev/mapper/%s is something else already (%s)", name, active)
@@ -34,7 +38,7 @@ func decide(s Situation, v *config.Volume, name string, members []*Candidate) (S
 		step.Active = true
 		return step, nil
 	}
-	if first := mirrored(members); first != nil && v.Format != config.FormatEphemeral {
+	if first != nil && v.Format != config.FormatEphemeral {
 		return regroup(s, step, first)
 	}
 	if r := unusable(v, members); r != nil {
@@ -155,6 +159,7 @@ func known(s Situation, step Step, blank int) (Step, *Refusal) {
 		step.Members = ordered
 	}
 	step.Set, step.Count, step.Copies, step.Chunk, step.Size = first.UUID, first.Count, first.Copies, first.Chunk, first.Size
+	step.Mirror = *first
 	step.Unready = ready == 0
 	step.Mkfs = ready == 0 && step.Volume.Filesystem != ""
 	step.Mark = ready < len(step.Members)
@@ -218,6 +223,7 @@ func format(s Situation, step Step) (Step, *Refusal) {
 	step.Format, step.Mark, step.Unready = true, true, true
 	step.Mkfs = step.Volume.Filesystem != ""
 	step.Set = s.NewUUID()
+	step.Mirror.Epoch = step.Set
 	for i := range step.Members {
 		step.Members[i].Index = i
 		step.Members[i].UUID = step.Set
@@ -251,6 +257,9 @@ func (s *Step) paths() []string {
 // dmUUID is the device-mapper UUID that the step's device has if it is mapped
 // already; "" if there is no header to tell.
 func dmUUID(s *Step) string {
+	if s.Copies > 0 {
+		return MirrorUUID(s.Set)
+	}
 	if s.Joined() {
 		if set := s.Members[0].set(); set != nil {
 			return StripeUUID(set.UUID)
@@ -266,6 +275,13 @@ func dmUUID(s *Step) string {
 
 // StripeUUID is the device-mapper UUID of a stripe, which cryptsetup does not know.
 func StripeUUID(set string) string { return "UNLOCK-STRIPE-" + strings.ReplaceAll(set, "-", "") }
+
+// MirrorUUID is that of a mirror, and PartUUID that of a part of its member's payload.
+func MirrorUUID(set string) string { return "UNLOCK-MIRROR-" + strings.ReplaceAll(set, "-", "") }
+
+func PartUUID(set, name string) string {
+	return "UNLOCK-PART-" + strings.ReplaceAll(set, "-", "") + "-" + name
+}
 
 // CryptUUID is the device-mapper UUID of a mapping as cryptsetup builds it; kind is
 // LUKS1 or LUKS2, uuid the header's.

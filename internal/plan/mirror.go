@@ -179,9 +179,8 @@ func regroup(s Situation, step Step, first *luks.SetToken) (Step, *Refusal) {
 		}
 	}
 	step.Set, step.Count, step.Copies, step.Chunk, step.Size = first.UUID, first.Count, first.Copies, first.Chunk, first.Size
-	if next := Parted(*first, inStep, func() string { return epoch(s) }); next.Epoch != first.Epoch || untold {
-		step.Tell = next
-	}
+	step.Mirror = Parted(*first, inStep, func() string { return epoch(s) })
+	step.Tell = untold || step.Mirror.Epoch != first.Epoch
 	step.Mark = slices.ContainsFunc(step.Members, func(m Member) bool { return m.set().State != luks.StateReady })
 	return openWithKey(step)
 }

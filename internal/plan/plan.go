@@ -97,7 +97,8 @@ type Step struct {
 	// Of a mirror, whose Members are those that are in step.
 	Copies int           // of all data; 0: it is no mirror
 	Size   int64         // bytes of data on each member
-	Tell   luks.SetToken // what all members are to have in their tokens before it is mapped, but for Index and State; Version 0: they have it
+	Mirror luks.SetToken // what its members have in their tokens, but for Index and State
+	Tell   bool          // they do not all have that yet, and are to before it is mapped
 	Out    []*Candidate  // disks that were selected and are not in step
 }
 

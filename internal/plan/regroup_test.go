@@ -93,8 +93,8 @@ func TestPlanMirror(t *testing.T) {
 				for _, c := range s.Out {
 					got += " out " + strings.TrimSuffix(c.Disk.Name, "n1")
 				}
-				if s.Tell.Version > 0 {
-					got += fmt.Sprintf(" tell %s after %s left %s", s.Tell.Epoch, s.Tell.Before, s.Tell.Left)
+				if s.Tell {
+					got += fmt.Sprintf(" tell %s after %s left %s", s.Mirror.Epoch, s.Mirror.Before, s.Mirror.Left)
 				}
 			}
 			if got != row.want {

@@ -180,7 +180,19 @@ func (a *Apply) unlock(ctx context.Context, s *plan.Step, key *key) (_ dm.Device
 		return dm.Device{}, nil, err
 	}
 	top, stripe := devices[0], fsopt.Stripe{}
-	if s.Joined() {
+	switch {
+	case s.Copies > 0:
+		if s.Chunk > 0 {
+			stripe = fsopt.Stripe{Chunk: int64(s.Chunk), Disks: s.Count / s.Copies, Size: s.Size * int64(s.Count/s.Copies)}
+		}
+		var made []string
+		top, made, err = a.mirror(s, members, devices, sectors)
+		mapped = append(mapped, made...)
+		if err != nil {
+			return dm.Device{}, nil, err
+		}
+		sectors = uint64(s.Size*int64(s.Count/s.Copies)) >> dm.SectorShift
+	case s.Joined():
 		stripe = fsopt.Stripe{Chunk: plan.Chunk, Disks: len(members), Size: int64(sectors) << dm.SectorShift * int64(len(members))}
 		if top, err = a.stripe(s, devices, sectors); err != nil {
 			return dm.Device{}, nil, err
@@ -313,15 +325,17 @@ func token(s *plan.Step, m *plan.Member, state luks.State, key *key) luks.SetTok
 	if !s.Format {
 		t.PCR4 = formattedBy(m)
 	}
-	if s.Joined() {
-		t.Chunk = plan.Chunk
-	}
+	t.Chunk = s.Chunk
 	var shares luks.Shares
 	for _, share := range s.Shares {
 		shares = append(shares, share.Share)
 	}
 	if t.Shares = shares.String(); t.Shares != "" {
 		t.Version = luks.VersionShares
+	}
+	if s.Copies > 0 {
+		t.Version, t.Copies, t.Size = luks.VersionMirror, s.Copies, s.Size
+		t.Epoch, t.Before, t.Left = s.Mirror.Epoch, s.Mirror.Before, s.Mirror.Left
 	}
 	return t
 }

@@ -127,6 +127,9 @@ func TestCrash(t *testing.T) {
 	anew := volume(config.Key{Source: source.Ephemeral.Source()})
 	anew.Format = config.FormatEphemeral
 
+	mirror, pairs := volume(header), volume(header)
+	mirror.Layout, pairs.Layout = config.LayoutMirror, config.LayoutStripeMirror
+
 	blank := func(n int) func(*testing.T, config.Volume) *computer {
 		return func(*testing.T, config.Volume) *computer {
 			c := newComputer()
@@ -187,6 +190,10 @@ func TestCrash(t *testing.T) {
 		{"stripe of 2, half forming", volume(header), until(2, phaseFormat), 400, true},
 		{"stripe of 2, half ready", volume(header), until(2, phaseReady), 200, false},
 		{"separate 2, key in the header", separate, blank(2), 300, false},
+		{"mirror of 2", mirror, blank(2), 400, true},
+		{"mirror of 3, half formed", mirror, until(3, phaseFormed), 300, false},
+		{"mirror of 2, half ready", mirror, until(2, phaseReady), 200, false},
+		{"mirrors of 2, striped", pairs, blank(4), 200, true},
 		{"single, with a share", partly, blank(1), 300, true},
 		{"stripe of 2, two shares", divided, blank(2), 400, true},
 		{"stripe of 2, two shares, half formed", divided, until(2, phaseFormed), 300, false},

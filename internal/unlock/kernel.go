@@ -2,6 +2,7 @@ package unlock
 
 import (
 	"context"
+	"os"
 
 	"unlock/internal/config"
 	"unlock/internal/dm"
@@ -17,6 +18,8 @@ type Kernel interface {
 	Remove(name string) error
 	// MakeFS makes a file system on a mapping, with the arguments of fsys.Make.
 	MakeFS(ctx context.Context, d dm.Device, fstype string, arguments ...string) error
+	// Clear writes zeros to the first bytes of a mapping, durably.
+	Clear(d dm.Device, size int64) error
 	// Attach, Check, Mount, Own, Bind, Cover and Grow are those of package fsys, and so is Mounts.
 	Attach(root, file string, size int64, create bool) (fsys.Loop, error)
 	Mount(device, root, dir, fstype, options string) error
@@ -45,6 +48,20 @@ func (Running) Remove(name string) error { return dm.Remove(name) }
 
 func (Running) MakeFS(ctx context.Context, d dm.Device, fstype string, arguments ...string) error {
 	return d.WithNode(func(node string) error { return fsys.Make(ctx, node, fstype, arguments...) })
+}
+
+func (Running) Clear(d dm.Device, size int64) error {
+	return d.WithNode(func(node string) error {
+		f, err := os.OpenFile(node, os.O_WRONLY, 0)
+		if err != nil {
+			return err
+		}
+		defer f.Close()
+		if _, err := f.Write(make([]byte, size)); err != nil {
+			return err
+		}
+		return f.Sync()
+	})
 }
 
 func (Running) Attach(root, file string, size int64, create bool) (fsys.Loop, error) {

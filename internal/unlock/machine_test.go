@@ -150,6 +150,10 @@ func (c *computer) Create(name, uuid string, t dm.Target, o dm.Options) (dm.Devi
 		for _, m := range t.Devices {
 			below = append(below, c.over[m]...)
 		}
+	case dm.Raid:
+		for _, m := range t.Members {
+			below = append(below, c.over[m.Data]...)
+		}
 	case dm.Linear:
 		below = c.over[t.Device]
 	}
@@ -161,6 +165,15 @@ func (c *computer) Remove(name string) error {
 	c.mu.Lock()
 	defer c.mu.Unlock()
 	delete(c.active, name)
+	return nil
+}
+
+// Clear writes where a payload begins.
+func (c *computer) Clear(d dm.Device, _ int64) error {
+	for _, n := range c.over[d.Number()] {
+		c.disks[n].write(op{dataFrom, make([]byte, 4096), true})
+		c.disks[n].write(op{mkfs: true})
+	}
 	return nil
 }
 

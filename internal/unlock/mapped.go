@@ -26,6 +26,9 @@ func Mapped(k Kernel, s *plan.Step) ([]dm.Device, error) {
 	if err != nil {
 		return nil, err
 	}
+	if s.Copies > 0 {
+		return mappedMirror(k, s, d)
+	}
 	devices, numbers := make([]dm.Device, len(s.Members)), make([]string, len(s.Members))
 	for i := range s.Members {
 		m := &s.Members[i]
@@ -42,6 +45,42 @@ func Mapped(k Kernel, s *plan.Step) ([]dm.Device, error) {
 		return nil, fmt.Errorf("%s: %w", d.Path(), errNotOurs)
 	}
 	return append([]dm.Device{d}, devices...), nil
+}
+
+// mappedMirror is Mapped of a mirror, which need not have all its members.
+func mappedMirror(k Kernel, s *plan.Step, d dm.Device) ([]dm.Device, error) {
+	devices, t := []dm.Device{d}, raid(s)
+	for i := range s.Members {
+		m := &s.Members[i]
+		if m.LUKS == nil || m.LUKS.Set == nil || m.LUKS.Set.UUID != s.Set || m.LUKS.Set.Index >= s.Count {
+			continue
+		}
+		name := fmt.Sprintf("%s_%d", s.Name, m.LUKS.Set.Index)
+		if _, ok, err := k.Lookup(name); err != nil || !ok {
+			if err != nil {
+				return nil, err
+			}
+			continue
+		}
+		of, err := member(k, name, m)
+		if err != nil {
+			continue // it is another disk's
+		}
+		var at []string
+		for _, p := range partsOf(s, name, of) {
+			part, err := lookup(k, p.name)
+			if err != nil || !part.Table.Maps(p.Linear) {
+				return nil, fmt.Errorf("%s: %w", of.Path(), errNotOurs)
+			}
+			at, devices = append(at, part.Number()), append(devices, part)
+		}
+		devices = append(devices, of)
+		t.Members[m.LUKS.Set.Index] = dm.RaidMember{Meta: at[0], Data: at[1]}
+	}
+	if !d.Table.Maps(t) {
+		return nil, fmt.Errorf("%s: %w", d.Path(), errNotOurs)
+	}
+	return devices, nil
 }
 
 // MappedShares returns the devices of a step's shares, which must be mapped from top.
