@@ -164,7 +164,13 @@ func isOurs(k unlock.Kernel, v *config.Volume, d dm.Device, members []*plan.Cand
 			"dmsetup table shows what it maps; cryptsetup close removes it")
 	}
 	s := &plan.Step{Volume: v, Name: d.Name}
-	if d.Table.Kind == "striped" {
+	for _, m := range members {
+		if m.LUKS != nil && m.LUKS.Set != nil && d.UUID == plan.PartUUID(m.LUKS.Set.UUID, d.Name) {
+			return true, nil
+		}
+	}
+	if d.Table.Kind == "striped" || d.Table.Kind == "raid" {
+		s.Regard(members)
 		for _, m := range members {
 			s.Members = append(s.Members, plan.Member{Candidate: m})
 		}

@@ -13,6 +13,7 @@ type machine struct {
 	Open      openCmd      `cmd:"" help:"Open a volume of the configuration and mount it, as a boot does."`
 	Close     closeCmd     `cmd:"" help:"Unmount a volume of the configuration and close it."`
 	Grow      growCmd      `cmd:"" help:"Have an open volume take the room that its disk has got."`
+	Join      joinCmd      `cmd:"" help:"Have a disk take part in an open mirror that lacks one."`
 	List      listCmd      `cmd:"" help:"Show which keys open volumes."`
 	Doctor    doctorCmd    `cmd:"" help:"Look for what would make the next boot fail."`
 	Status    statusCmd    `cmd:"" help:"Tell what the last boot did, and what is open now."`

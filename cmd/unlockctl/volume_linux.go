@@ -57,6 +57,16 @@ func (c *growCmd) Run(ctx context.Context, con console) error {
 	return c.run(ctx, con, func(ctx context.Context, m *boot.Machine) boot.Outcome { return m.Grow(ctx, c.Volume) })
 }
 
+type joinCmd struct {
+	openFlags
+	Device string `arg:"" optional:"" placeholder:"DEVICE" help:"The disk; by default the only one of the volume's that may be meant."`
+}
+
+// Run has a disk take part in a mirror.
+func (c *joinCmd) Run(ctx context.Context, con console) error {
+	return c.run(ctx, con, func(ctx context.Context, m *boot.Machine) boot.Outcome { return m.Join(ctx, c.Volume, c.Device) })
+}
+
 func (c *openFlags) run(ctx context.Context, con console, do func(context.Context, *boot.Machine) boot.Outcome) error {
 	if _, _, err := c.find(); err != nil {
 		return err
@@ -232,12 +242,16 @@ func usual(ctx context.Context, w boot.Wanted) (boot.Network, error) {
 }
 
 // names of the mappings that a volume may have, its own first: also those of the members
-// of a stripe.
+// of a stripe, and of a mirror their parts.
 func mappingNames(v *config.Volume) []string {
 	names := v.Names()
-	if v.Layout == config.LayoutStripe && !v.Device.Single() {
+	if v.Layout != config.LayoutSeparate && !v.Device.Single() {
 		for i := range 32 {
-			names = append(names, fmt.Sprintf("%s_%d", v.Name, i))
+			name := fmt.Sprintf("%s_%d", v.Name, i)
+			if v.Layout != config.LayoutStripe {
+				names = append(names, name+"_meta", name+"_data")
+			}
+			names = append(names, name)
 		}
 	}
 	return names

@@ -6,11 +6,13 @@ import (
 	"fmt"
 	"path/filepath"
 	"slices"
+	"time"
 
 	"unlock/internal/config"
 	"unlock/internal/dm"
 	"unlock/internal/fsys"
 	"unlock/internal/hint"
+	"unlock/internal/keys"
 	"unlock/internal/plan"
 	"unlock/internal/unlock"
 )
@@ -66,6 +68,42 @@ func (m *Machine) Grow(ctx context.Context, volume string) Outcome {
 			return err
 		}
 		return p.enlarged(v, before)
+	})
+}
+
+// Join has a disk take part in the mirror of a volume that is open, and waits until it has
+// all data, for which the deadline does not hold. disk is its path, "" the only one that may
+// be meant.
+func (m *Machine) Join(ctx context.Context, volume, disk string) Outcome {
+	whole := ctx
+	return m.after(ctx, volume, func(ctx context.Context, p *part) error {
+		v := &p.cfg.Volumes[0]
+		found, err := p.search(ctx)
+		if err == nil {
+			err = p.refused(found)
+		}
+		if err != nil {
+			return err
+		}
+		if len(found.Steps) != 1 || !found.Steps[0].Active || found.Steps[0].Copies == 0 {
+			return hint.With(fmt.Errorf("volume %q is no mirror that is open", v.Name), "unlockctl open opens it; layout says whether it is a mirror")
+		}
+		p.cloud.start(ctx)
+		a := unlock.Apply{Rec: p.rec, Log: p.Log.Infof, Kernel: p.Kernel}
+		a.Keys = func(_ context.Context, w keys.Want) (keys.Got, error) { return p.cloud.keys()(ctx, w) }
+		p.report.Result = status.ResultDone
+		said := time.Time{}
+		progress := func(done, total int64) {
+			if time.Since(said) > 10*time.Second && total > 0 {
+				p.Log.Infof("volume %q: %d%% of the data are on it", v.Name, done*100/total)
+				said = time.Now()
+			}
+		}
+		if err := a.Join(whole, &found.Steps[0], disk, unlock.NewEpoch, progress); err != nil {
+			return fmt.Errorf("volume %q: %w", v.Name, err)
+		}
+		p.Log.Infof("volume %q: a disk has joined its mirror, and has all data", v.Name)
+		return nil
 	})
 }
 

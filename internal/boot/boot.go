@@ -422,6 +422,9 @@ func (p *part) results(results []unlock.Result) error {
 		switch {
 		case r.Err == nil:
 			p.Log.Infof("volume %q: %s is ready", r.Name(), v.Mapping)
+			if v.Missing > 0 && r.Share == nil {
+				p.Log.Warnf("volume %q: %d of the %d disks of its mirror are missing or behind; unlockctl join %s adds one", r.Name(), v.Missing, r.Step.Count, r.Name())
+			}
 		case r.Share == nil: // else it was said of its whole
 			errs = append(errs, p.failed(r.Step.Volume, r.Err))
 		}
@@ -432,7 +435,7 @@ func (p *part) results(results []unlock.Result) error {
 
 // record is what the status says of a result.
 func record(r unlock.Result) status.Volume {
-	v := status.Volume{Name: r.Name(), Action: r.Step.Action(), KMSKey: r.KMSKey, Calls: r.Requests}
+	v := status.Volume{Name: r.Name(), Action: r.Step.Action(), KMSKey: r.KMSKey, Calls: r.Requests, Missing: r.Step.Missing()}
 	for _, m := range r.Step.Members {
 		v.Devices = append(v.Devices, m.Disk.Path)
 		v.UUIDs = append(v.UUIDs, m.UUID)

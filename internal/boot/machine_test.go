@@ -309,6 +309,14 @@ func (k kernel) Resize(name string, t dm.Crypt, _ dm.Options) error {
 	return err
 }
 
+func (k kernel) Clear(dm.Device, int64) error { return errors.New("no mirrors here") }
+
+func (k kernel) Reload(string, dm.Raid) error { return errors.New("no mirrors here") }
+
+func (k kernel) Health(string) (string, int64, int64, error) {
+	return "", 0, 0, errors.New("no mirrors here")
+}
+
 func (k kernel) Mounts(dm.Device) ([]fsys.MountPoint, error) { return k.m.mounts, nil }
 
 func (k kernel) Grow(_, dir, fstype string, size int64) (bool, error) {

@@ -212,6 +212,43 @@ func Resize(name string, t Crypt, o Options) error {
 	return nil
 }
 
+// Reload gives a mirror that is active, and may be in use, a table with other members.
+func Reload(name string, t Raid) error {
+	c, err := open()
+	if err != nil {
+		return err
+	}
+	defer c.close()
+	if _, err := c.activate(name, 0, t, Options{}); err != nil {
+		_ = c.call(cmdClear, &request{name: name})
+		_ = c.call(cmdSuspend, &request{name: name}) // resumes, if it was suspended for the new table
+		return err
+	}
+	return nil
+}
+
+// Health returns of an active mirror a letter for each member, A if it has all data, a while
+// it gets them, any other if it has failed or is missing (dm-raid.rst of the kernel), and
+// how many sectors are done of how many.
+func Health(name string) (members string, done, total int64, err error) {
+	c, err := open()
+	if err != nil {
+		return "", 0, 0, err
+	}
+	defer c.close()
+	r := request{name: name, flags: flagSecureData}
+	if err := c.call(cmdTable, &r); err != nil {
+		return "", 0, 0, fmt.Errorf("asking for the state of mapping %s: %w", name, err)
+	}
+	if r.table.Kind != "raid" || len(r.table.Params) < 4 {
+		return "", 0, 0, fmt.Errorf("mapping %s is no mirror", name)
+	}
+	if _, err := fmt.Sscanf(r.table.Params[3], "%d/%d", &done, &total); err != nil {
+		return "", 0, 0, fmt.Errorf("state of mapping %s: %w", name, err)
+	}
+	return r.table.Params[2], done, total, nil
+}
+
 // activate loads the table, leaving out the flags that it returns, and resumes the
 // mapping.
 func (c *control) activate(name string, flags uint32, t Target, o Options) (left []string, err error) {

@@ -27,10 +27,7 @@ func decide(s Situation, v *config.Volume, name string, members []*Candidate) (S
 		}
 		step.Members = append(step.Members, m)
 	}
-	first := mirrored(members)
-	if first != nil {
-		step.Set, step.Count, step.Copies, step.Chunk, step.Size, step.Mirror = first.UUID, first.Count, first.Copies, first.Chunk, first.Size, *first
-	}
+	first := step.Regard(members)
 	if active, uuid := s.Active[name], dmUUID(&step); active != "" {
 		if active != uuid {
 			return refuse("choose another name, or close the mapping", "/dev/mapper/%s is something else already (%s)", name, active)

@@ -121,6 +121,16 @@ func mirrored(members []*Candidate) *luks.SetToken {
 	return nil
 }
 
+// Regard takes over what a step is from the disks of a mirror that may hold data, and
+// returns the token of one; nil: there is none.
+func (s *Step) Regard(members []*Candidate) *luks.SetToken {
+	t := mirrored(members)
+	if t != nil {
+		s.Set, s.Count, s.Copies, s.Chunk, s.Size, s.Mirror = t.UUID, t.Count, t.Copies, t.Chunk, t.Size, *t
+	}
+	return t
+}
+
 // regroup decides on disks some of which are members of a mirror that may hold data. The
 // others are left alone, whatever is on them.
 func regroup(s Situation, step Step, first *luks.SetToken) (Step, *Refusal) {

@@ -56,6 +56,7 @@ type Volume struct {
 	Mount   string   `json:"mount,omitempty"`
 	Check   string   `json:"check,omitempty"` // what came of looking its file system over: "clean", "journal recovered", "repaired", "not checked: …"
 	Binds   []string `json:"binds,omitempty"` // directories of the system that lie on it
+	Missing int      `json:"missing,omitempty"` // disks that its mirror lacks
 	Error   string   `json:"error,omitempty"`
 	Calls   []string `json:"requests,omitempty"` // request ids of the calls by which it got its key
 }

@@ -14,6 +14,9 @@ type Kernel interface {
 	// Create, Resize, Lookup and Remove are those of package dm.
 	Create(name, uuid string, t dm.Target, o dm.Options) (dm.Device, error)
 	Resize(name string, t dm.Crypt, o dm.Options) error
+	// Reload and Health are dm's, of mirrors.
+	Reload(name string, t dm.Raid) error
+	Health(name string) (members string, done, total int64, err error)
 	Lookup(name string) (d dm.Device, ok bool, err error)
 	Remove(name string) error
 	// MakeFS makes a file system on a mapping, with the arguments of fsys.Make.
@@ -39,6 +42,10 @@ func (Running) Create(name, uuid string, t dm.Target, o dm.Options) (dm.Device, 
 }
 
 func (Running) Resize(name string, t dm.Crypt, o dm.Options) error { return dm.Resize(name, t, o) }
+
+func (Running) Reload(name string, t dm.Raid) error { return dm.Reload(name, t) }
+
+func (Running) Health(name string) (string, int64, int64, error) { return dm.Health(name) }
 
 func (Running) Mounts(d dm.Device) ([]fsys.MountPoint, error) { return fsys.Mounts(d.Major, d.Minor) }
 

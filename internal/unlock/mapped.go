@@ -49,38 +49,63 @@ func Mapped(k Kernel, s *plan.Step) ([]dm.Device, error) {
 
 // mappedMirror is Mapped of a mirror, which need not have all its members.
 func mappedMirror(k Kernel, s *plan.Step, d dm.Device) ([]dm.Device, error) {
-	devices, t := []dm.Device{d}, raid(s)
+	members, _, err := taking(k, s, d)
+	if err != nil {
+		return nil, err
+	}
+	devices := []dm.Device{d}
+	for i, m := range members {
+		of, err := member(k, fmt.Sprintf("%s_%d", s.Name, i), m)
+		if err != nil {
+			return nil, err
+		}
+		for _, p := range partsOf(s, of.Name, of) {
+			part, err := lookup(k, p.name)
+			if err != nil {
+				return nil, err
+			}
+			devices = append(devices, part)
+		}
+		devices = append(devices, of)
+	}
+	return devices, nil
+}
+
+// taking returns the members that take part in a mirror that is mapped, by their index, and
+// its table, which is what the step would have made of them.
+func taking(k Kernel, s *plan.Step, d dm.Device) (map[int]*plan.Member, dm.Raid, error) {
+	members, t := map[int]*plan.Member{}, raid(s)
 	for i := range s.Members {
 		m := &s.Members[i]
 		if m.LUKS == nil || m.LUKS.Set == nil || m.LUKS.Set.UUID != s.Set || m.LUKS.Set.Index >= s.Count {
 			continue
 		}
-		name := fmt.Sprintf("%s_%d", s.Name, m.LUKS.Set.Index)
-		if _, ok, err := k.Lookup(name); err != nil || !ok {
-			if err != nil {
-				return nil, err
-			}
+		at := m.LUKS.Set.Index
+		name := fmt.Sprintf("%s_%d", s.Name, at)
+		if _, ok, err := k.Lookup(name); err != nil {
+			return nil, t, err
+		} else if !ok {
 			continue
 		}
 		of, err := member(k, name, m)
 		if err != nil {
 			continue // it is another disk's
 		}
-		var at []string
+		var numbers []string
 		for _, p := range partsOf(s, name, of) {
 			part, err := lookup(k, p.name)
 			if err != nil || !part.Table.Maps(p.Linear) {
-				return nil, fmt.Errorf("%s: %w", of.Path(), errNotOurs)
+				return nil, t, fmt.Errorf("%s: %w", of.Path(), errNotOurs)
 			}
-			at, devices = append(at, part.Number()), append(devices, part)
+			numbers = append(numbers, part.Number())
 		}
-		devices = append(devices, of)
-		t.Members[m.LUKS.Set.Index] = dm.RaidMember{Meta: at[0], Data: at[1]}
+		m.Index, m.Mapping = at, name
+		members[at], t.Members[at] = m, dm.RaidMember{Meta: numbers[0], Data: numbers[1]}
 	}
 	if !d.Table.Maps(t) {
-		return nil, fmt.Errorf("%s: %w", d.Path(), errNotOurs)
+		return nil, t, fmt.Errorf("%s: %w", d.Path(), errNotOurs)
 	}
-	return devices, nil
+	return members, t, nil
 }
 
 // MappedShares returns the devices of a step's shares, which must be mapped from top.
