@@ -178,7 +178,7 @@ type group struct {
 var groups = []group{
 	{"standalone", standalone},
 	{"disks", slices.Concat(disks, swapped, many, elsewhere, recovering, powercuts)},
-	{"volumes", volumes},
+	{"volumes", slices.Concat(volumes, mirrors)},
 	{"network", networks},
 	{"trail", auditing},
 	{"faults", slices.Concat(matrix(networkFaults, awsFaults, machineFaults), stalls)},

@@ -14,6 +14,56 @@ read_stripe() {
 	cat /mnt/secretfs/file
 }
 
+# write_mirror KIND DISKS: secretfs lies on so many disks, in dm-raid's kind
+write_mirror() {
+	dmsetup table secretfs | grep " raid $1 "
+	test "$(dmsetup status secretfs | cut -d' ' -f6)" = "$(printf "%$2s" | tr ' ' A)"
+	mounted secretfs
+	echo "$TEXT" >/mnt/secretfs/file
+	umount /mnt/secretfs
+}
+# read_mirror N: N disks of it are there
+read_mirror() {
+	dmsetup table secretfs
+	dmsetup status secretfs
+	test "$(dmsetup ls | grep -c '^secretfs_[0-9]*_data')" = "$1"
+	mounted secretfs
+	cat /mnt/secretfs/file
+}
+write_later() {
+	echo "$TEXT, later" >/mnt/secretfs/later
+	umount /mnt/secretfs
+}
+read_later() { grep later /mnt/secretfs/later; }
+
+# join_mirror: the disk that was gone takes part again.
+join_mirror() {
+	by_hand /dev/vdc
+	cat >/etc/unlock.toml <<-END
+		[aws]
+		ca_bundle = "/run/ca.pem"
+		[key]
+		source  = "header"
+		kms_key = "$KEY"
+		[[volume]]
+		name       = "secretfs"
+		device     = "instance-store"
+		layout     = "mirror"
+		filesystem = "ext4"
+		mount      = "/mnt/secretfs"
+	END
+	read_mirror 1
+	tool join
+	dmsetup status secretfs
+	test "$(dmsetup status secretfs | cut -d' ' -f6)" = AA
+	if tool join; then exit 1; fi
+	read_later
+	tool close
+	test "$(dmsetup ls)" = "No devices found"
+	tool open
+	read_mirror 2
+}
+
 # size_is NAME MIB
 size_is() { test "$(blockdev --getsize64 "/dev/mapper/$1")" = $(($2 * 1048576)); }
 
