@@ -18,6 +18,9 @@ func TestTable(t *testing.T) {
 	}
 	crypt := Crypt{Device: "259:1", Offset: 32768, Sectors: 800, SectorSize: 4096, KeyName: "cryptsetup:u-d0"}
 	striped := Striped{Devices: []string{"254:0", "254:1"}, Chunk: 512, Sectors: 4096}
+	raid1 := Raid{Members: []RaidMember{{"254:1", "254:2"}, {"254:4", "254:5"}}, Sectors: 4096}
+	alone := Raid{Members: []RaidMember{{}, {"254:4", "254:5"}}, Sectors: 4096}
+	raid10 := Raid{Members: []RaidMember{{"254:1", "254:2"}, {"254:4", "254:5"}}, Chunk: 512, Sectors: 4096, New: true}
 	for name, row := range map[string]struct {
 		spec   []byte
 		target Target
@@ -34,6 +37,12 @@ func TestTable(t *testing.T) {
 		"stripe":               {spec("striped", 4096, "2 512 254:0 0 254:1 0"), striped, true},
 		"stripe, other order":  {spec("striped", 4096, "2 512 254:1 0 254:0 0"), striped, false},
 		"stripe, one more":     {spec("striped", 4096, "3 512 254:0 0 254:1 0 254:2 0"), striped, false},
+		"mirror":               {spec("raid", 4096, "raid1 3 0 region_size 1024 2 254:1 254:2 254:4 254:5"), raid1, true},
+		"mirror, one missing":  {spec("raid", 4096, "raid1 1 0 2 - - 254:4 254:5"), alone, true},
+		"mirror, one more":     {spec("raid", 4096, "raid1 1 0 2 254:1 254:2 254:4 254:5"), alone, false},
+		"mirror, other order":  {spec("raid", 4096, "raid1 1 0 2 254:4 254:5 254:1 254:2"), raid1, false},
+		"mirrors, striped":     {spec("raid", 4096, "raid10 6 512 raid10_copies 2 raid10_format near nosync 2 254:1 254:2 254:4 254:5"), raid10, true},
+		"mirror, not striped":  {spec("raid", 4096, "raid1 1 0 2 254:1 254:2 254:4 254:5"), raid10, false},
 		"stripe, larger chunk": {spec("striped", 4096, "2 1024 254:0 0 254:1 0"), striped, false},
 	} {
 		t.Run(name, func(t *testing.T) {

@@ -54,8 +54,8 @@ type Volume struct {
 	UUIDs   []string `json:"luks_uuids"`
 	KMSKey  string   `json:"kms_key,omitempty"` // ARN that AWS says it used
 	Mount   string   `json:"mount,omitempty"`
-	Check   string   `json:"check,omitempty"` // what came of looking its file system over: "clean", "journal recovered", "repaired", "not checked: …"
-	Binds   []string `json:"binds,omitempty"` // directories of the system that lie on it
+	Check   string   `json:"check,omitempty"`   // what came of looking its file system over: "clean", "journal recovered", "repaired", "not checked: …"
+	Binds   []string `json:"binds,omitempty"`   // directories of the system that lie on it
 	Missing int      `json:"missing,omitempty"` // disks that its mirror lacks
 	Error   string   `json:"error,omitempty"`
 	Calls   []string `json:"requests,omitempty"` // request ids of the calls by which it got its key
