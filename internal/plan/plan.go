@@ -16,6 +16,10 @@
 //	all there, none "ready"      refuse   open, make the file system again
 //	all there, some "ready"      open     open
 //
+// The disks of a mirror need not all be there. Those that are in step open it, the others
+// are left alone, whatever is on them; which are in step, and that none has what the others
+// lack, its tokens say (Judge). Until it is ready for the first time all must be there.
+//
 // A volume may be divided into shares. Into which, its tokens say from the beginning, so
 // that a configuration that was changed since is refused, and a formatting that was
 // interrupted is finished for all of them or begun again.
