@@ -30,6 +30,14 @@ read_mirror() {
 	mounted secretfs
 	cat /mnt/secretfs/file
 }
+# keep_writing writes until power fails.
+keep_writing() {
+	echo "writing now"
+	while :; do
+		cp /bin/busybox /mnt/secretfs/
+		sync
+	done
+}
 write_later() {
 	echo "$TEXT, later" >/mnt/secretfs/later
 	umount /mnt/secretfs
