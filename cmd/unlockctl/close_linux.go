@@ -154,23 +154,24 @@ func members(k unlock.Kernel, v *config.Volume, cfg *config.Config) ([]*plan.Can
 // disks, or of its disks' mappings. Where no disk is here any more, what was recorded
 // when it was opened decides. The error says why not.
 func isOurs(k unlock.Kernel, v *config.Volume, d dm.Device, members []*plan.Candidate) (bool, error) {
-	if len(members) == 0 {
+	s := &plan.Step{Volume: v, Name: d.Name}
+	if len(members) == 0 || s.Regard(members) != nil { // a mirror goes on without a disk that was detached
 		for _, uuid := range recorded(v.Name) {
 			if d.UUID == plan.CryptUUID("LUKS2", uuid, d.Name) || d.UUID == plan.CryptUUID("LUKS1", uuid, d.Name) {
 				return true, nil
 			}
 		}
+	}
+	if len(members) == 0 {
 		return false, hint.With(fmt.Errorf("volume %q: no device %s is here, and no record says that %s was made of it", v.Name, v.Device, d.Path()),
 			"dmsetup table shows what it maps; cryptsetup close removes it")
 	}
-	s := &plan.Step{Volume: v, Name: d.Name}
 	for _, m := range members {
 		if m.LUKS != nil && m.LUKS.Set != nil && d.UUID == plan.PartUUID(m.LUKS.Set.UUID, d.Name) {
 			return true, nil
 		}
 	}
 	if d.Table.Kind == "striped" || d.Table.Kind == "raid" {
-		s.Regard(members)
 		for _, m := range members {
 			s.Members = append(s.Members, plan.Member{Candidate: m})
 		}
@@ -179,8 +180,8 @@ func isOurs(k unlock.Kernel, v *config.Volume, d dm.Device, members []*plan.Cand
 	}
 	var err error
 	for _, m := range members {
-		s.Members = []plan.Member{{Candidate: m}}
-		if _, err = unlock.Mapped(k, s); err == nil {
+		of := &plan.Step{Volume: v, Name: d.Name, Members: []plan.Member{{Candidate: m}}}
+		if _, err = unlock.Mapped(k, of); err == nil {
 			return true, nil
 		}
 	}

@@ -14,6 +14,7 @@ import (
 	"unlock/internal/hint"
 	"unlock/internal/keys"
 	"unlock/internal/plan"
+	"unlock/internal/status"
 	"unlock/internal/unlock"
 )
 

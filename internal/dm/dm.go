@@ -243,7 +243,10 @@ func Health(name string) (members string, done, total int64, err error) {
 	if r.table.Kind != "raid" || len(r.table.Params) < 4 {
 		return "", 0, 0, fmt.Errorf("mapping %s is no mirror", name)
 	}
-	if _, err := fmt.Sscanf(r.table.Params[3], "%d/%d", &done, &total); err != nil {
+	so, of, _ := strings.Cut(r.table.Params[3], "/")
+	done, err1 := strconv.ParseInt(so, 10, 64)
+	total, err2 := strconv.ParseInt(of, 10, 64)
+	if err := errors.Join(err1, err2); err != nil {
 		return "", 0, 0, fmt.Errorf("state of mapping %s: %w", name, err)
 	}
 	return r.table.Params[2], done, total, nil

@@ -4,18 +4,25 @@ import (
 	"fmt"
 	"maps"
 	"slices"
+	"strconv"
 	"strings"
 )
 
-// Left are the members of a mirror that the others have gone on without, by their index,
-// each with the epoch that it had then.
-type Left map[int]string
+// Left are the members of a mirror that the others have gone on without, by their index.
+type Left map[int]Parting
 
-// String returns INDEX=EPOCH of each, with blanks between them, as SetToken has them.
+// Parting is how a member was left.
+type Parting struct {
+	Epoch string // that it had then
+	With  uint64 // a bit for each member that went on, never 0
+}
+
+// String returns INDEX=EPOCH:WITH of each, with blanks between them, as SetToken has them;
+// WITH is hexadecimal.
 func (l Left) String() string {
 	var list []string
 	for _, i := range slices.Sorted(maps.Keys(l)) {
-		list = append(list, fmt.Sprintf("%d=%s", i, l[i]))
+		list = append(list, fmt.Sprintf("%d=%s:%x", i, l[i].Epoch, l[i].With))
 	}
 	return strings.Join(list, " ")
 }
@@ -24,12 +31,14 @@ func (l Left) String() string {
 func ParseLeft(text string) (Left, error) {
 	l := Left{}
 	for _, part := range strings.Fields(text) {
-		index, epoch, _ := strings.Cut(part, "=")
-		var i int
-		if _, err := fmt.Sscanf(index, "%d", &i); err != nil || i < 0 || epoch == "" || len(epoch) > 64 {
+		index, how, _ := strings.Cut(part, "=")
+		epoch, mask, _ := strings.Cut(how, ":")
+		i, err1 := strconv.Atoi(index)
+		with, err2 := strconv.ParseUint(mask, 16, 64)
+		if err1 != nil || err2 != nil || i < 0 || epoch == "" || len(epoch) > 64 || with == 0 || with>>i&1 == 1 {
 			return nil, fmt.Errorf("member %.80q cannot be one that was left", part)
 		}
-		l[i] = epoch
+		l[i] = Parting{epoch, with}
 	}
 	if l.String() != text {
 		return nil, fmt.Errorf("members %.80q are not written as they are here", text)

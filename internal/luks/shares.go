@@ -1,7 +1,9 @@
 package luks
 
 import (
+	"errors"
 	"fmt"
+	"strconv"
 	"strings"
 )
 
@@ -39,7 +41,11 @@ func ParseShares(text string) (Shares, error) {
 	for _, part := range strings.Fields(text) {
 		share := Share{}
 		name, place, _ := strings.Cut(part, "=")
-		if _, err := fmt.Sscanf(place, "%d+%d", &share.Offset, &share.Size); err != nil {
+		offset, size, _ := strings.Cut(place, "+")
+		var err1, err2 error
+		share.Offset, err1 = strconv.ParseInt(offset, 10, 64) // package fmt's scanner would be linked for this alone
+		share.Size, err2 = strconv.ParseInt(size, 10, 64)
+		if err := errors.Join(err1, err2); err != nil {
 			return nil, fmt.Errorf("share %.80q: %w", part, err)
 		}
 		const most = 1 << 60 // bytes, so that sums are numbers

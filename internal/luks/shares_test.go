@@ -42,6 +42,39 @@ func TestShares(t *testing.T) {
 	}
 }
 
+// TestLeft: members that were left are read as they are written, and nothing else is.
+func TestLeft(t *testing.T) {
+	t.Parallel()
+	for _, row := range []struct {
+		text  string
+		sound bool
+	}{
+		{"", true},
+		{"1=e0:1", true},
+		{"0=e1:a 3=e0:2", true},
+		{"3=e0:1 0=e1:2", false}, // not in order
+		{"1=e0:1 1=e1:1", false},
+		{"1=e0:1 ", false},
+		{"01=e0:1", false},
+		{"-1=e0:1", false},
+		{"1x=e0:1", false},
+		{"1=:1", false},
+		{"1", false},
+		{"1=e0", false},
+		{"1=e0:0", false},
+		{"1=e0:01", false},
+		{"1=e0:2", false}, // with itself
+		{"1=e0:A0", false},
+		{"18446744073709551617=e0:1", false},
+		{"1=" + strings.Repeat("e", 65) + ":1", false},
+	} {
+		left, err := luks.ParseLeft(row.text)
+		if (err == nil) != row.sound || err == nil && left.String() != row.text {
+			t.Errorf("ParseLeft(%q) = %v, %v, want sound: %v", row.text, left, err, row.sound)
+		}
+	}
+}
+
 // TestSharesToken: a header keeps them, under a version that others refuse.
 func TestSharesToken(t *testing.T) {
 	t.Parallel()

@@ -6,6 +6,7 @@ import (
 	"strings"
 
 	"unlock/internal/config"
+	"unlock/internal/hint"
 	"unlock/internal/luks"
 )
 
@@ -15,7 +16,7 @@ import (
 //
 // Epoch is a random name that all members of a mirror get whenever one of them leaves or
 // joins, before the mirror is mapped without it, or when it is in step with them. Left
-// says which members they have gone on without, and at which epoch those were, Before
+// says which members they have gone on without, at which epoch, and who went on, Before
 // which epoch theirs followed. So a member that is behind has the epoch at which it was
 // left. One that has any other has been part of a mirror since that the others were not
 // part of: both have data that the other lacks, and nobody can tell which are wanted.
@@ -55,7 +56,7 @@ func judgeBy(t *luks.SetToken, tokens []*luks.SetToken) ([]Standing, bool) {
 		switch {
 		case o.Epoch == t.Epoch && o.Left == t.Left && o.Before == t.Before:
 			list[i] = Current
-		case was && o.Epoch == at:
+		case was && o.Epoch == at.Epoch:
 			list[i] = Behind
 		case !was && t.Before != "" && o.Epoch == t.Before:
 			list[i] = Untold
@@ -80,7 +81,7 @@ func Parted(t luks.SetToken, inStep map[int]bool, epoch func() string) luks.SetT
 		case was:
 			left[i] = at
 		default:
-			left[i] = t.Epoch
+			left[i] = luks.Parting{Epoch: t.Epoch, With: bits(inStep)}
 		}
 	}
 	if len(left) == 0 {
@@ -88,6 +89,14 @@ func Parted(t luks.SetToken, inStep map[int]bool, epoch func() string) luks.SetT
 	}
 	t.Before, t.Epoch, t.Left = t.Epoch, epoch(), left.String()
 	return t
+}
+
+// bits has one for each member.
+func bits(members map[int]bool) (n uint64) {
+	for i := range members {
+		n |= 1 << i
+	}
+	return n
 }
 
 // MetaSize is how many bytes of a mirror's member are dm-raid's, for a superblock and a
@@ -134,8 +143,8 @@ func (s *Step) Regard(members []*Candidate) *luks.SetToken {
 // regroup decides on disks some of which are members of a mirror that may hold data. The
 // others are left alone, whatever is on them.
 func regroup(s Situation, step Step, first *luks.SetToken) (Step, *Refusal) {
-	refuse := func(hint, format string, args ...any) (Step, *Refusal) {
-		return Step{}, &Refusal{step.Volume, step.paths(), fmt.Sprintf(format, args...), hint}
+	refuse := func(advice, format string, args ...any) (Step, *Refusal) {
+		return Step{}, &Refusal{step.Volume, step.paths(), fmt.Sprintf(format, args...), advice}
 	}
 	var tokens []*luks.SetToken
 	var members []Member
@@ -144,7 +153,7 @@ func regroup(s Situation, step Step, first *luks.SetToken) (Step, *Refusal) {
 		switch {
 		case m.Disk.InUse && t != nil && t.UUID == first.UUID:
 			return refuse("lsblk shows by what", "in use: mounted, partitioned or mapped by something else")
-		case t == nil || t.State == luks.StateForming:
+		case t == nil || t.State == luks.StateForming && !unmarked(t, step.Members):
 			step.Out = append(step.Out, m.Candidate)
 			continue
 		case t.UUID != first.UUID:
@@ -165,8 +174,7 @@ func regroup(s Situation, step Step, first *luks.SetToken) (Step, *Refusal) {
 	}
 	standing, ok := Judge(tokens)
 	if !ok {
-		return refuse("detach those whose data are not wanted, and boot; unlockctl join then has them join again, with what is on them overwritten",
-			"the members of the mirror have gone on without each other, and each may hold data that the others lack")
+		return refuse(hint.Of(ErrApart), "%v", ErrApart)
 	}
 	step.Members = nil
 	inStep, untold := map[int]bool{}, false
@@ -183,16 +191,28 @@ func regroup(s Situation, step Step, first *luks.SetToken) (Step, *Refusal) {
 		step.Members = append(step.Members, m)
 	}
 	slices.SortFunc(step.Members, func(a, b Member) int { return a.Index - b.Index })
-	for i := 0; i < first.Count; i += first.Copies {
-		if !slices.ContainsFunc(step.Members, func(m Member) bool { return m.Index/first.Copies == i/first.Copies }) {
-			return refuse("attach one of them", "disks %d to %d of the mirror are missing, which alone have a part of the data", i+1, i+first.Copies)
-		}
-	}
 	step.Set, step.Count, step.Copies, step.Chunk, step.Size = first.UUID, first.Count, first.Copies, first.Chunk, first.Size
+	if err := step.lost(); err != nil {
+		return refuse(hint.Of(err), "%v", err)
+	}
 	step.Mirror = Parted(*first, inStep, func() string { return epoch(s) })
 	step.Tell = untold || step.Mirror.Epoch != first.Epoch
 	step.Mark = slices.ContainsFunc(step.Members, func(m Member) bool { return m.set().State != luks.StateReady })
 	return openWithKey(step)
+}
+
+// unmarked reports whether a member has been in step from the beginning, and only its token
+// was not written, or not whole, when the mirror became ready for the first time. One that
+// was joining when power failed had been left by all that have its epoch.
+func unmarked(t *luks.SetToken, members []Member) bool {
+	return slices.ContainsFunc(members, func(m Member) bool {
+		o := m.set()
+		if o == nil || o.State != luks.StateReady || o.UUID != t.UUID || o.Epoch != t.Epoch {
+			return false
+		}
+		left, _ := luks.ParseLeft(o.Left) // which was checked when it was read
+		return left[t.Index].Epoch == ""
+	})
 }
 
 // epoch returns a new one.

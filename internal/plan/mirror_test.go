@@ -11,10 +11,12 @@ import (
 	"unlock/internal/plan"
 )
 
-// leg is a disk of a mirror: its token, and what was ever written to it.
+// leg is a disk of a mirror: its token, what the kernel wrote there, and what was ever
+// written to it.
 type leg struct {
-	token luks.SetToken
-	data  []int
+	token  luks.SetToken
+	record plan.Record
+	data   []int
 }
 
 // mirrors is a mirror's disks over many boots.
@@ -23,6 +25,7 @@ type mirrors struct {
 	writes int
 	epochs int
 	rng    *rand.Rand
+	drops  bool     // the kernel may give up disks that are mapped
 	story  []string // what happened, for whoever reads of a failure
 }
 
@@ -30,7 +33,7 @@ type mirrors struct {
 func (m *mirrors) note(format string, args ...any) {
 	line := fmt.Sprintf(format, args...)
 	for _, l := range m.legs {
-		line += fmt.Sprintf("; %d has %v, epoch %s after %q, left %q", l.token.Index, l.data, l.token.Epoch, l.token.Before, l.token.Left)
+		line += fmt.Sprintf("; %d has %v, epoch %s after %q, left %q, failed %b at %d", l.token.Index, l.data, l.token.Epoch, l.token.Before, l.token.Left, l.record.Failed, l.record.Events)
 	}
 	m.story = append(m.story, line)
 }
@@ -43,6 +46,42 @@ func (m *mirrors) write(legs ...*leg) {
 	for _, l := range legs {
 		l.data = append(l.data, m.writes)
 	}
+}
+
+// record has the kernel write its superblocks on those that are left, one after the other.
+// It returns false if power fails before it has written all.
+func (m *mirrors) record(cuts bool, legs ...*leg) bool {
+	n := len(legs)
+	if cuts && m.rng.IntN(3) == 0 {
+		n = m.rng.IntN(n + 1)
+	}
+	r := plan.Record{Failed: 1<<len(m.legs) - 1, Whole: true}
+	for _, l := range legs {
+		r.Failed &^= 1 << l.token.Index
+		r.Events = max(r.Events, l.record.Events+1)
+	}
+	for _, l := range legs[:n] {
+		l.record = r
+	}
+	return n == len(legs)
+}
+
+// run writes to those that are mapped, some of which the kernel may give up meanwhile. It
+// returns those that it has not.
+func (m *mirrors) run(cuts bool, legs ...*leg) []*leg {
+	if !m.record(cuts, legs...) {
+		return nil
+	}
+	m.write(legs...)
+	for len(legs) > 1 && m.drops && m.rng.IntN(4) == 0 {
+		i := m.rng.IntN(len(legs))
+		legs = slices.Delete(slices.Clone(legs), i, i+1)
+		if !m.record(cuts, legs...) {
+			return nil
+		}
+		m.write(legs...)
+	}
+	return legs
 }
 
 // tell writes tokens, one after the other, and returns false if power fails before it has
@@ -69,7 +108,7 @@ func indexes(legs []*leg) (list []int) {
 func prefix(a, b []int) bool { return len(a) <= len(b) && slices.Equal(a, b[:len(a)]) }
 
 // boot opens the mirror with these disks and returns those in step and those behind, or
-// neither if it is refused; up is false if power failed before it was mapped.
+// neither if it is refused; up is false if power failed or the kernel gave one of them up.
 func (m *mirrors) boot(t *testing.T, cuts bool, here ...*leg) (inStep, behind []*leg, up bool) {
 	t.Helper()
 	var tokens []*luks.SetToken
@@ -83,6 +122,7 @@ func (m *mirrors) boot(t *testing.T, cuts bool, here ...*leg) (inStep, behind []
 	present := map[int]bool{}
 	var knows *leg
 	untold := false
+	records := map[int]plan.Record{}
 	for i, l := range here {
 		switch standing[i] {
 		case plan.Behind:
@@ -95,6 +135,38 @@ func (m *mirrors) boot(t *testing.T, cuts bool, here ...*leg) (inStep, behind []
 		}
 		inStep = append(inStep, l)
 		present[l.token.Index] = true
+		records[l.token.Index] = l.record
+	}
+	dropped, ok := plan.Dropped(records)
+	if !ok {
+		return nil, nil, false
+	}
+	if len(dropped) == len(inStep) {
+		return nil, nil, false
+	}
+	next := plan.Parted(knows.token, present, m.epoch)
+	tell := next.Epoch != knows.token.Epoch || untold
+	known := behind
+	if len(dropped) > 0 {
+		var left []*leg
+		var in, out []*luks.SetToken
+		for _, l := range inStep {
+			if dropped[l.token.Index] {
+				delete(present, l.token.Index)
+				behind, out = append(behind, l), append(out, &l.token)
+				continue
+			}
+			left, in = append(left, l), append(in, &l.token)
+		}
+		if next, ok = plan.Leaving(in, out, m.epoch); !ok {
+			return nil, nil, false
+		}
+		inStep, tell = left, true
+	}
+	for _, l := range known {
+		if l.record.Apart(&l.token, &next) {
+			return nil, nil, false
+		}
 	}
 	for _, l := range inStep {
 		if !slices.Equal(l.data, inStep[0].data) {
@@ -106,12 +178,10 @@ func (m *mirrors) boot(t *testing.T, cuts bool, here ...*leg) (inStep, behind []
 			t.Fatalf("a member that is behind holds %v, the others %v:\n%s", l.data, inStep[0].data, strings.Join(m.story, "\n"))
 		}
 	}
-	next := plan.Parted(knows.token, present, m.epoch)
-	if (next.Epoch != knows.token.Epoch || untold) && !m.tell(cuts, next, inStep...) {
+	if tell && !m.tell(cuts, next, inStep...) {
 		return inStep, behind, false
 	}
-	m.write(inStep...)
-	return inStep, behind, true
+	return inStep, behind, len(m.run(cuts, inStep...)) == len(inStep)
 }
 
 // join has a disk that is behind, or new, take part again. Whoever is written to meanwhile
@@ -119,16 +189,22 @@ func (m *mirrors) boot(t *testing.T, cuts bool, here ...*leg) (inStep, behind []
 func (m *mirrors) join(cuts bool, l *leg, inStep []*leg) {
 	l.token.State = luks.StateForming // before anything else is written to it
 	l.data = nil
-	if cuts && m.rng.IntN(4) == 0 {
+	all := append([]*leg{l}, inStep...)
+	l.record.Events = inStep[0].record.Events // it was cleared
+	written := m.record(cuts, all...)
+	l.record.Whole = false
+	if !written || cuts && m.rng.IntN(4) == 0 {
 		m.write(inStep...)
 		return
 	}
 	l.data = slices.Clone(inStep[0].data)
+	if !m.record(cuts, all...) {
+		return
+	}
 	t := inStep[0].token
 	left, _ := luks.ParseLeft(t.Left)
 	delete(left, l.token.Index)
 	t.Before, t.Epoch, t.Left = t.Epoch, m.epoch(), left.String()
-	all := append([]*leg{l}, inStep...)
 	m.write(all...)
 	if m.tell(cuts, t, all...) {
 		m.write(all...)
@@ -138,22 +214,23 @@ func (m *mirrors) join(cuts bool, l *leg, inStep []*leg) {
 func newMirror(n int, rng *rand.Rand) *mirrors {
 	m := &mirrors{rng: rng}
 	for i := range n {
-		m.legs = append(m.legs, &leg{token: luks.SetToken{Version: luks.VersionMirror, UUID: "S", Index: i, Count: n, Copies: n, Size: 1, State: luks.StateReady, Epoch: "e0"}})
+		m.legs = append(m.legs, &leg{token: luks.SetToken{Version: luks.VersionMirror, UUID: "S", Index: i, Count: n, Copies: n, Size: 1, State: luks.StateReady, Epoch: "e0"}, record: plan.Record{Events: 1, Whole: true}})
 	}
 	return m
 }
 
 // TestMirrorHistories: whatever disks of a mirror are there at each of many boots, whichever
-// are added again, and wherever power fails, those that are opened hold the same data, and
+// are added again, wherever power fails and whichever the kernel gives up, those that are opened hold the same data, and
 // what is on those that are called behind is on the others, too. Where no power fails and
 // nothing was opened without disks that had what it lacked, nothing is refused.
 func TestMirrorHistories(t *testing.T) {
 	t.Parallel()
 	opened, refused := 0, 0
-	for seed := range uint64(2000) {
+	for seed := range uint64(4000) {
 		rng := rand.New(rand.NewPCG(seed, 1))
 		cuts := seed%2 == 0
 		m := newMirror(2+rng.IntN(3), rng)
+		m.drops = seed%4 > 1
 		for range 12 {
 			var here []*leg
 			for _, l := range m.legs {

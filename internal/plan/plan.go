@@ -104,6 +104,7 @@ type Step struct {
 	Mirror luks.SetToken // what its members have in their tokens, but for Index and State
 	Tell   bool          // they do not all have that yet, and are to before it is mapped
 	Out    []*Candidate  // disks that were selected and are not in step
+	Lacks  int           // members that are not in step, of one that is open: the kernel knows
 }
 
 // Share is a part of what a step makes, and a device of its own.
@@ -117,8 +118,11 @@ func (s *Step) Joined() bool { return len(s.Members) > 1 || s.Copies > 0 }
 
 // Missing returns how many members of a mirror are not in step.
 func (s *Step) Missing() int {
-	if s.Copies == 0 {
+	switch {
+	case s.Copies == 0:
 		return 0
+	case s.Active:
+		return s.Lacks
 	}
 	return s.Count - len(s.Members)
 }

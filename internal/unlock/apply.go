@@ -102,6 +102,9 @@ func (a *Apply) step(ctx context.Context, s *plan.Step, ring *keyring) []Result 
 		if err == nil {
 			shares, err = MappedShares(a.Kernel, s, devices[0])
 		}
+		if err == nil && s.Copies > 0 {
+			s.Lacks, err = lacking(a.Kernel, s)
+		}
 		if err != nil {
 			return Ends(Result{Step: s, Err: fmt.Errorf("volume %q: %w", s.Name, err)}, nil)
 		}
@@ -186,7 +189,7 @@ func (a *Apply) unlock(ctx context.Context, s *plan.Step, key *key) (_ dm.Device
 			stripe = fsopt.Stripe{Chunk: int64(s.Chunk), Disks: s.Count / s.Copies, Size: s.Size * int64(s.Count/s.Copies)}
 		}
 		var made []string
-		top, made, err = a.mirror(s, members, devices, sectors)
+		top, made, err = a.mirror(ctx, s, key, members, devices, sectors)
 		mapped = append(mapped, made...)
 		if err != nil {
 			return dm.Device{}, nil, err

@@ -70,7 +70,7 @@ func (a *Apply) hold(s *plan.Step) (members []*held, release func(), err error) 
 // openFor opens a member for what the step will do with it. A header that is damaged
 // is repaired only if the disk can be written to.
 func (a *Apply) openFor(s *plan.Step, m *plan.Member) (Disk, error) {
-	write := s.Format || s.Mark
+	write := s.Format || s.Mark || s.Copies > 0 // a mirror's tokens may have to say who is missing
 	if !write && m.LUKS.Header.Damaged() && !m.Disk.ReadOnly {
 		if dev, err := a.openMember(m, true, false); err == nil {
 			return dev, nil

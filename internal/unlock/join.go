@@ -33,67 +33,70 @@ func (a *Apply) Join(ctx context.Context, s *plan.Step, disk string, newEpoch fu
 	if err != nil {
 		return err
 	}
+	health, _, _, err := a.Kernel.Health(s.Name)
+	if err != nil {
+		return err
+	}
+	if i := strings.IndexByte(health, 'D'); i >= 0 {
+		return givenUp(i, health)
+	}
 	m, known, err := joiner(s, taking, disk)
 	if err != nil {
 		return err
 	}
-	joining := *s
-	joining.Members, joining.Mirror, joining.Unready = []plan.Member{*m}, *known, true
+	open, joining := *s, *s
+	open.Members, open.Active = nil, false
+	for i := range s.Count {
+		if o := taking[i]; o != nil && i != m.Index && o.LUKS.Set.State == luks.StateReady {
+			open.Members = append(open.Members, *o)
+		}
+	}
+	left, _ := luks.ParseLeft(known.LUKS.Set.Left) // which was checked when it was read
+	delete(left, m.Index)
+	joining.Members, joining.Mirror, joining.Unready = []plan.Member{*m}, *known.LUKS.Set, true
+	joining.Mirror.Left = left.String()
 	if taking[m.Index] == nil {
-		if err := a.join(ctx, s, &joining, t, ring); err != nil {
+		if err := a.join(ctx, &open, &joining, t, ring); err != nil {
 			return err
 		}
 	}
 	if err := a.inStep(ctx, s.Name, m.Index, progress); err != nil {
 		return err
 	}
-	return a.joined(s, taking, m, *known, newEpoch)
+	now := joining.Mirror
+	open.Mirror.Before, open.Mirror.Epoch, open.Mirror.Left = now.Epoch, newEpoch(), now.Left
+	return a.joined(&open, m)
 }
 
-// joiner chooses the disk that joins, and a token of those that are in step.
-func joiner(s *plan.Step, taking map[int]*plan.Member, disk string) (*plan.Member, *luks.SetToken, error) {
-	var known *luks.SetToken
-	free := -1
+// givenUp is about a disk that the kernel has dropped from a mirror that is open. Only when
+// it is opened again do tokens say so.
+func givenUp(index int, health string) error {
+	return hint.With(fmt.Errorf("the kernel has given up disk %d of the mirror (%s)", index+1, health),
+		"dmesg says why; unlockctl close and open, or a reboot, opens the mirror without it, and unlockctl join then has it, or another, take part")
+}
+
+// joiner chooses the disk that joins, and one of those that are in step.
+func joiner(s *plan.Step, taking map[int]*plan.Member, disk string) (m, known *plan.Member, err error) {
+	free, whole := -1, true
 	for i := range s.Count {
 		switch m := taking[i]; {
-		case m == nil || m.LUKS.Set.State == luks.StateForming:
-			if free < 0 {
+		case m == nil:
+			if whole = false; free < 0 {
 				free = i
 			}
-		case known == nil:
-			known = m.LUKS.Set
+		case m.LUKS.Set.State != luks.StateReady:
+			whole = false
+		default:
+			known = m
 		}
 	}
-	if known == nil || free < 0 {
+	if known == nil || whole {
 		return nil, nil, fmt.Errorf("all %d disks of the mirror are in step", s.Count)
 	}
 	var may []plan.Member
 	var reasons []error
 	for _, m := range s.Members {
-		set := m.Candidate.LUKS
-		switch {
-		case disk != "" && m.Disk.Path != disk:
-		case set != nil && set.Set != nil && set.Set.UUID == s.Set:
-			if in := taking[set.Set.Index]; in != nil && in.Disk.Path == m.Disk.Path && set.Set.State != luks.StateForming {
-				continue // it is in step
-			}
-			m.Index = set.Set.Index
-			if standing, ok := plan.Judge([]*luks.SetToken{known, set.Set}); set.Set.State != luks.StateForming && (!ok || standing[1] != plan.Behind) {
-				reasons = append(reasons, hint.With(fmt.Errorf("%s may hold data that the others lack", m.Disk.Path),
-					"to give them up, blkdiscard --zeroout "+m.Disk.Path+", then join it as a new disk"))
-				continue
-			}
-			may = append(may, m)
-		case m.Content.Kind == block.Blank || m.Content.Kind == block.Begun:
-			if m.Disk.Size < luks.DataOffset+plan.MetaSize+s.Size {
-				reasons = append(reasons, fmt.Errorf("%s is smaller than the others", m.Disk.Path))
-				continue
-			}
-			m.Index = free
-			may = append(may, m)
-		default:
-			reasons = append(reasons, fmt.Errorf("%s holds %s", m.Disk.Path, m.Content.What))
-		}
+		may, reasons = mayJoin(s, taking, known, free, disk, m, may, reasons)
 	}
 	switch {
 	case len(may) == 0 && len(reasons) > 0:
@@ -111,45 +114,76 @@ func joiner(s *plan.Step, taking map[int]*plan.Member, disk string) (*plan.Membe
 	return &may[0], known, nil
 }
 
+// errMayHold is what joining a disk would overwrite.
+func errMayHold(m *plan.Member) error {
+	return hint.With(fmt.Errorf("%s may hold data that the others lack", m.Disk.Path), "to give them up, "+anew(m))
+}
+
+func anew(m *plan.Member) string {
+	return "blkdiscard --zeroout " + m.Disk.Path + ", then join it as a new disk"
+}
+
+// mayJoin adds a disk to those that may join, or why it may not to the reasons.
+func mayJoin(s *plan.Step, taking map[int]*plan.Member, known *plan.Member, free int, disk string, m plan.Member, may []plan.Member, reasons []error) ([]plan.Member, []error) {
+	if disk != "" && m.Disk.Path != disk {
+		return may, reasons
+	}
+	if m.LUKS != nil && m.LUKS.Set != nil && m.LUKS.Set.UUID == s.Set {
+		t := m.LUKS.Set
+		in := taking[t.Index]
+		standing, ok := plan.Judge([]*luks.SetToken{known.LUKS.Set, t})
+		switch m.Index = t.Index; {
+		case in != nil && in.Disk.Path == m.Disk.Path && t.State == luks.StateReady: // it is in step
+			return may, reasons
+		case in != nil && in.Disk.Path != m.Disk.Path:
+			return may, append(reasons, hint.With(fmt.Errorf("%s was disk %d of the mirror, which is %s now", m.Disk.Path, t.Index+1, in.Disk.Path), "to give up what is on it, "+anew(&m)))
+		case t.State != luks.StateForming && (!ok || standing[1] != plan.Behind):
+			return may, append(reasons, errMayHold(&m))
+		}
+		return append(may, m), reasons
+	}
+	switch {
+	case m.Content.Kind != block.Blank && m.Content.Kind != block.Begun:
+		return may, append(reasons, fmt.Errorf("%s holds %s", m.Disk.Path, m.Content.What))
+	case free < 0:
+		return may, append(reasons, fmt.Errorf("no place of the mirror is free for %s", m.Disk.Path))
+	case m.Disk.Size < luks.DataOffset+plan.MetaSize+s.Size:
+		return may, append(reasons, fmt.Errorf("%s is smaller than the others", m.Disk.Path))
+	}
+	m.Index, m.UUID = free, newUUID()
+	return append(may, m), reasons
+}
+
 // join marks a disk as one that is not to be used, or formats it, and has the mirror write
-// to it.
+// to it. s has those that are in step as its members.
 func (a *Apply) join(ctx context.Context, s, joining *plan.Step, t dm.Raid, ring *keyring) (err error) {
-	key, err := ring.get(ctx, opening(s))
+	key, err := ring.get(ctx, s)
 	if err != nil {
 		return err
 	}
 	m := &held{Member: &joining.Members[0]}
+	was := m.LUKS != nil && m.LUKS.Set.State == luks.StateReady // part of the mirror
 	if m.LUKS == nil {
-		of := s.Members[0].LUKS.KMS
-		for _, o := range s.Members {
-			if o.LUKS != nil && o.LUKS.Set != nil && o.LUKS.Set.UUID == s.Set {
-				of = o.LUKS.KMS
-			}
-		}
 		with := *key
-		if of != nil {
+		if of := s.Members[0].LUKS.KMS; of != nil {
 			with.blob = &keys.Blob{Ciphertext: of.Ciphertext, KeyARN: of.Key, Context: of.Context}
 		}
 		if m.header, err = a.formatMember(joining, m.Member, &with, luks.StateForming); err != nil {
 			return err
 		}
 	} else {
-		dev, err := a.openMember(m.Member, true, true)
-		if err != nil {
+		if m.dev, err = a.openMember(m.Member, true, false); err != nil {
+			return err
+		}
+		defer m.dev.Close()
+		if err = a.unchanged(m.dev, m.Member); err != nil {
 			return err
 		}
 		m.header = m.LUKS.Header
-		err = errors.Join(a.unchanged(dev, m.Member), nil)
-		if err == nil {
-			err = m.header.PutSet(dev, token(joining, m.Member, luks.StateForming))
-		}
-		if err = errors.Join(err, dev.Close()); err != nil {
-			return fmt.Errorf("marking %s: %w", m.Disk.Path, err)
-		}
 	}
 	p, err := m.header.OpenWith(ctx, key.deriver)
 	if err != nil {
-		return fmt.Errorf("opening %s: %w", m.Disk.Path, err)
+		return hint.With(fmt.Errorf("opening %s: %w", m.Disk.Path, err), "to give up what is on it, "+anew(m.Member))
 	}
 	defer p.Wipe()
 	var mapped []string
@@ -163,6 +197,16 @@ func (a *Apply) join(ctx context.Context, s, joining *plan.Step, t dm.Raid, ring
 		return err
 	}
 	mapped = append(mapped, d.Name)
+	if was {
+		if err := a.nothingLost(s, m.Member, d); err != nil {
+			return err
+		}
+	}
+	if m.dev != nil {
+		if err := m.header.PutSet(m.dev, token(joining, m.Member, luks.StateForming, key)); err != nil {
+			return fmt.Errorf("marking %s: %w", m.Disk.Path, err)
+		}
+	}
 	parts, err := a.parts(joining, m.Member, d)
 	for _, p := range parts {
 		mapped = append(mapped, p.Name)
@@ -178,6 +222,19 @@ func (a *Apply) join(ctx context.Context, s, joining *plan.Step, t dm.Raid, ring
 	return a.Kernel.Reload(s.Name, t)
 }
 
+// nothingLost returns an error unless a member that is behind by its token, and whose payload
+// d maps, is so by what the kernel wrote on it, too.
+func (a *Apply) nothingLost(s *plan.Step, m *plan.Member, d dm.Device) error {
+	r, err := a.record(s, m, d)
+	switch {
+	case err != nil:
+		return hint.With(err, "to give up what is on it, "+anew(m))
+	case r.Apart(m.LUKS.Set, s.Members[0].LUKS.Set):
+		return errMayHold(m)
+	}
+	return nil
+}
+
 // inStep waits until a member has all data.
 func (a *Apply) inStep(ctx context.Context, name string, index int, progress func(done, total int64)) error {
 	for {
@@ -186,7 +243,7 @@ func (a *Apply) inStep(ctx context.Context, name string, index int, progress fun
 		case err != nil:
 			return err
 		case index >= len(health) || health[index] != 'A' && health[index] != 'a':
-			return hint.With(fmt.Errorf("the kernel has given up disk %d of the mirror (%s)", index+1, health), hint.DiskFails)
+			return givenUp(index, health)
 		case health[index] == 'A':
 			return nil
 		}
@@ -200,24 +257,14 @@ func (a *Apply) inStep(ctx context.Context, name string, index int, progress fun
 }
 
 // joined has the tokens say that a member is in step: its own first. Until then it counts as
-// behind, and after that the others count as not told yet.
-func (a *Apply) joined(s *plan.Step, taking map[int]*plan.Member, m *plan.Member, known luks.SetToken, newEpoch func() string) error {
-	left, err := luks.ParseLeft(known.Left)
-	if err != nil {
+// behind, and after that the others, which s has as its members, count as not told yet.
+func (a *Apply) joined(s *plan.Step, m *plan.Member) error {
+	if err := a.tell(s, m); err != nil {
 		return err
 	}
-	delete(left, m.Index)
-	now := *s
-	now.Mirror = known
-	now.Mirror.Before, now.Mirror.Epoch, now.Mirror.Left = known.Epoch, newEpoch(), left.String()
-	if err := a.tell(&now, m); err != nil {
-		return err
-	}
-	for i, o := range taking {
-		if i != m.Index {
-			if err := a.tell(&now, o); err != nil {
-				return err
-			}
+	for i := range s.Members {
+		if err := a.tell(s, &s.Members[i]); err != nil {
+			return err
 		}
 	}
 	return nil
@@ -232,7 +279,7 @@ func (a *Apply) tell(s *plan.Step, m *plan.Member) error {
 	defer dev.Close()
 	h, err := luks.Read(dev, m.Disk.Size, a.Limits)
 	if err == nil {
-		err = h.PutSet(dev, token(s, m, luks.StateReady))
+		err = h.PutSet(dev, token(s, m, luks.StateReady, &key{}))
 	}
 	if err != nil {
 		return fmt.Errorf("marking %s as %s: %w", m.Disk.Path, luks.StateReady, err)

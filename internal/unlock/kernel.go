@@ -2,6 +2,7 @@ package unlock
 
 import (
 	"context"
+	"io"
 	"os"
 
 	"unlock/internal/config"
@@ -21,6 +22,8 @@ type Kernel interface {
 	Remove(name string) error
 	// MakeFS makes a file system on a mapping, with the arguments of fsys.Make.
 	MakeFS(ctx context.Context, d dm.Device, fstype string, arguments ...string) error
+	// Read returns the first bytes of a mapping that nobody has written to since it was made.
+	Read(d dm.Device, size int) ([]byte, error)
 	// Clear writes zeros to the first bytes of a mapping, durably.
 	Clear(d dm.Device, size int64) error
 	// Attach, Check, Mount, Own, Bind, Cover and Grow are those of package fsys, and so is Mounts.
@@ -55,6 +58,20 @@ func (Running) Remove(name string) error { return dm.Remove(name) }
 
 func (Running) MakeFS(ctx context.Context, d dm.Device, fstype string, arguments ...string) error {
 	return d.WithNode(func(node string) error { return fsys.Make(ctx, node, fstype, arguments...) })
+}
+
+func (Running) Read(d dm.Device, size int) (b []byte, err error) {
+	b = make([]byte, size)
+	err = d.WithNode(func(node string) error {
+		f, err := os.Open(node)
+		if err != nil {
+			return err
+		}
+		defer f.Close()
+		_, err = io.ReadFull(f, b)
+		return err
+	})
+	return b, err
 }
 
 func (Running) Clear(d dm.Device, size int64) error {

@@ -11,6 +11,8 @@ import (
 	"strings"
 	"sync"
 
+	"golang.org/x/sys/unix"
+
 	"unlock/internal/block"
 	"unlock/internal/config"
 	"unlock/internal/dm"
@@ -117,11 +119,13 @@ type computer struct {
 
 	mu     sync.Mutex
 	active map[string]dm.Device
+	made   int              // mappings, ever
 	over   map[string][]int // disks below a mapping, by its number
+	health map[string]string
 }
 
 func newComputer(disks ...*memdisk) *computer {
-	return &computer{disks: disks, active: map[string]dm.Device{}, over: map[string][]int{}}
+	return &computer{disks: disks, active: map[string]dm.Device{}, over: map[string][]int{}, health: map[string]string{}}
 }
 
 // disk n as it is listed.
@@ -131,13 +135,25 @@ func (c *computer) disk(n int) block.Disk {
 }
 
 func (c *computer) open(d block.Disk, write, exclusive bool) (unlock.Disk, error) {
+	if !write {
+		return reading{c.disks[d.Minor]}, nil
+	}
 	return c.disks[d.Minor], nil
 }
+
+// reading is a disk that was opened for reading.
+type reading struct{ *memdisk }
+
+func (reading) WriteAt([]byte, int64) (int, error) { return 0, unix.EBADF }
 
 func (c *computer) Create(name, uuid string, t dm.Target, o dm.Options) (dm.Device, error) {
 	c.mu.Lock()
 	defer c.mu.Unlock()
-	d := dm.Device{Name: name, UUID: uuid, Major: 254, Minor: uint32(len(c.active))}
+	d := dm.Device{Name: name, UUID: uuid, Major: 254, Minor: uint32(c.made), Table: table(t)}
+	if _, ok := c.active[name]; ok {
+		return d, dm.ErrExists
+	}
+	c.made++
 	var below []int
 	switch t := t.(type) {
 	case dm.Crypt:
@@ -151,9 +167,7 @@ func (c *computer) Create(name, uuid string, t dm.Target, o dm.Options) (dm.Devi
 			below = append(below, c.over[m]...)
 		}
 	case dm.Raid:
-		for _, m := range t.Members {
-			below = append(below, c.over[m.Data]...)
-		}
+		below = c.assemble(name, t)
 	case dm.Linear:
 		below = c.over[t.Device]
 	}
@@ -166,6 +180,24 @@ func (c *computer) Remove(name string) error {
 	defer c.mu.Unlock()
 	delete(c.active, name)
 	return nil
+}
+
+// Lookup returns what Create made.
+func (c *computer) Lookup(name string) (dm.Device, bool, error) {
+	c.mu.Lock()
+	defer c.mu.Unlock()
+	d, ok := c.active[name]
+	return d, ok, nil
+}
+
+// Read returns what is where a payload begins.
+func (c *computer) Read(d dm.Device, size int) ([]byte, error) {
+	b := make([]byte, size)
+	for _, n := range c.over[d.Number()] {
+		_, err := c.disks[n].ReadAt(b, dataFrom)
+		return b, err
+	}
+	return nil, fmt.Errorf("%s is not mapped", d.Name)
 }
 
 // Clear writes where a payload begins.
@@ -184,6 +216,9 @@ var mkfsWrites = []int64{dataFrom, dataFrom + 1<<20, diskSize - 4096}
 func (c *computer) MakeFS(_ context.Context, d dm.Device, _ string, _ ...string) error {
 	for _, n := range c.over[d.Number()] {
 		for _, at := range mkfsWrites {
+			if at == dataFrom && recorded(c.disks[n]) {
+				continue
+			}
 			c.disks[n].write(op{at, bytes.Repeat([]byte("a file system's"+"\x00"), 2*sector/16), true})
 		}
 		c.disks[n].write(op{mkfs: true})
@@ -199,6 +234,9 @@ func (c *computer) Attach(string, string, int64, bool) (fsys.Loop, error) {
 func (c *computer) use() {
 	for _, d := range c.disks {
 		for at := int64(dataFrom); at < diskSize; at += 1 << 20 {
+			if at == dataFrom && recorded(d) {
+				continue
+			}
 			d.put(op{offset: at, data: bytes.Repeat([]byte("of the user's  "+"\x01"), 4096/16)})
 		}
 		d.put(op{offset: diskSize - 8192, data: bytes.Repeat([]byte("of the user's  "+"\x02"), 4096/16)})
@@ -233,6 +271,7 @@ func uuid() string {
 
 // boot plans and carries out, and returns what was planned.
 func (c *computer) boot(v config.Volume) (*plan.Plan, error) {
+	clear(c.active)
 	return c.apply(planned(v, c.look()))
 }
 

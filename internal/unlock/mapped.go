@@ -2,6 +2,7 @@ package unlock
 
 import (
 	"fmt"
+	"strings"
 
 	"unlock/internal/dm"
 	"unlock/internal/hint"
@@ -102,10 +103,42 @@ func taking(k Kernel, s *plan.Step, d dm.Device) (map[int]*plan.Member, dm.Raid,
 		m.Index, m.Mapping = at, name
 		members[at], t.Members[at] = m, dm.RaidMember{Meta: numbers[0], Data: numbers[1]}
 	}
+	for i := range t.Members { // disks that have gone since, of which the mappings are left
+		for _, p := range partsOf(s, fmt.Sprintf("%s_%d", s.Name, i), dm.Device{}) {
+			part, ok, err := k.Lookup(p.name)
+			switch {
+			case err != nil:
+				return nil, t, err
+			case !ok || members[i] != nil || part.UUID != plan.PartUUID(s.Set, p.name):
+			case t.Members[i].Meta == "":
+				t.Members[i].Meta = part.Number()
+			default:
+				t.Members[i].Data = part.Number()
+			}
+		}
+	}
 	if !d.Table.Maps(t) {
 		return nil, t, fmt.Errorf("%s: %w", d.Path(), errNotOurs)
 	}
 	return members, t, nil
+}
+
+// Lacking is how many members a mirror that is open lacks, by its health (package dm). One
+// that is being given its data is not counted.
+func Lacking(health string) int {
+	return len(health) - strings.Count(health, "A") - strings.Count(health, "a")
+}
+
+// lacking returns how many members of a mirror that is mapped are not in step.
+func lacking(k Kernel, s *plan.Step) (n int, err error) {
+	health, _, _, err := k.Health(s.Name)
+	n = Lacking(health)
+	for _, m := range s.Members { // a: also after a power cut, while what was being written is made the same
+		if t := m.LUKS; t != nil && t.Set != nil && t.Set.UUID == s.Set && t.Set.State == luks.StateForming && t.Set.Index < len(health) && health[t.Set.Index] == 'a' {
+			n++
+		}
+	}
+	return n, err
 }
 
 // MappedShares returns the devices of a step's shares, which must be mapped from top.
