@@ -180,6 +180,10 @@ func TestInstallKernel(t *testing.T) {
 	if want := "instmods -c dm-crypt"; err != nil || got != want {
 		t.Errorf("where xts is built in, installkernel calls %q, %v; want %q", got, err, want)
 	}
+	got, err = call(t, module(t, "echo module dm-raid; echo module raid1; echo module raid10"), "hostonly=hostonly", "installkernel")
+	if want := "instmods -c dm-raid\ninstmods -c raid1\ninstmods -c raid10"; err != nil || got != want {
+		t.Errorf("for mirrors installkernel calls %q, %v; want %q", got, err, want)
+	}
 	if _, err := call(t, module(t, "echo module broken"), "", "installkernel"); err == nil {
 		t.Error("a kernel without a module that must be there does not end dracut")
 	}

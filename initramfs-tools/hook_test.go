@@ -35,6 +35,8 @@ func TestHook(t *testing.T) {
 	}{
 		{name: "configured", unlock: needs, conf: "/etc/initramfs-tools", want: []string{
 			"copy_exec UNLOCK", "copy_file file /etc/some.pem", "copy_exec /usr/sbin/mke2fs", "manual_add_modules dm-crypt", "manual_add_modules ena"}},
+		{name: "mirror", unlock: "echo module dm-raid; echo module raid1", want: []string{"copy_exec UNLOCK", "manual_add_modules dm-raid", "manual_add_modules raid1"}},
+		{name: "mirror, and the kernel has none", unlock: "echo module broken; echo module raid1", want: []string{"copy_exec UNLOCK"}, says: "kernel 6.1 has no broken"},
 		{name: "unedited", unlock: "exit 0"},
 		{name: "kdump-tools", unlock: needs, conf: "/var/lib/kdump/initramfs-tools"},
 		{name: "bad configuration", unlock: "echo 'not so' >&2; exit 2", says: "not so"},

@@ -87,6 +87,9 @@ func TestBuild(t *testing.T) {
 		{name: "bad configuration", hook: "unlock", unlock: "exit 2", failed: true},
 		{name: "bad configuration, systemd", hook: "sd-unlock", unlock: "exit 2", failed: true},
 		{name: "unedited configuration", hook: "unlock", unlock: "exit 0", failed: true},
+		{name: "mirror", hook: "unlock", unlock: `[ "$*" = needs ] && echo "module dm-raid" && echo "module raid1"`, want: []string{"add_binary UNLOCK", "add_module dm-raid", "add_module raid1",
+			"add_udev_rule 10-dm.rules", "add_udev_rule 13-dm-disk.rules", "add_udev_rule 95-dm-notify.rules",
+			"add_file RULES /usr/lib/udev/rules.d/11-unlock.rules", "add_runscript"}},
 		{name: "no such module", hook: "unlock", unlock: "echo module broken", want: []string{"add_binary UNLOCK", "add_module broken"}, failed: true},
 	} {
 		t.Run(row.name, func(t *testing.T) {

@@ -33,6 +33,14 @@ mount      = "/mnt/secretfs"
 			name: "all", config: good,
 			want: []string{"file " + file, "file " + key, "program /usr/sbin/mke2fs", "program /usr/sbin/e2fsck", "directory /mnt/secretfs", "module dm-crypt", "driver ena", "driver ext4"},
 		},
+		{
+			name: "mirror", config: good + "layout = \"mirror\"\n",
+			want: []string{"module dm-crypt", "module dm-raid", "module raid1"},
+		},
+		{
+			name: "stripe over mirrors", config: good + "layout = \"stripe+mirror\"\n",
+			want: []string{"module dm-crypt", "module dm-raid", "module raid10"},
+		},
 		{name: "ciphertext that is not there", config: good, noKey: true, err: "it names " + key + ": no such file"},
 		{name: "bad setting", config: good + "colour = \"red\"\n", err: `unlock.toml:11: unknown setting "volume.colour"`},
 		{

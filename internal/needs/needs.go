@@ -52,8 +52,11 @@ func Of(c *config.Config) List {
 	l := List{Modules: slices.Clone(modules), Hardware: slices.Clone(hardware), Optional: slices.Clone(ciphers)}
 	for i := range c.Volumes {
 		v := &c.Volumes[i]
-		if v.Layout == config.LayoutMirror || v.Layout == config.LayoutStripeMirror {
-			l.Modules = add(l.Modules, "dm-raid", "raid1", "raid10")
+		switch v.Layout { // what they need in turn, such as raid6_pq, whoever makes the image finds
+		case config.LayoutMirror:
+			l.Modules = add(l.Modules, "dm-raid", "raid1")
+		case config.LayoutStripeMirror:
+			l.Modules = add(l.Modules, "dm-raid", "raid10")
 		}
 		if v.Key.Source.Kind == source.File {
 			l.Files = add(l.Files, v.Key.Source.Name)

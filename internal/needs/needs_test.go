@@ -22,6 +22,7 @@ func TestOf(t *testing.T) {
 		optional, without string
 		hardware          string // beside that of all
 		checkers          string
+		modules           string // beside those of all
 	}{
 		{
 			name:   "opened only",
@@ -60,6 +61,16 @@ func TestOf(t *testing.T) {
 			config: key + "attest = true\n[[volume]]\nname = \"a\"\ndevice = \"/dev/sdb\"\n",
 			files:  "/etc/unlock/key.bin", hardware: "tpm_crb tpm_tis",
 		},
+		{
+			name:   "mirror",
+			config: key + "[[volume]]\nname = \"a\"\ndevice = \"instance-store\"\nlayout = \"mirror\"\n",
+			files:  "/etc/unlock/key.bin", modules: "dm-raid raid1",
+		},
+		{
+			name:   "mirrors, and a stripe over mirrors",
+			config: key + "[[volume]]\nname = \"a\"\ndevice = \"instance-store\"\nlayout = \"stripe+mirror\"\n" + "[[volume]]\nname = \"b\"\ndevice = \"serial=vol1\"\n",
+			files:  "/etc/unlock/key.bin", modules: "dm-raid raid10",
+		},
 	} {
 		t.Run(row.name, func(t *testing.T) {
 			c, err := config.Parse("unlock.toml", []byte(row.config))
@@ -90,6 +101,9 @@ func TestOf(t *testing.T) {
 				if got, want := slices.Contains(l.Hardware, m), strings.Contains(row.hardware, m); got != want {
 					t.Errorf("hardware is %q: %s is there %v, want %v", l.Hardware, m, got, want)
 				}
+			}
+			if got, want := l.Modules, append([]string{"dm-mod", "dm-crypt", "xts"}, strings.Fields(row.modules)...); !slices.Equal(got, want) {
+				t.Errorf("modules are %q, want %q", got, want)
 			}
 			for _, m := range []string{"dm-mod", "dm-crypt", "xts"} {
 				if !slices.Contains(l.Modules, m) {
