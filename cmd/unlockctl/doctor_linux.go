@@ -14,6 +14,7 @@ import (
 	"unlock/internal/config"
 	"unlock/internal/dm"
 	"unlock/internal/ec2/tpm"
+	"unlock/internal/unlock"
 )
 
 type doctorCmd struct {
@@ -44,6 +45,10 @@ func (c *doctorCmd) Run(ctx context.Context, con console) error {
 		Active: func(name string) (string, error) {
 			m, _, err := dm.Lookup(name)
 			return m.UUID, err
+		},
+		Lacking: func(name string) (int, error) {
+			health, _, _, err := dm.Health(name)
+			return unlock.Lacking(health), err
 		},
 		Account: func(ctx context.Context, cfg *config.Config) (*account.Account, error) { return c.account(ctx, cfg) },
 		Resolve: func(ctx context.Context, host string) error {

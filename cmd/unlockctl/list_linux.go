@@ -217,7 +217,12 @@ func (c console) inventory(d enrollment.Inventory) error {
 	}
 	if s := d.Set; s != nil {
 		kind := "separate"
-		if s.Striped {
+		switch {
+		case s.Copies > 0 && s.Striped:
+			kind = "striped over mirrors"
+		case s.Copies > 0:
+			kind = "mirrored"
+		case s.Striped:
 			kind = "striped"
 		}
 		if s.Of > 1 {

@@ -8,9 +8,11 @@ import (
 	"strings"
 	"time"
 
+	"unlock/internal/dm"
 	"unlock/internal/fsys"
 	"unlock/internal/hint/plain"
 	"unlock/internal/status"
+	"unlock/internal/unlock"
 )
 
 type statusCmd struct {
@@ -48,6 +50,9 @@ func (c *statusCmd) Run(con console) error {
 			_, err := os.Stat(v.Mapping)
 			n.Open, n.Mounted = err == nil, mounts[v.Mapping]
 			lost = lost || !n.Open
+			if health, _, _, err := dm.Health(v.Name); n.Open && err == nil { // of a mirror, for who may ask
+				n.Missing = unlock.Lacking(health)
+			}
 		}
 		now.Volumes = append(now.Volumes, n)
 	}
@@ -121,6 +126,9 @@ func (c console) status(s statusNow) error {
 	for _, v := range s.Volumes {
 		if v.Check != "" && v.Check != fsys.Clean {
 			fmt.Fprintf(c.out, "%s: file system: %s\n", v.Name, plain.Text(v.Check))
+		}
+		if v.Missing > 0 {
+			fmt.Fprintf(c.out, "%s: %d disks of its mirror are missing or behind; unlockctl join %s adds one\n", v.Name, v.Missing, v.Name)
 		}
 		if len(v.Binds) > 0 {
 			fmt.Fprintf(c.out, "%s: also on %s\n", v.Name, plain.Text(strings.Join(v.Binds, ", ")))

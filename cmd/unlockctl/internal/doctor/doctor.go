@@ -50,8 +50,10 @@ type Doctor struct {
 
 	Disks  func() ([]block.Disk, error)      // of the machine
 	Active func(name string) (string, error) // UUID of the mapping of that name, "" if there is none
-	IMDS   *http.Client                      // nil: the boot's
-	TPM    func(ctx context.Context) (*tpm.TPM, error)
+	// Lacking is how many members of an open mirror are not in step; nil: not known.
+	Lacking func(name string) (int, error)
+	IMDS    *http.Client // nil: the boot's
+	TPM     func(ctx context.Context) (*tpm.TPM, error)
 	// Account is whose AWS is asked.
 	Account func(ctx context.Context, c *config.Config) (*account.Account, error)
 	// Resolve looks a host name up.

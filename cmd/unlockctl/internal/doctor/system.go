@@ -89,6 +89,20 @@ func moduleName(path string) string {
 	return canonical(name)
 }
 
+// mirror looks for what a mirror lacks: it opens, but the next disk that fails may be one
+// too many.
+func (d *Doctor) mirror(r *report, step *plan.Step) {
+	if step.Copies > 0 && step.Active && d.Lacking != nil {
+		var err error
+		if step.Lacks, err = d.Lacking(step.Name); err != nil {
+			r.add("disks", Skip, "", "volume %q: %v", step.Name, err)
+		}
+	}
+	if n := step.Missing(); n > 0 {
+		r.add("disks", Warn, "attach a disk, then unlockctl join "+step.Name, "volume %q: %d of the %d disks of its mirror are missing or behind", step.Name, n, step.Count)
+	}
+}
+
 func canonical(module string) string { return strings.ReplaceAll(module, "-", "_") }
 
 // disks plans as a boot does, and returns the headers with keys in them.
@@ -125,6 +139,7 @@ func (d *Doctor) disks(r *report, c *config.Config) []*plan.Step {
 			}
 		}
 		r.add("disks", OK, "", "volume %q: %s %s", step.Name, step.Action(), strings.Join(paths, ", "))
+		d.mirror(r, step)
 		if !step.Format && step.Members[0].LUKS != nil && step.Members[0].LUKS.KMS != nil {
 			opened = append(opened, step)
 		}

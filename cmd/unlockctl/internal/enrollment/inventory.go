@@ -28,7 +28,8 @@ type SetState struct {
 	Disk      int    `json:"disk"` // from 1
 	Of        int    `json:"of"`
 	Striped   bool   `json:"striped"`
-	State     string `json:"state"` // "forming", "formed" or "ready"
+	Copies    int    `json:"copies,omitempty"` // of all data, of a mirror
+	State     string `json:"state"`            // "forming", "formed" or "ready"
 	Ephemeral bool   `json:"ephemeral"`
 }
 
@@ -56,7 +57,7 @@ func Examine(path string, h *luks.Header) (Inventory, error) {
 	if t, ok, err := h.Set(); err != nil {
 		v.Notes = append(v.Notes, err.Error())
 	} else if ok {
-		v.Set = &SetState{UUID: t.UUID, Disk: t.Index + 1, Of: t.Count, Striped: t.Chunk != 0, State: string(t.State), Ephemeral: t.Ephemeral}
+		v.Set = &SetState{UUID: t.UUID, Disk: t.Index + 1, Of: t.Count, Striped: t.Chunk != 0, Copies: t.Copies, State: string(t.State), Ephemeral: t.Ephemeral}
 	}
 	tokens, err := (&Disk{Path: path, header: h}).Tokens()
 	if err != nil {

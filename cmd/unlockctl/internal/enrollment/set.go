@@ -61,6 +61,8 @@ func NewSet(disks []*Disk) (*Set, error) {
 			return nil, fmt.Errorf("%s and %s are the same disk of the volume", seen[t.Index], d.Path)
 		case t.Ephemeral:
 			return nil, fmt.Errorf("%s is an ephemeral volume, whose key was thrown away on purpose", d.Path)
+		case t.Copies != 0 && t.Count != len(disks):
+			return nil, hint.With(fmt.Errorf("%s is one of %d disks of a mirror: name them all", d.Path, t.Count), "unlockctl join first, where one is missing")
 		case t.Chunk != 0 && t.Count != len(disks):
 			return nil, fmt.Errorf("%s is one of %d disks of a stripe: name them all", d.Path, t.Count)
 		}
