@@ -22,6 +22,26 @@ var mirrors = []lab.Scenario{
 		},
 	},
 	{
+		Name: "mirror-given-up", Disks: blank(2), Tool: true, Config: volume(headerKey, "ext4", atSecretfs, `layout = "mirror"`),
+		Boots: []lab.Boot{
+			{Script: "write_mirror raid1 2", Check: lab.Formatted},
+			{Name: "the kernel goes on without a disk", Script: "give_up 1"},
+			{Name: "that disk is left out", Script: "read_mirror 1\nread_later", Want: []string{lab.FileText, oneMissing, "the others of the mirror have gone on without it"}},
+			{Name: "and joins again", Script: "join_mirror", Want: []string{"a disk has joined its mirror"}},
+			{Name: "both", Script: "read_mirror 2\nread_later", Want: []string{lab.FileText}},
+		},
+	},
+	{
+		Name: "mirror-given-up-alone", Disks: blank(2), Config: volume(headerKey, "ext4", atSecretfs, `layout = "mirror"`),
+		Boots: []lab.Boot{
+			{Script: "write_mirror raid1 2", Check: lab.Formatted},
+			{Name: "the kernel goes on without a disk", Script: "give_up 1"},
+			{Name: "that disk, alone", Attach: []int{1}, Script: "read_mirror 1", Want: []string{lab.FileText, oneMissing}},
+			{Name: "both", Want: []string{"have gone on without each other", "exit status 1"}},
+			{Name: "the one that went on", Attach: []int{0}, Script: "read_mirror 1\nread_later", Want: []string{lab.FileText, oneMissing}},
+		},
+	},
+	{
 		Name: "stripe+mirror", Disks: blank(4), Config: volume(headerKey, "ext4", atSecretfs, `layout = "stripe+mirror"`),
 		Boots: []lab.Boot{
 			{Script: "write_mirror raid10 4\nsize_is secretfs 88", Check: lab.Formatted},

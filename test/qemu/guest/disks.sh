@@ -38,6 +38,17 @@ keep_writing() {
 		sync
 	done
 }
+# give_up N: disk N of it, from 0, takes no data any more, and the kernel goes on without it.
+give_up() {
+	mounted secretfs
+	data="secretfs_${1}_data"
+	dmsetup load "$data" --table "0 $(dmsetup table "$data" | cut -d' ' -f2) error"
+	dmsetup resume "$data"
+	write_later
+	sync
+	dmsetup status secretfs
+	test "$(dmsetup status secretfs | cut -d' ' -f6 | cut -c$(($1 + 1)))" = D
+}
 write_later() {
 	echo "$TEXT, later" >/mnt/secretfs/later
 	umount /mnt/secretfs
