@@ -2,8 +2,6 @@ package luks
 
 import (
 	"fmt"
-	"maps"
-	"slices"
 	"strconv"
 	"strings"
 )
@@ -21,8 +19,10 @@ type Parting struct {
 // WITH is hexadecimal.
 func (l Left) String() string {
 	var list []string
-	for _, i := range slices.Sorted(maps.Keys(l)) {
-		list = append(list, fmt.Sprintf("%d=%s:%x", i, l[i].Epoch, l[i].With))
+	for i := range 64 { // as many as With has bits
+		if p, ok := l[i]; ok {
+			list = append(list, fmt.Sprintf("%d=%s:%x", i, p.Epoch, p.With))
+		}
 	}
 	return strings.Join(list, " ")
 }

@@ -66,6 +66,7 @@ func TestLeft(t *testing.T) {
 		{"1=e0:2", false}, // with itself
 		{"1=e0:A0", false},
 		{"18446744073709551617=e0:1", false},
+		{"64=e0:1", false},
 		{"1=" + strings.Repeat("e", 65) + ":1", false},
 	} {
 		left, err := luks.ParseLeft(row.text)

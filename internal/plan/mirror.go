@@ -176,7 +176,7 @@ func regroup(s Situation, step Step, first *luks.SetToken) (Step, *Refusal) {
 	if !ok {
 		return refuse(hint.Of(ErrApart), "%v", ErrApart)
 	}
-	step.Members = nil
+	ordered := make([]*Member, first.Count)
 	inStep, untold := map[int]bool{}, false
 	for i, m := range members {
 		if standing[i] == Behind {
@@ -188,9 +188,14 @@ func regroup(s Situation, step Step, first *luks.SetToken) (Step, *Refusal) {
 		}
 		untold = untold || standing[i] == Untold
 		inStep[m.Index] = true
-		step.Members = append(step.Members, m)
+		ordered[m.Index] = &members[i]
 	}
-	slices.SortFunc(step.Members, func(a, b Member) int { return a.Index - b.Index })
+	step.Members = nil
+	for _, m := range ordered {
+		if m != nil {
+			step.Members = append(step.Members, *m)
+		}
+	}
 	step.Set, step.Count, step.Copies, step.Chunk, step.Size = first.UUID, first.Count, first.Copies, first.Chunk, first.Size
 	if err := step.lost(); err != nil {
 		return refuse(hint.Of(err), "%v", err)
