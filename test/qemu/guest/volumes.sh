@@ -177,10 +177,25 @@ node_directories() {
 		findmnt -no SOURCE,FSTYPE,PROPAGATION "$path" | tr -s ' ' | grep "^/dev/mapper/k8s\[/${path##*/}\] xfs shared"
 		active "$(systemd-escape --path --suffix=mount "$path")"
 	done
-	pod=/var/lib/kubelet/pods/5f3c6b1e-7a0d-4c7e-9d55-2b8f0c1d9e42/volumes/kubernetes.io~empty-dir/data
-	if test -e $pod/file; then echo "pod's file: $(cat $pod/file)"; fi
-	mkdir -p $pod
-	echo "$TEXT" >$pod/file
+	pod=/var/lib/kubelet/pods/5f3c6b1e-7a0d-4c7e-9d55-2b8f0c1d9e42/volumes
+	log=/var/log/pods/default_web_5f3c6b1e-7a0d-4c7e-9d55-2b8f0c1d9e42/web
+	data=$pod/kubernetes.io~empty-dir/data token=$pod/kubernetes.io~projected/kube-api-access-x7k2p
+	if test -e $data/file; then
+		echo "pod's file: $(cat $data/file)"
+		cmp $data/file $log/0.log
+	fi
+	mkdir -p $data $token $log /var/log/containers /var/lib/kubelet/plugins_registry /var/lib/kubelet/device-plugins /var/lib/kubelet/pki
+	echo "$TEXT" >$data/file
+	echo "$TEXT" >$log/0.log
+	ln -sf $log/0.log /var/log/containers/web_default_web.log
+	unshare --mount --propagation slave sleep 600 &
+	until test "$(readlink /proc/$!/ns/mnt)" != "$(readlink /proc/$$/ns/mnt)"; do sleep 1; done
+	sleep 1
+	mount -t tmpfs tmpfs $token
+	grep " $token tmpfs " /proc/$!/mounts
+	umount $token
+	if grep " $token " /proc/$!/mounts; then exit 1; fi
+	kill $!
 }
 
 # import_image gives containerd an image that holds nothing but busybox and a text.
