@@ -56,7 +56,7 @@ func (i installed) machine(ctx context.Context, l *lab.Lab) error {
 	if i.thorough {
 		l.Note("image grows by %.2f MB", float64(growth)/1e6)
 	}
-	l.Base.Kernel, l.Base.Initrd, l.Base.Root, l.Base.Memory, l.Base.Timeout = system.Kernel, image, system.Root, 2048, 15*time.Minute
+	l.Base.Kernel, l.Base.Initrd, l.Base.Root, l.Base.Memory, l.Base.Timeout = system.Kernel, image, system.Root, 2048, 40*time.Minute
 	// On a busy host a machine without acceleration is slower than systemd expects of any.
 	l.Base.Append = "root=LABEL=" + vm.RootLabel + " ro systemd.show_status=1 systemd.default_timeout_start_sec=600" +
 		" systemd.default_device_timeout_sec=600"

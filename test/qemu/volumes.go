@@ -2,6 +2,7 @@ package main
 
 import (
 	"errors"
+	"fmt"
 	"strings"
 	"time"
 
@@ -141,8 +142,9 @@ mount_options = "prjquota"
 		Config: fileKey + secretfs + "[[volume.bind]]\npath = \"/var/lib/containerd\"\n[[volume.bind]]\npath = \"/etc/apt\"\nseed = true\n",
 		System: installed{System: trixieDracut, Generator: dracut("no", plainDisks), files: gently}.machine,
 		Boots: []lab.Boot{
-			{Script: "bound_units\nwrite_open\nshow_status", Check: noStopJob},
-			{Script: "bound_units\nread_open\nshow_status", Want: []string{lab.FileText}, Check: lab.All(noStopJob, checked(fsys.Clean))},
+			{Script: "bound_units\nwrite_open\nshow_status", Check: lab.All(noStopJob, goesDown)},
+			{Append: "rd.unlock=0", Script: "no_volumes", Check: lab.All(noStopJob, goesDown)},
+			{Script: "bound_units\nread_open\nshow_status", Want: []string{lab.FileText}, Check: lab.All(noStopJob, goesDown, checked(fsys.Clean))},
 		},
 	},
 	containers,
@@ -187,9 +189,9 @@ path = "/var/log/pods"
 	},
 }
 
-// gently has the machine go down as by hand, with its mounts unmounted.
+// gently has the machine reboot as by hand, with its mounts unmounted.
 var gently = []string{"/etc/systemd/system/scenario.service.d/gently.conf",
-	"[Service]\nExecStart=\nExecStart=/bin/sh -c \"sed 's/poweroff -f -f/poweroff/' /usr/local/sbin/scenario | sh\"\n"}
+	"[Service]\nExecStart=\nExecStart=/bin/sh -c \"sed 's/poweroff -f -f/reboot/' /usr/local/sbin/scenario | sh\"\n"}
 
 const copyingShare = "copying what is in /usr/share"
 
@@ -214,6 +216,31 @@ func noStopJob(l *lab.Lab) error {
 		if strings.Contains(line.Text, "stop job is running") || strings.Contains(line.Text, "Failed unmounting") && !strings.Contains(line.Text, "run-lock") {
 			return errors.New("the console shows " + line.Text)
 		}
+	}
+	return nil
+}
+
+// goesDown holds how long machines took to go down against each other, those with volumes
+// against those without. Both depend on the host, and a job that waits for its timeout
+// takes minutes.
+func goesDown(l *lab.Lab) error {
+	var from, to time.Duration
+	without := false
+	for _, line := range l.Console {
+		without = without || strings.Contains(line.Text, skippedText)
+		if to = line.At; strings.Contains(line.Text, "script: exit 0") {
+			from = line.At
+		}
+	}
+	took, _ := l.Kept.(map[bool]time.Duration)
+	if took == nil {
+		took = map[bool]time.Duration{}
+		l.Kept = took
+	}
+	took[!without] = max(took[!without], to-from)
+	l.Note("down in %.1f s", (to - from).Seconds())
+	if len(took) == 2 && took[true] > 3*took[false] {
+		return fmt.Errorf("the machine goes down in %v with volumes, and in %v without", took[true], took[false])
 	}
 	return nil
 }
