@@ -21,6 +21,7 @@ var (
 	trixieTools      = distro.System{Suite: "trixie", Packages: "initramfs-tools"}
 	trixieContainers = distro.System{Suite: "trixie", Packages: "dracut,xfsprogs,containerd,runc"}
 	trixieSysvinit   = distro.System{Suite: "trixie", Packages: "initramfs-tools,systemd,initscripts,sysv-rc", Init: "sysvinit-core"}
+	trixieSELinux    = distro.System{Suite: "trixie", Packages: "dracut,selinux-policy-default,policycoreutils,nginx"}
 	trixieKdump      = distro.System{Suite: "trixie", Packages: "dracut,systemd-cryptsetup,kexec-tools"}
 
 	systems = []distro.System{bookwormDracut, trixieDracut, bookwormTools, trixieTools}

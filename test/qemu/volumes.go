@@ -148,6 +148,7 @@ mount_options = "prjquota"
 		},
 	},
 	containers,
+	enforcing,
 }
 
 // divided is a volume over all disks that is divided into shares.

@@ -227,3 +227,30 @@ run_container() {
 	ctr run --rm example.com/busybox:1 "$1" /bin/busybox cat /text >"/run/$1"
 	echo "in a container: $(cat "/run/$1")"
 }
+
+# confined_writes: nginx, in its domain, to its directories, which are labelled as the
+# policy has it, and so is what else lies on the volume.
+confined_writes() {
+	test "$(getenforce)" = Enforcing
+	test "$(cat /proc/1/attr/current | tr -d '\000')" = system_u:system_r:init_t:s0
+	grep :httpd_t: "/proc/$(cat /run/nginx.pid)/attr/current"
+	busybox wget -O /dev/null http://127.0.0.1/
+	test -s /var/log/nginx/access.log
+	for path in /var/log/nginx /var/lib/nginx /etc/apt /srv/cache; do
+		findmnt -no SOURCE "$path" | grep '^/dev/mapper/secretfs\['
+		restorecon -nvR "$path" >>/run/relabel
+	done
+	restorecon -nv /mnt/secretfs >>/run/relabel
+	cat /run/relabel
+	test ! -s /run/relabel
+	ls -Zd /mnt/secretfs /var/log/nginx /var/log/nginx/* /var/lib/nginx /var/lib/nginx/* /etc/apt /srv/cache
+	echo "$TEXT" >/var/log/nginx/kept
+}
+
+# nothing_denied: whatever the policy denies to Debian's own services, none of it is about
+# a volume, nor about what has no label.
+nothing_denied() {
+	journalctl -b -o cat | grep 'avc: *denied' | sort -u >/run/denied || true
+	cat /run/denied
+	if grep -E 'dev="dm-|unlabeled_t|unlock|nginx' /run/denied; then exit 1; fi
+}
