@@ -29,6 +29,11 @@ func (p *part) confineTo(decided *plan.Plan) {
 		for _, m := range step.Members {
 			disks = append(disks, m.Disk.Path)
 		}
+		for _, c := range step.Out {
+			if step.Behind(c) { // what the kernel wrote on it is read
+				disks = append(disks, c.Disk.Path)
+			}
+		}
 	}
 	var err error // the step has ended, whatever came of it
 	_ = p.rec.Step("confining", "", func() error {
