@@ -62,4 +62,17 @@ var mirrors = []lab.Scenario{
 			{Script: "read_mirror 2", Want: []string{lab.FileText}},
 		},
 	},
+	mirrorIn("mirror-dracut", installed{System: trixieDracut, Generator: dracut("no", "")}),
+	mirrorIn("mirror-initramfs-tools", installed{System: bookwormTools, Generator: initramfsTools}),
+}
+
+// mirrorIn is a mirror in a system whose generator takes along what opens it.
+func mirrorIn(name string, system installed) lab.Scenario {
+	return lab.Scenario{
+		Name: name, Disks: blank(2), Config: fileKey + secretfs + "layout = \"mirror\"\ncount = 2\n", System: system.machine,
+		Boots: []lab.Boot{
+			{Script: "write_open", Check: lab.Formatted},
+			{Name: "a disk is gone", Attach: []int{1}, Script: "read_open", Want: []string{lab.FileText, oneMissing}},
+		},
+	}
 }
