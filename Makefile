@@ -52,15 +52,13 @@ demo: vm-packages
 	scripts/demo
 
 test: test-packages lint unit fips vulnerabilities emulators size benchmarks release-test deploy-test
-	scripts/qemu-test $(BOOTS)
-	scripts/qemu-test --soak 5
-# One or more of each kind of boot, those that make a system first.
-BOOTS = debian13-dracut-systemd debian12-initramfs-tools al2023-denied no-initramfs secrets-header \
-	stripe-missing-member root-volume ephemeral open-close-grow optional-failed converted-luks1 swapped-disk disks-24 prompt \
-	recover half-formatted cut-forming second-boot stock-tools header-source kms-denied denied-reboots two-disks secret-source \
+	scripts/qemu-test --soak 5 $(BOOTS)
+# One or more of each kind of boot, those that make a system first, then those that take long.
+BOOTS = debian13-dracut-systemd debian12-initramfs-tools al2023-denied no-initramfs disks-24 denied-reboots attest-cmdline mirror \
+	secrets-header stripe-missing-member root-volume ephemeral open-close-grow optional-failed converted-luks1 swapped-disk prompt \
+	recover half-formatted cut-forming second-boot stock-tools header-source kms-denied two-disks secret-source \
 	udev-ready fips confined bad-config foreign-disk binds shares-cut \
-	net-ipv6-only net-imds-behind-second-card net-dns-first-of-two-silent net-mtu-black-hole net-proxy \
-	attest-first-boot attest-cmdline
+	net-ipv6-only net-imds-behind-second-card net-dns-first-of-two-silent net-mtu-black-hole net-proxy attest-first-boot
 
 # It downloads nothing but Go modules, and runs the longest tests in part. Tests that need root or a program say so and are
 # skipped; CI, as root and with all programs, skips none.

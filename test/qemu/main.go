@@ -32,7 +32,7 @@ type options struct {
 	List    bool          `help:"Print the names of the scenarios."`
 	Systems bool          `help:"Print the directories of the distributions' systems, which are made if need be."`
 	Verbose bool          `short:"v" help:"Print every console, not only those of failures."`
-	Soak    int           `placeholder:"BOOTS" help:"Boot one volume so often, each time under a fault that chance chooses."`
+	Soak    int           `placeholder:"BOOTS" help:"Boot one volume so often, each time under a fault that chance chooses, after the scenarios that are named."`
 	Seed    uint64        `placeholder:"N" help:"Of chance; by default another each time."`
 	Bench   int           `placeholder:"ROUNDS" help:"Boot one distribution plain, with unlock and with others, so often each, and compare them."`
 	RTT     time.Duration `default:"500us" placeholder:"DURATION" help:"Round-trip time of the benchmark's network (0.5 ms)."`
@@ -67,7 +67,10 @@ func run(ctx context.Context, o options) (bool, error) {
 			o.Seed = rand.Uint64()
 		}
 		fmt.Printf("--soak %d --seed %d\n", o.Soak, o.Seed)
-		chosen = soaks(o.Soak, o.Seed)
+		if len(o.Group)+len(o.Names) == 0 {
+			chosen = nil
+		}
+		chosen = append(chosen, soaks(o.Soak, o.Seed)...)
 	}
 	if o.List {
 		for _, s := range chosen {
