@@ -232,7 +232,7 @@ run_container() {
 # policy has it, and so is what else lies on the volume.
 confined_writes() {
 	test "$(getenforce)" = Enforcing
-	test "$(cat /proc/1/attr/current | tr -d '\000')" = system_u:system_r:init_t:s0
+	test "$(tr -d '\000' </proc/1/attr/current)" = system_u:system_r:init_t:s0
 	grep :httpd_t: "/proc/$(cat /run/nginx.pid)/attr/current"
 	busybox wget -O /dev/null http://127.0.0.1/
 	test -s /var/log/nginx/access.log
