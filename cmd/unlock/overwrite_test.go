@@ -1,6 +1,7 @@
 package main
 
 import (
+	"os"
 	"testing"
 	"time"
 
@@ -10,6 +11,9 @@ import (
 // TestOverwriteFree checks that what is taken is within bounds and given back. That
 // it finds what IMDS said is for the scenarios secrets-* to see.
 func TestOverwriteFree(t *testing.T) {
+	if os.Geteuid() != 0 {
+		t.Skip("only root may fill a socket's buffers beyond their limit")
+	}
 	taker := &taker{left: 4 << 20, zeros: make([]byte, 32<<10)}
 	for _, take := range []func(int) error{taker.pages, taker.pipes, taker.buffers, taker.networkBuffers, taker.buffers} {
 		if err := take(1 << 20); err != nil {

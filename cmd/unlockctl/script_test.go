@@ -26,7 +26,8 @@ type cloudKey struct{}
 // TestScript runs the transcripts in testdata/script, which are documentation too.
 // Each has an AWS account of its own with two KMS keys, $KEY and $OTHERKEY, and a
 // bucket a-bucket that keeps versions; the AWS CLI and cryptsetup are the real ones.
-// Lines marked [ec2sim] are left out where emulators are the AWS (TestEmulators).
+// Lines marked [ec2sim] are left out where emulators are the AWS (TestEmulators), what
+// follows [!root] skip unless root runs the test.
 // Beside testscript's commands there are:
 //
 //	luks FILE PASSPHRASE   makes a LUKS2 volume with cryptsetup
@@ -36,7 +37,7 @@ func TestScript(t *testing.T) {
 	t.Parallel()
 	p := scripts(simulated)
 	p.Dir = "testdata/script"
-	p.Condition = func(c string) (bool, error) { return c == "ec2sim", nil }
+	p.Condition = func(c string) (bool, error) { return c == "ec2sim" || c == "root" && os.Geteuid() == 0, nil }
 	testscript.Run(t, p)
 }
 

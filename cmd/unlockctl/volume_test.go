@@ -15,6 +15,9 @@ import (
 // recover and by list.
 func TestVolumeOfConfiguration(t *testing.T) {
 	t.Parallel()
+	if os.Geteuid() != 0 {
+		t.Skip("only root may set up a loop device")
+	}
 	ctx, cancel := context.WithTimeout(t.Context(), 10*time.Minute)
 	defer cancel()
 	disk, pass := luksFile(ctx, t, "correct horse", "1000")
