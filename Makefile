@@ -61,15 +61,15 @@ BOOTS = debian13-dracut-systemd debian12-initramfs-tools al2023-denied no-initra
 	udev-ready fips confined bad-config foreign-disk binds shares-cut \
 	net-ipv6-only net-imds-behind-second-card net-dns-first-of-two-silent net-mtu-black-hole net-proxy attest-first-boot
 
-# It downloads nothing but Go modules, and runs the longest tests in part. Tests that need root or a program say so and are
-# skipped; CI, as root and with all programs, skips none.
-check: other-systems
-	@test -z "$$(gofmt -l . | tee /dev/stderr)"
-	go vet ./...
+# It downloads nothing but Go modules, and runs the longest tests in part (go test -short). Tests that need root or a program
+# say so and are skipped; CI, as root and with all programs, skips none. All is compiled once, and not for other systems.
+check:
+	$(GOFMT)
+	$(TEST_ENV) go vet ./...
 	@if command -v shellcheck >/dev/null; then shellcheck $(SHELL_TABS) $(SHELL_SPACES); else echo "make: shellcheck is not installed: scripts were not checked"; fi
 	$(SHFMT) -d $(SHELL_TABS)
 	$(SHFMT) -i 4 -bn -ci -sr -d $(SHELL_SPACES)
-	GOEXPERIMENT=runtimesecret go test -short $(GO_TIMEOUT) ./...
+	$(TEST_ENV) go test -short -vet=off $(GO_TIMEOUT) ./...
 
 # Longer: all boots of one distribution and of one machine; subnets; 79 faults; and disk images under UEFI firmware, arm64,
 # the deb in its systems.
@@ -96,8 +96,10 @@ bench-boot: test-packages
 
 # A package's tests may take longer than Go's ten minutes where others keep all processors busy.
 GO_TIMEOUT = -timeout 60m
+# As unlock is built; what is to be compiled once is compiled with it.
+TEST_ENV   = GOEXPERIMENT=runtimesecret
 unit:
-	GOEXPERIMENT=runtimesecret go test $(GO_TIMEOUT) ./...
+	$(TEST_ENV) go test $(GO_TIMEOUT) ./...
 
 # What does not depend on how things are encrypted is left out.
 fips:
@@ -107,7 +109,7 @@ fips:
 EMULATORS = $(or $(XDG_CACHE_HOME),$(HOME)/.cache)/unlock-test/emulators
 emulators: export UNLOCK_EMULATORS = $(EMULATORS)
 emulators: $(EMULATORS)/ec2-metadata-mock $(EMULATORS)/versitygw
-	go test $(GO_TIMEOUT) -tags emulators -run Emulators ./internal/keys ./cmd/unlockctl
+	$(TEST_ENV) go test $(GO_TIMEOUT) -tags emulators -run Emulators ./internal/keys ./cmd/unlockctl
 
 $(EMULATORS)/ec2-metadata-mock:
 	GOBIN=$(@D) go install github.com/aws/amazon-ec2-metadata-mock/cmd/ec2-metadata-mock@v1.13.0
@@ -154,10 +156,11 @@ SHELL_TABS   = .ci/run scripts/demo scripts/packages scripts/qemu-test $(wildcar
 	docs/check-attestation.sh packaging/install-test packaging/rebuild packaging/image/build packaging/image/system deploy/packer/install.sh deploy/mkosi/mkosi.postinst.chroot \
 	$(wildcard initramfs-tools/hooks/* initramfs-tools/scripts/*/* initramfs-tools/conf-hooks.d/* packaging/rpm/post* packaging/deb/post* sysvinit/*)
 SHELL_SPACES = $(wildcard dracut/50unlock/*.sh mkinitcpio/hooks/* mkinitcpio/install/*)
-SHFMT        = go run mvdan.cc/sh/v3/cmd/shfmt@v3.11.0
+SHFMT        = $(TEST_ENV) go run mvdan.cc/sh/v3/cmd/shfmt@v3.11.0
+GOFMT        = @files=$$(gofmt -l .) && test -z "$$files" || { echo "make: gofmt would change: $$files"; exit 1; }
 lint: other-systems
-	@test -z "$$(gofmt -l . | tee /dev/stderr)"
-	go vet ./...
+	$(GOFMT)
+	$(TEST_ENV) go vet ./...
 	shellcheck $(SHELL_TABS) $(SHELL_SPACES)
 	$(SHFMT) -d $(SHELL_TABS)
 	$(SHFMT) -i 4 -bn -ci -sr -d $(SHELL_SPACES)

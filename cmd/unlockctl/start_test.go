@@ -70,6 +70,9 @@ func runExamples(t *testing.T, list []example, dir string, env []string, arrange
 // output that it shows.
 func TestStart(t *testing.T) {
 	t.Parallel()
+	if testing.Short() {
+		t.Skip("-short: it asks the AWS CLI")
+	}
 	page, err := os.ReadFile("../../README.md")
 	if err != nil {
 		t.Fatal(err)

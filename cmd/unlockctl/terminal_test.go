@@ -112,6 +112,9 @@ func TestRecoveryKeyOnTerminal(t *testing.T) {
 // that away again; nobody else than a terminal sees it.
 func TestProgressOnTerminal(t *testing.T) {
 	t.Parallel()
+	if testing.Short() {
+		t.Skip("-short: a key that takes seconds is derived three times")
+	}
 	ctx, cancel := context.WithTimeout(t.Context(), 10*time.Minute)
 	defer cancel()
 	disk, pass := luksFile(ctx, t, "correct horse", "9000000")

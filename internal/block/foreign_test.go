@@ -154,11 +154,14 @@ func secondOnly(size string) string {
 }
 
 // TestForeign compares Probe with what made the content, and with blkid: what
-// blkid names is never blank.
+// blkid names is never blank. A short run has one content of four.
 func TestForeign(t *testing.T) {
-	for _, test := range foreign {
+	for i, test := range foreign {
 		t.Run(test.name, func(t *testing.T) {
 			t.Parallel()
+			if testing.Short() && i%4 > 0 {
+				t.Skip("-short: of the contents, one of four")
+			}
 			if test.root && os.Getuid() != 0 {
 				t.Skip("its maker's lock in /var/lock may be root's")
 			}

@@ -75,8 +75,8 @@ var inputs = []struct {
 
 // TestBadInput puts one mutated input at a time through a boot. None may panic,
 // hang or format; a boot that fails says why, and one that succeeds has opened the
-// volume with its own key. UNLOCK_BADINPUT_SEED repeats a run; a short one has a tenth
-// of the mutations.
+// volume with its own key. UNLOCK_BADINPUT_SEED repeats a run; a short one has a
+// fortieth of the mutations.
 func TestBadInput(t *testing.T) {
 	seed := rand.Uint64()
 	if s := os.Getenv("UNLOCK_BADINPUT_SEED"); s != "" {
@@ -93,7 +93,7 @@ func TestBadInput(t *testing.T) {
 	}
 	for _, in := range inputs {
 		if testing.Short() {
-			in.times /= 10
+			in.times /= 40
 		}
 		t.Run(in.what, func(t *testing.T) {
 			t.Parallel()

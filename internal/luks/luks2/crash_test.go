@@ -62,7 +62,8 @@ func crashes(before *disk, log []op, rng *rand.Rand, f func(name string, d *disk
 }
 
 // TestCrash: whatever a power cut leaves of a change, the header is the old one or
-// the new one, and opens as that one should; the next boot can go on from there.
+// the new one, and opens as that one should; the next boot can go on from there. A
+// short run looks at one state of four.
 func TestCrash(t *testing.T) {
 	first, second := pass(t, "first"), pass(t, "second")
 	token := json.RawMessage(`{"type":"x","keyslots":[],"state":"formed"}`)
@@ -126,7 +127,9 @@ func TestCrash(t *testing.T) {
 			}
 			rng := rand.New(rand.NewPCG(1, uint64(len(tt.name))))
 			crashes(before, d.log, rng, func(name string, d *disk) {
-				total++
+				if total++; testing.Short() && total%4 > 0 {
+					return
+				}
 				h, err := luks2.Read(d, testSize, luks2.Limits{})
 				if err != nil && tt.none {
 					// Among the remains of another program's volume it is hard to tell what
@@ -173,7 +176,7 @@ func TestCrash(t *testing.T) {
 		})
 	}
 	t.Logf("%d states, %d of them shown to cryptsetup", total, asked)
-	if total < 500 || asked < 10 {
+	if !testing.Short() && (total < 500 || asked < 10) {
 		t.Errorf("%d states, %d shown to cryptsetup: too few to mean anything", total, asked)
 	}
 }

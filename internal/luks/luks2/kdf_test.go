@@ -85,7 +85,11 @@ func TestLimits(t *testing.T) {
 // TestArgon2Peak has other goroutines allocate meanwhile: memory must not be taken
 // twice for one Argon2, as it may need half of the machine's.
 func TestArgon2Peak(t *testing.T) {
-	const memory, runs, slack = 16 << 10, 300, 12 << 10 // KiB
+	const memory, slack = 16 << 10, 12 << 10 // KiB
+	runs := 300
+	if testing.Short() {
+		runs = 30
+	}
 	allocateMeanwhile(t)
 	passphrase := secret.New(8)
 	k := kdf{name: "argon2id", time: 1, memory: memory, cpus: 4, salt: make([]byte, saltSize)}
@@ -109,7 +113,11 @@ func TestArgon2HugePages(t *testing.T) {
 	if mode, err := os.ReadFile("/sys/kernel/mm/transparent_hugepage/enabled"); err != nil || bytes.Contains(mode, []byte("[never]")) {
 		t.Skip("no huge pages here")
 	}
-	const memory, runs = 128 << 10, 40 // KiB
+	const memory = 128 << 10 // KiB
+	runs := 40
+	if testing.Short() {
+		runs = 4
+	}
 	allocateMeanwhile(t)
 	passphrase := secret.New(8)
 	k := kdf{name: "argon2id", time: 1, memory: memory, cpus: 2, salt: make([]byte, saltSize)}
