@@ -3,7 +3,6 @@ package main
 import (
 	"fmt"
 	"os"
-	"os/exec"
 	"path/filepath"
 	"regexp"
 	"slices"
@@ -51,9 +50,6 @@ func TestAuditPage(t *testing.T) {
 	bin := w.file("bin")
 	if err := wrapAWS(bin); err != nil {
 		t.Fatal(err)
-	}
-	if out, err := exec.Command("go", "build", "-o", filepath.Join(bin, "unlockctl"), ".").CombinedOutput(); err != nil {
-		t.Fatalf("%v\n%s", err, out)
 	}
 	env := append(w.environment(t), "PATH="+bin+":"+os.Getenv("PATH"), "KEY="+w.key)
 	for _, setting := range env {

@@ -85,6 +85,7 @@ type rotation struct {
 	env     []string
 	sealed  string
 	key     string
+	uuid    string // of the volume, once it was asked for
 	old     []byte // the passphrase that is replaced
 	leaked  []byte // one that was planted
 	printed bytes.Buffer
@@ -148,8 +149,10 @@ func (r *rotation) context(t *testing.T) map[string]string {
 	if r.sealed != "" {
 		return nil
 	}
-	uuid := r.must(t, nil, "cryptsetup", "luksUUID", "disk")
-	return map[string]string{"unlock:set": strings.TrimSpace(string(uuid))}
+	if r.uuid == "" {
+		r.uuid = strings.TrimSpace(string(r.must(t, nil, "cryptsetup", "luksUUID", "disk")))
+	}
+	return map[string]string{"unlock:set": r.uuid}
 }
 
 // must runs a program in the volume's directory and returns what it printed.
@@ -267,8 +270,24 @@ func (r *rotation) disk(t *testing.T) []byte {
 // restore puts volume and ciphertext back.
 func (r *rotation) restore(t *testing.T, disk, ciphertext []byte) {
 	t.Helper()
-	if err := os.WriteFile(filepath.Join(r.dir, "disk"), disk, 0o600); err != nil {
+	f, err := os.OpenFile(filepath.Join(r.dir, "disk"), os.O_RDWR, 0)
+	if err != nil {
 		t.Fatal(err)
+	}
+	defer f.Close()
+	const piece = 64 << 10
+	buf := make([]byte, piece)
+	for at := 0; at < len(disk); at += piece { // most of it is as it was
+		want := disk[at:min(at+piece, len(disk))]
+		if _, err := f.ReadAt(buf[:len(want)], int64(at)); err != nil {
+			t.Fatal(err)
+		}
+		if bytes.Equal(buf[:len(want)], want) {
+			continue
+		}
+		if _, err := f.WriteAt(want, int64(at)); err != nil {
+			t.Fatal(err)
+		}
 	}
 	switch scheme, name, _ := strings.Cut(r.sealed, ":"); scheme {
 	case "s3":
