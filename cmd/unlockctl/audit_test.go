@@ -325,21 +325,32 @@ func BenchmarkAudit(b *testing.B) {
 			b.Fatal(err)
 		}
 	}}
-	for f := range files {
-		records := make([][]byte, perFile)
-		var at time.Time
-		for i := range records {
-			e := cloudtrail.Busy(f*perFile + i)
-			if at = e.Time; i%every == 0 {
-				e.Service, e.Name, e.Data, e.Additional = "kms", "Decrypt", false, nil
-				e.Request = map[string]any{"keyId": w.key, "encryptionContext": map[string]string{"purpose": "secretfs"}, "encryptionAlgorithm": "SYMMETRIC_DEFAULT"}
-				e.Resources = []cloudtrail.Resource{{Account: "111122223333", Type: "AWS::KMS::Key", ARN: w.key}}
+	type file struct {
+		records [][]byte
+		last    time.Time
+	}
+	made := make(chan file, 2) // while one is packed the next is written
+	go func() {
+		defer close(made)
+		for f := range files {
+			one := file{records: make([][]byte, perFile)}
+			for i := range one.records {
+				e := cloudtrail.Busy(f*perFile + i)
+				if one.last = e.Time; i%every == 0 {
+					e.Service, e.Name, e.Data, e.Additional = "kms", "Decrypt", false, nil
+					e.Request = map[string]any{"keyId": w.key, "encryptionContext": map[string]string{"purpose": "secretfs"}, "encryptionAlgorithm": "SYMMETRIC_DEFAULT"}
+					e.Resources = []cloudtrail.Resource{{Account: "111122223333", Type: "AWS::KMS::Key", ARN: w.key}}
+				}
+				one.records[i] = e.JSON()
 			}
-			records[i] = e.JSON()
+			made <- one
 		}
-		ct.Deliver(at, at.Add(-time.Duration(perFile)*time.Second), at, records...)
-		if f%10 == 9 {
-			ct.Digest(at)
+	}()
+	n := 0
+	for f := range made {
+		ct.Deliver(f.last, f.last.Add(-time.Duration(perFile)*time.Second), f.last, f.records...)
+		if n++; n%10 == 0 {
+			ct.Digest(f.last)
 		}
 	}
 	bin := w.file("unlockctl")

@@ -9,7 +9,6 @@
 package cloudtrail
 
 import (
-	"bytes"
 	"encoding/json"
 	"fmt"
 	"strings"
@@ -57,56 +56,54 @@ type Identity struct {
 
 // JSON returns the record.
 func (e *Event) JSON() []byte {
-	var out bytes.Buffer
-	put := func(name string, value any) {
-		sep := byte(',')
-		if out.Len() == 0 {
-			sep = '{'
-		}
-		data, err := json.Marshal(value)
-		if err != nil {
-			panic(err) // maps, strings and numbers
-		}
-		out.WriteByte(sep)
-		fmt.Fprintf(&out, "%q:%s", name, data)
+	r := record{
+		Version: "1.11", Identity: e.Identity.json(), Time: e.Time.UTC().Format("2006-01-02T15:04:05Z"), Source: e.Service + ".amazonaws.com",
+		Name: e.Name, Region: e.Region, Address: e.Address, Agent: e.Agent, Request: e.Request, Response: e.Response, Additional: e.Additional,
+		RequestID: e.RequestID, EventID: e.EventID, ReadOnly: e.ReadOnly, Resources: e.Resources, Type: "AwsApiCall", Management: !e.Data,
+		Account: e.Account, Category: "Management",
 	}
-	category := "Management"
-	if e.Data {
-		category = "Data"
-	}
-	put("eventVersion", "1.11")
-	put("userIdentity", e.Identity.json())
-	put("eventTime", e.Time.UTC().Format("2006-01-02T15:04:05Z"))
-	put("eventSource", e.Service+".amazonaws.com")
-	put("eventName", e.Name)
-	put("awsRegion", e.Region)
-	put("sourceIPAddress", e.Address)
-	put("userAgent", e.Agent)
 	if e.ErrorCode != "" {
-		put("errorCode", e.ErrorCode)
-		put("errorMessage", e.Message)
+		r.ErrorCode, r.Message = &e.ErrorCode, &e.Message
 	}
-	put("requestParameters", e.Request)
-	put("responseElements", e.Response)
-	if e.Additional != nil {
-		put("additionalEventData", e.Additional)
-	}
-	put("requestID", e.RequestID)
-	put("eventID", e.EventID)
-	put("readOnly", e.ReadOnly)
-	if e.Resources != nil {
-		put("resources", e.Resources)
-	}
-	put("eventType", "AwsApiCall")
-	put("managementEvent", !e.Data)
-	put("recipientAccountId", e.Account)
 	if e.Endpoint != "" {
-		put("vpcEndpointId", e.Endpoint)
-		put("vpcEndpointAccountId", e.Account)
+		r.Endpoint, r.EndpointAccount = &e.Endpoint, &e.Account
 	}
-	put("eventCategory", category)
-	out.WriteByte('}')
-	return out.Bytes()
+	if e.Data {
+		r.Category = "Data"
+	}
+	data, err := json.Marshal(r)
+	if err != nil {
+		panic(err) // maps, strings and numbers
+	}
+	return data
+}
+
+// record has the fields in CloudTrail's order; those that are left out where they are nil
+// are of some calls alone.
+type record struct {
+	Version         string         `json:"eventVersion"`
+	Identity        any            `json:"userIdentity"`
+	Time            string         `json:"eventTime"`
+	Source          string         `json:"eventSource"`
+	Name            string         `json:"eventName"`
+	Region          string         `json:"awsRegion"`
+	Address         string         `json:"sourceIPAddress"`
+	Agent           string         `json:"userAgent"`
+	ErrorCode       *string        `json:"errorCode,omitzero"`
+	Message         *string        `json:"errorMessage,omitzero"`
+	Request         map[string]any `json:"requestParameters"`
+	Response        map[string]any `json:"responseElements"`
+	Additional      map[string]any `json:"additionalEventData,omitzero"`
+	RequestID       string         `json:"requestID"`
+	EventID         string         `json:"eventID"`
+	ReadOnly        bool           `json:"readOnly"`
+	Resources       []Resource     `json:"resources,omitzero"`
+	Type            string         `json:"eventType"`
+	Management      bool           `json:"managementEvent"`
+	Account         string         `json:"recipientAccountId"`
+	Endpoint        *string        `json:"vpcEndpointId,omitzero"`
+	EndpointAccount *string        `json:"vpcEndpointAccountId,omitzero"`
+	Category        string         `json:"eventCategory"`
 }
 
 // json writes the userIdentity element.
