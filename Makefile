@@ -10,10 +10,9 @@ VERSION := $(shell git describe --always --dirty 2>/dev/null || echo devel)
 
 # unlock is static, without paths of the build machine and without symbols; HTTP/2
 # would be 400 kB that S3, KMS and IMDS never use. runtime/secret erases what code
-# that handles keys leaves on stacks and heap. Functions begin at multiples of 16 bytes, as
-# they do where Go runs on arm64, not of 32: that is 100 kB of nothing.
+# that handles keys leaves on stacks and heap.
 UNLOCK_ENV   = CGO_ENABLED=0 GOEXPERIMENT=runtimesecret
-UNLOCK_FLAGS = -trimpath -buildvcs=false -tags nethttpomithttp2 -ldflags "-s -w -funcalign=16 -X main.version=$(VERSION)" $(UNLOCK_INLINE)
+UNLOCK_FLAGS = -trimpath -buildvcs=false -tags nethttpomithttp2 -ldflags "-s -w -X main.version=$(VERSION)" $(UNLOCK_INLINE)
 # Inlining is more than 500 kB of unlock (330 kB compressed). What computes keeps it, and the
 # certified cryptographic module stays as it was compiled when it was certified: it has a
 # path of its own. TLS, certificates and RSA call what computes.
@@ -52,14 +51,26 @@ bin/unlockctl: FORCE
 demo: vm-packages
 	scripts/demo
 
-test: test-packages lint unit fips vulnerabilities emulators size benchmarks release-test deploy-test
-	scripts/qemu-test --soak 5 $(BOOTS)
-# One or more of each kind of boot, those that make a system first, then those that take long.
-BOOTS = debian13-dracut-systemd debian12-initramfs-tools al2023-denied no-initramfs disks-24 denied-reboots attest-cmdline mirror \
-	secrets-header stripe-missing-member root-volume ephemeral open-close-grow optional-failed converted-luks1 swapped-disk prompt \
-	recover half-formatted cut-forming second-boot stock-tools header-source kms-denied two-disks secret-source \
+# Two at a time, as tests wait and packages are compressed by one processor; benchmarks and
+# machines have both for themselves.
+test: test-packages
+	$(MAKE) -j2 -O test-unit test-rest
+	$(MAKE) size benchmarks
+	scripts/qemu-test $(BOOTS)
+	scripts/qemu-test --soak 5
+# In turn: unit and fips are of the same packages, and a release is made step by step.
+test-unit:
+	+@$(MAKE) -j1 unit fips
+test-rest:
+	+@$(MAKE) -j1 lint vulnerabilities emulators release-test deploy-test
+
+# One or more of each kind of boot, those that make a system first.
+BOOTS = debian13-dracut-systemd debian12-initramfs-tools al2023-denied no-initramfs secrets-header \
+	stripe-missing-member root-volume ephemeral open-close-grow optional-failed converted-luks1 swapped-disk disks-24 prompt \
+	recover half-formatted cut-forming second-boot stock-tools header-source kms-denied denied-reboots two-disks secret-source \
 	udev-ready fips confined bad-config foreign-disk binds shares-cut \
-	net-ipv6-only net-imds-behind-second-card net-dns-first-of-two-silent net-mtu-black-hole net-proxy attest-first-boot
+	net-ipv6-only net-imds-behind-second-card net-dns-first-of-two-silent net-mtu-black-hole net-proxy \
+	attest-first-boot attest-cmdline
 
 # It downloads nothing but Go modules, and runs the longest tests in part (go test -short). Tests that need root or a program
 # say so and are skipped; CI, as root and with all programs, skips none. All is compiled once, and not for other systems.
@@ -183,4 +194,4 @@ FORCE:
 include install.mk
 include packaging/release.mk
 
-.PHONY: all demo check test test-network test-faults test-attest test-images test-generators bench-boot unit fips vulnerabilities emulators benchmarks size fuzz lint other-systems vm-packages test-packages clean FORCE
+.PHONY: all demo check test test-unit test-rest test-network test-faults test-attest test-images test-generators bench-boot unit fips vulnerabilities emulators benchmarks size fuzz lint other-systems vm-packages test-packages clean FORCE
