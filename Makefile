@@ -64,13 +64,14 @@ test-unit:
 test-rest:
 	+@$(MAKE) -j1 lint vulnerabilities emulators release-test deploy-test
 
-# One or more of each kind of boot, those that make a system first.
-BOOTS = debian13-dracut-systemd debian12-initramfs-tools al2023-denied no-initramfs secrets-header \
-	stripe-missing-member root-volume ephemeral open-close-grow optional-failed converted-luks1 swapped-disk disks-24 prompt \
-	recover half-formatted cut-forming second-boot stock-tools header-source kms-denied denied-reboots two-disks secret-source \
-	udev-ready fips confined bad-config foreign-disk binds shares-cut \
-	net-ipv6-only net-imds-behind-second-card net-dns-first-of-two-silent net-mtu-black-hole net-proxy \
-	attest-first-boot attest-cmdline
+# One or more of each kind of boot. Two run at a time: those that make a system come first, then
+# those that take longest.
+BOOTS = debian13-dracut-systemd debian12-initramfs-tools al2023-denied disks-24 denied-reboots attest-cmdline no-initramfs \
+	half-formatted recover root-volume optional-failed attest-first-boot shares-cut kms-denied secrets-header \
+	stripe-missing-member ephemeral open-close-grow converted-luks1 swapped-disk prompt \
+	cut-forming second-boot stock-tools header-source two-disks secret-source \
+	udev-ready fips confined bad-config foreign-disk binds \
+	net-ipv6-only net-imds-behind-second-card net-dns-first-of-two-silent net-mtu-black-hole net-proxy
 
 # It downloads nothing but Go modules, and runs the longest tests in part (go test -short). Tests that need root or a program
 # say so and are skipped; CI, as root and with all programs, skips none. All is compiled once, and not for other systems.
