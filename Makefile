@@ -10,9 +10,10 @@ VERSION := $(shell git describe --always --dirty 2>/dev/null || echo devel)
 
 # unlock is static, without paths of the build machine and without symbols; HTTP/2
 # would be 400 kB that S3, KMS and IMDS never use. runtime/secret erases what code
-# that handles keys leaves on stacks and heap.
+# that handles keys leaves on stacks and heap. Functions begin at multiples of 16 bytes, as
+# they do where Go runs on arm64, not of 32: that is 100 kB of nothing.
 UNLOCK_ENV   = CGO_ENABLED=0 GOEXPERIMENT=runtimesecret
-UNLOCK_FLAGS = -trimpath -buildvcs=false -tags nethttpomithttp2 -ldflags "-s -w -X main.version=$(VERSION)" $(UNLOCK_INLINE)
+UNLOCK_FLAGS = -trimpath -buildvcs=false -tags nethttpomithttp2 -ldflags "-s -w -funcalign=16 -X main.version=$(VERSION)" $(UNLOCK_INLINE)
 # Inlining is more than 500 kB of unlock (330 kB compressed). What computes keeps it, and the
 # certified cryptographic module stays as it was compiled when it was certified: it has a
 # path of its own. TLS, certificates and RSA call what computes.
@@ -56,8 +57,7 @@ demo: vm-packages
 test: test-packages
 	$(MAKE) -j2 -O test-unit test-rest
 	$(MAKE) size benchmarks
-	scripts/qemu-test $(BOOTS)
-	scripts/qemu-test --soak 5
+	scripts/qemu-test --soak 5 $(BOOTS)
 # In turn: unit and fips are of the same packages, and a release is made step by step.
 test-unit:
 	+@$(MAKE) -j1 unit fips
@@ -65,9 +65,9 @@ test-rest:
 	+@$(MAKE) -j1 lint vulnerabilities emulators release-test deploy-test
 
 # One or more of each kind of boot. Two run at a time: those that make a system come first, then
-# those that take longest.
+# those that take longest; all are in one queue.
 BOOTS = debian13-dracut-systemd debian12-initramfs-tools al2023-denied disks-24 denied-reboots attest-cmdline no-initramfs \
-	half-formatted recover root-volume optional-failed attest-first-boot shares-cut kms-denied secrets-header \
+	half-formatted recover root-volume optional-failed attest-first-boot mirror shares-cut kms-denied secrets-header \
 	stripe-missing-member ephemeral open-close-grow converted-luks1 swapped-disk prompt \
 	cut-forming second-boot stock-tools header-source two-disks secret-source \
 	udev-ready fips confined bad-config foreign-disk binds \
