@@ -3,6 +3,7 @@ package block
 import (
 	"io"
 	"slices"
+	"sort"
 	"sync"
 )
 
@@ -62,7 +63,7 @@ func places(size int64) []int64 {
 			add(start + i*group)
 		}
 	}
-	slices.Sort(list)
+	ascending(list)
 	list = slices.Compact(list)
 	// Steps of the rest are not those of anything else; they end where the others leave
 	// no more samples.
@@ -74,8 +75,13 @@ func places(size int64) []int64 {
 		}
 		list = append(list, at)
 	}
-	slices.Sort(list)
+	ascending(list)
 	return list
+}
+
+// ascending sorts as slices.Sort does, by the code that sorts everything else.
+func ascending(list []int64) {
+	sort.Slice(list, func(i, j int) bool { return list[i] < list[j] })
 }
 
 // sample returns the first byte in any of the places that is not zero, or -1.

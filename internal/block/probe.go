@@ -117,7 +117,7 @@ func readImage(r io.ReaderAt, size int64) (*image, error) {
 	for n := tail / chunkSize; n <= (size-1)/chunkSize; n++ {
 		numbers = append(numbers, n)
 	}
-	slices.Sort(numbers)
+	ascending(numbers)
 
 	img := &image{size: size, chunks: map[int64][]byte{}, firstData: -1}
 	buf := make([]byte, chunkSize)

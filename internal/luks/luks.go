@@ -99,7 +99,7 @@ func (h *Header) Version() int {
 // UUID of the volume, with dashes.
 func (h *Header) UUID() string {
 	if h.v1 != nil {
-		return h.v1.uuid
+		return h.v1.raw.UUID
 	}
 	return h.v2.UUID()
 }

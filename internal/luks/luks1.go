@@ -6,7 +6,7 @@ import (
 	"encoding/binary"
 	"fmt"
 	"io"
-	"slices"
+	"sort"
 
 	"unlock/internal/hint"
 	"unlock/internal/luks/luks2"
@@ -26,18 +26,17 @@ const (
 
 var magic1 = []byte("LUKS\xba\xbe\x00\x01")
 
-// raw1 is the header as it is on disk, big endian (LUKS1 specification, figure 1).
+// raw1 is what the header says (LUKS1 specification, figure 1).
 type raw1 struct {
-	Magic         [8]byte // version included
-	CipherName    [32]byte
-	CipherMode    [32]byte
-	HashSpec      [32]byte
+	CipherName    string
+	CipherMode    string
+	HashSpec      string
 	PayloadOffset uint32 // sectors
 	KeyBytes      uint32
 	Digest        [20]byte
 	DigestSalt    [32]byte
 	DigestIter    uint32
-	UUID          [40]byte
+	UUID          string
 	Keyslots      [8]keyslot1
 }
 
@@ -49,10 +48,27 @@ type keyslot1 struct {
 	Stripes    uint32
 }
 
+// decode1 takes the header apart as it is on disk, big endian, behind magic and version. It
+// is short beside what encoding/binary needs to do this by reflection.
+func decode1(head []byte) *raw1 {
+	be := binary.BigEndian
+	raw := &raw1{
+		CipherName: text1(head[8:40]), CipherMode: text1(head[40:72]), HashSpec: text1(head[72:104]),
+		PayloadOffset: be.Uint32(head[104:]), KeyBytes: be.Uint32(head[108:]),
+		Digest: [20]byte(head[112:132]), DigestSalt: [32]byte(head[132:164]), DigestIter: be.Uint32(head[164:]),
+		UUID: text1(head[168:208]),
+	}
+	for i := range raw.Keyslots {
+		k := head[208+48*i:]
+		raw.Keyslots[i] = keyslot1{Active: be.Uint32(k), Iterations: be.Uint32(k[4:]), Salt: [32]byte(k[8:40]), Offset: be.Uint32(k[40:]), Stripes: be.Uint32(k[44:])}
+	}
+	return raw
+}
+
 // header1 is a validated LUKS1 header.
 type header1 struct {
-	raw    raw1
-	uuid   string
+	head   []byte // as it was read
+	raw    *raw1
 	offset int64 // of the payload, bytes
 	size   int64 // of the payload, bytes
 	active []int // keyslots in use
@@ -65,14 +81,12 @@ func read1(r io.ReaderAt, size int64, lim Limits) (*header1, error) {
 	if n, _ := r.ReadAt(head, 0); n < len(head) || !bytes.HasPrefix(head, magic1) {
 		return nil, nil // what cannot be read is left to luks2, which has a second header
 	}
-	var raw raw1
-	if _, err := binary.Decode(head, binary.BigEndian, &raw); err != nil {
-		return nil, err
-	}
+	raw := decode1(head)
 	h, err := raw.validate(size, lim)
 	if err != nil {
 		return nil, err
 	}
+	h.head = head
 	for _, i := range h.active {
 		k := raw.Keyslots[i]
 		m := make([]byte, int(raw.KeyBytes)*stripes1)
@@ -87,13 +101,9 @@ func read1(r io.ReaderAt, size int64, lim Limits) (*header1, error) {
 // unchanged compares header and key material with what was read.
 func (h *header1) unchanged(r io.ReaderAt) error {
 	now := make([]byte, size1)
-	was, err := binary.Append(nil, binary.BigEndian, h.raw)
-	if err != nil {
-		return err
-	}
 	if n, err := r.ReadAt(now, 0); n < len(now) {
 		return fmt.Errorf("reading it again: %w", hint.Disk(err))
-	} else if !bytes.Equal(now, was) {
+	} else if !bytes.Equal(now, h.head) {
 		return ErrChanged
 	}
 	for _, k := range h.keys.Slots {
@@ -109,21 +119,21 @@ func (h *header1) unchanged(r io.ReaderAt) error {
 
 // validate returns the header, without key material, for a device of size bytes.
 func (raw *raw1) validate(size int64, lim Limits) (*header1, error) {
-	cipher, mode, hash := text1(raw.CipherName[:]), text1(raw.CipherMode[:]), text1(raw.HashSpec[:])
+	cipher, mode, hash := raw.CipherName, raw.CipherMode, raw.HashSpec
 	if err := luks2.CheckCipher(cipher + "-" + mode); err != nil {
 		return nil, hint.With(fmt.Errorf("cipher %q in mode %q is not aes in xts-plain64, xts-plain or cbc-essiv:sha256", cipher, mode), hint.Of(err))
 	}
 	if !luks2.KnownHash(hash) {
 		return nil, hint.With(fmt.Errorf("hash %q is not supported", hash), luks2.HashAdvice)
 	}
-	h := &header1{raw: *raw, uuid: text1(raw.UUID[:]), offset: int64(raw.PayloadOffset) * sector1}
+	h := &header1{raw: raw, offset: int64(raw.PayloadOffset) * sector1}
 	h.keys = luks2.Keyslots1{Cipher: cipher + "-" + mode, Hash: hash, KeySize: int(raw.KeyBytes),
 		Digest: raw.Digest, DigestSalt: raw.DigestSalt, DigestIterations: raw.DigestIter}
 	if err := h.keys.Check(lim); err != nil {
 		return nil, fmt.Errorf("cipher %q in mode %q: %w", cipher, mode, err)
 	}
-	if !luks2.ValidUUID(h.uuid) {
-		return nil, fmt.Errorf("%q is not a UUID", h.uuid)
+	if !luks2.ValidUUID(h.raw.UUID) {
+		return nil, fmt.Errorf("%q is not a UUID", h.raw.UUID)
 	}
 	// Free keyslots have a place too, but nothing in it that counts.
 	material := int64(raw.KeyBytes) * stripes1
@@ -147,7 +157,7 @@ func (raw *raw1) validate(size int64, lim Limits) (*header1, error) {
 		}
 		areas = append(areas, int64(k.Offset)*sector1)
 	}
-	slices.Sort(areas)
+	sort.Slice(areas, func(i, j int) bool { return areas[i] < areas[j] })
 	end := int64(size1)
 	for _, start := range areas {
 		if start < end {
@@ -191,7 +201,7 @@ func (h *header1) open(ctx context.Context, d *Deriver) (*Payload, error) {
 
 // payload is without the key.
 func (h *header1) payload() *Payload {
-	return &Payload{UUID: h.uuid, Type: "LUKS1", Cipher: h.keys.Cipher, Offset: h.offset, Size: h.size, SectorSize: sector1}
+	return &Payload{UUID: h.raw.UUID, Type: "LUKS1", Cipher: h.keys.Cipher, Offset: h.offset, Size: h.size, SectorSize: sector1}
 }
 
 var errNoSlot1 = hint.New("no LUKS1 keyslot to try", "the header has no keyslot, or only such as would take this machine hours; cryptsetup luksDump shows them")
