@@ -125,6 +125,7 @@ func TestInstall(t *testing.T) {
 		"inst_simple /usr/lib/unlock/emergency.conf /etc/systemd/system/emergency.service.d/unlock.conf",
 		"inst_simple /usr/lib/unlock/emergency.conf /etc/systemd/system/rescue.service.d/unlock.conf",
 		"inst_simple /usr/lib/unlock/emergency.conf /etc/systemd/system/dracut-emergency.service.d/unlock.conf",
+		"inst_hook emergency 00 /module/unlock-hold.sh",
 	}
 	for _, row := range []struct {
 		name, unlock, set string

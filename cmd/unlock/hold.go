@@ -1,16 +1,20 @@
 package main
 
 import (
+	"context"
 	"os/exec"
+	"os/signal"
 	"time"
+
+	"golang.org/x/sys/unix"
 
 	"unlock/internal/boot"
 	"unlock/internal/config"
 	"unlock/internal/status"
 )
 
-// hold is run by the units that end a failed boot of an initramfs with systemd, before
-// what they do: open a shell, or what rd.emergency= says. While unlock has not done its
+// hold is run by what ends a failed boot of an initramfs with systemd, units and dracut's
+// scripts, before what they do: open a shell, or what rd.emergency= says. While unlock has not done its
 // part, whatever failed in the image failed for want of a volume, and they wait. When it
 // has, the boot begins again, and hold fails, so that they do nothing. Where unlock had
 // done its part already, hold returns once no shell can have the keys any more.
@@ -24,10 +28,22 @@ func hold() boot.Outcome {
 		<-time.After(time.Second)
 	}
 	kernelLog.Warnf("the required volumes are open; the boot begins again")
+	dismiss()
 	if err := exec.Command("systemctl", "--no-block", "default").Run(); err != nil {
 		kernelLog.Failure(err)
 	}
 	return boot.Locked
+}
+
+// dismiss ends dracut's scripts that gave up, or are about to: what they obey when their
+// shell ends, or there is none, may be rd.emergency=poweroff. The boot that begins again
+// starts those that it needs. One of them may be the parent of this process.
+func dismiss() {
+	signal.Ignore(unix.SIGHUP) // by which they are stopped
+	ctx, cancel := context.WithTimeout(context.Background(), 10*time.Second)
+	defer cancel()
+	// Where there are none, systemctl fails.
+	_ = exec.CommandContext(ctx, "systemctl", "stop", "dracut-initqueue.service", "dracut-pre-mount.service", "dracut-mount.service").Run()
 }
 
 // opened reports whether unlock has done its part, as far as its turn has come.

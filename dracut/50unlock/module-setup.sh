@@ -100,6 +100,7 @@ install_units() {
     for unit in emergency rescue dracut-emergency; do
         inst_simple /usr/lib/unlock/emergency.conf "/etc/systemd/system/$unit.service.d/unlock.conf" || exit 1
     done
+    inst_hook emergency 00 "$moddir/unlock-hold.sh"
     if dracut_module_included "network-legacy"; then
         inst_script "$moddir/unlock-network.sh" /usr/lib/unlock/network || exit 1
         inst_simple "$moddir/unlock-network.conf" /etc/systemd/system/unlock.service.d/network.conf || exit 1

@@ -134,7 +134,7 @@ var distributions = []lab.Scenario{
 	{
 		Name: "root-on-volume", Config: rootConfig, Disks: []string{"blank:2200"},
 		System: installed{System: trixieDracut, Generator: dracut("no", plainDisks),
-			files: []string{"/etc/fstab", "/dev/mapper/system / ext4 defaults 0 1\n"}}.machine,
+			files: rootOfVolume}.machine,
 		Boots: []lab.Boot{
 			{Append: "root=/dev/vda rd.unlock=0", Machine: besideRoot, Script: "move_root", Secret: true},
 			{Append: "root=/dev/mapper/system", Script: "root_on_volume\nwrite_root"},
@@ -223,6 +223,9 @@ on_failure = "prompt"
 `
 	systemQuestion = "Recovery passphrase for volume system:"
 )
+
+// rootOfVolume has the system's root on that volume.
+var rootOfVolume = []string{"/etc/fstab", "/dev/mapper/system / ext4 defaults 0 1\n"}
 
 // besideRoot boots the system that all scenarios share; its copy with the scenario's
 // files is the disk behind the script's.

@@ -23,6 +23,9 @@ const amazonLinux = "nvme_core.io_timeout=4294967295 rd.emergency=poweroff rd.sh
 // heldText is on the console when unlock holds up a boot.
 const heldText = "the boot stops here"
 
+// gaveUp is what unlock says when something else in the image does.
+const gaveUp = "something in the image gave up"
+
 // hasty has a boot that is held up try again soon. Settings of no table come first.
 const hasty = "retry_every = \"20s\"\n"
 
@@ -50,9 +53,26 @@ func realImages() []lab.Scenario {
 			// Meanwhile there is a shell for whoever knows root's password.
 			Name: "al2023-root-denied", Config: "emergency_shell = true\n" + fileKey + secretfs, Disks: blank(1), System: usual.machine,
 			Boots: []lab.Boot{{
-				Append: amazonLinux + " root=LABEL=of-a-volume rd.retry=15", Faults: []string{"kms-denied"}, Machine: endAfter("something in the image gave up", time.Minute),
-				Want: []string{"AccessDenied", heldText, "something in the image gave up", "for maintenance"}, Check: staysUp,
+				Append: amazonLinux + " root=LABEL=of-a-volume rd.retry=15", Faults: []string{"kms-denied"}, Machine: endAfter(gaveUp, time.Minute),
+				Want: []string{"AccessDenied", heldText, gaveUp, "for maintenance"}, Check: staysUp,
 			}},
+		},
+		lab.Scenario{
+			// The root on the volume itself: when it is open, the boot goes on from where the image gave up.
+			Name: "al2023-root-opens", Disks: []string{"blank:2200"},
+			Config: hasty + fileKey + "[[volume]]\nname = \"system\"\ndevice = \"/dev/nvme0n1\"\n",
+			System: installed{System: trixieDracut, Generator: dracut("no", plainDisks), files: rootOfVolume}.machine,
+			Boots: []lab.Boot{
+				{Append: "root=/dev/vda rd.unlock=0", Machine: besideRoot, Script: "move_root", Secret: true},
+				{
+					Append: amazonLinux + " root=/dev/mapper/system rd.retry=15", Faults: []string{"kms-denied"}, Machine: mendAfter(gaveUp, 5*time.Second),
+					Script: "root_on_volume", Want: []string{"AccessDenied", heldText, gaveUp, "the boot begins again"},
+				},
+				{
+					Append: strings.Replace(amazonLinux, "rd.shell=0", "rd.shell", 1) + " root=/dev/mapper/system rd.retry=15", Faults: []string{"kms-denied"}, Machine: mendAfter(gaveUp, 5*time.Second),
+					Script: "root_on_volume", Want: []string{"AccessDenied", heldText, gaveUp, "the boot begins again"},
+				},
+			},
 		},
 		lab.Scenario{
 			Name: "wrong-passphrases-no-shell", Config: fileKey + secretfs + "on_failure = \"prompt\"\n", Disks: blank(1), System: usual.machine,
@@ -119,7 +139,7 @@ func everyFlavour(suffix string, i installed) []lab.Scenario {
 			Boots: []lab.Boot{
 				{Append: amazonLinux, Script: "opened_here secretfs\nwrite_open"},
 				{
-					Append: amazonLinux, Faults: []string{"kms-denied"}, Machine: mendAfter(90 * time.Second), Script: "opened_here secretfs\nread_open",
+					Append: amazonLinux, Faults: []string{"kms-denied"}, Machine: mendAfter(heldText, 90*time.Second), Script: "opened_here secretfs\nread_open",
 					Want: []string{"AccessDenied", "hint: ", heldText + "; trying again in", lab.FileText},
 				},
 			},
@@ -258,10 +278,10 @@ func typeAfter(text, typed string) lab.Change {
 	}
 }
 
-// mendAfter ends the cloud's faults some time after the boot was held up.
-func mendAfter(d time.Duration) lab.Change {
+// mendAfter ends the cloud's faults some time after a text on the console.
+func mendAfter(text string, d time.Duration) lab.Change {
 	return func(l *lab.Lab, m *vm.Machine) {
-		m.Events = append(m.Events, vm.Event{When: heldText, After: d, Call: func(context.Context) error { return l.Cloud.SetFaults() }})
+		m.Events = append(m.Events, vm.Event{When: text, After: d, Call: func(context.Context) error { return l.Cloud.SetFaults() }})
 	}
 }
 
