@@ -147,6 +147,9 @@ func TestInterrupted(t *testing.T) {
 	} {
 		t.Run(name, func(t *testing.T) {
 			t.Parallel()
+			if testing.Short() && name == "in Argon2" {
+				t.Skip("-short: of the places, the questions alone")
+			}
 			ctx, cancel := context.WithTimeout(t.Context(), 10*time.Minute)
 			defer cancel()
 			disk, pass := luksFile(ctx, t, "correct horse", "1000")
