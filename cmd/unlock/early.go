@@ -17,7 +17,7 @@ const meeting = "@unlock-early"
 
 // early does the volumes on disks once somebody says that devices have settled.
 func early() boot.Outcome {
-	l, err := net.Listen("unix", meeting)
+	l, err := net.ListenUnix("unix", &net.UnixAddr{Name: meeting, Net: "unix"}) // net.Listen would bring those of TCP
 	if err != nil {
 		kernelLog.Warnf("beginning early: %v", err) // the later does it
 		return boot.Locked

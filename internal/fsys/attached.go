@@ -17,18 +17,18 @@ func attached(f *os.File) (Loop, bool, error) {
 	if err := unix.Fstat(int(f.Fd()), &file); err != nil {
 		return Loop{}, false, err
 	}
-	names, err := filepath.Glob("/sys/block/loop*/loop/backing_file") // of devices that have a file
+	devices, err := os.ReadDir("/sys/block")
 	if err != nil {
 		return Loop{}, false, err
 	}
-	for _, name := range names {
-		path, err := os.ReadFile(name)
+	for _, d := range devices {
+		device := filepath.Join("/sys/block", d.Name())
+		path, err := os.ReadFile(filepath.Join(device, "loop/backing_file")) // of loop devices that have a file
 		var over unix.Stat_t
 		if err != nil || unix.Stat(strings.TrimSuffix(string(path), "\n"), &over) != nil || over.Ino != file.Ino || over.Dev != file.Dev {
 			continue
 		}
-		device := filepath.Dir(filepath.Dir(name))
-		l := Loop{Path: "/dev/" + filepath.Base(device)}
+		l := Loop{Path: "/dev/" + d.Name()}
 		if l.held, err = unix.Open(l.Path, unix.O_RDWR|unix.O_CLOEXEC, 0); err != nil {
 			continue // it cannot be told whose it is
 		}
