@@ -21,7 +21,7 @@ UNLOCK_INLINE = -gcflags=all=-l $(patsubst %,-gcflags=%=,crypto/... vendor/golan
 	hash/... encoding/binary encoding/base64 encoding/hex unlock/internal/luks/material) \
 	$(patsubst %,-gcflags=%=-l,crypto/tls/... crypto/x509/... crypto/rsa crypto/ecdsa crypto/elliptic crypto/ecdh crypto/hpke crypto/dsa crypto/internal/fips140/rsa crypto/internal/fips140/ecdsa vendor/golang.org/x/crypto/cryptobyte/...)
 
-SIZE_MAX      = 7750000
+SIZE_MAX      = 7600000
 SIZE_ZSTD_MAX = 2600000
 
 # What the tests and the demonstration need besides Go, git and make.
