@@ -86,9 +86,10 @@ func (n *noted) note(name string, f func() error) error {
 	return err
 }
 
-// enter adds them to the record of this boot, and what began where the record ends and
-// has ended by now; "": nothing did.
-func (n *noted) enter(file, last string) error {
+// enter adds them to the record of this boot, what began where the record ends and
+// has ended by now ("": nothing did), and the resident sets of a worker, at its largest, and
+// of this process beside it, together, in bytes.
+func (n *noted) enter(file, last string, peak int64) error {
 	b, err := status.Read(file)
 	if err != nil || b.BootID != bootID() || b.Began == 0 {
 		return err
@@ -104,5 +105,6 @@ func (n *noted) enter(file, last string) error {
 		b.Steps = append(b.Steps, status.Step{Name: last, Start: b.Duration, Duration: now - b.Duration})
 	}
 	b.Duration = now
+	b.PeakRSS = max(b.PeakRSS, peak)
 	return status.Write(file, b)
 }

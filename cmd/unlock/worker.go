@@ -9,6 +9,7 @@ import (
 	"os"
 	"os/exec"
 	"runtime"
+	"runtime/debug"
 	"strconv"
 	"strings"
 	"sync"
@@ -85,6 +86,7 @@ const beganVariable = "UNLOCK_BEGAN"
 
 // work has a part done, and completes its record.
 func (p *parent) work(args ...string) (boot.Outcome, error) {
+	debug.SetGCPercent(25) // else what is resident of this process would be garbage of up to 4 MiB
 	began := p.began
 	if began == 0 {
 		began = uptime()
@@ -95,9 +97,9 @@ func (p *parent) work(args ...string) (boot.Outcome, error) {
 		settle = func(*noted) {}
 	}
 	var meanwhile noted
-	outcome, last, err := runWorker(began, args, func() { settle(&meanwhile) })
+	outcome, last, peak, err := runWorker(began, args, func() { settle(&meanwhile) })
 	p.noted = append(p.noted, meanwhile...)
-	_ = p.noted.enter(status.DefaultFile, last) // the worker has said what hinders it
+	_ = p.noted.enter(status.DefaultFile, last, peak) // the worker has said what hinders it
 	return outcome, err
 }
 
@@ -107,22 +109,23 @@ func (p *parent) close() error {
 		return capPCR()
 	}
 	err := p.noted.note("capping", capPCR)
-	_ = p.noted.enter(status.DefaultFile, "") // likewise
+	_ = p.noted.enter(status.DefaultFile, "", 0) // likewise
 	return err
 }
 
 // runWorker runs this program as a worker, and settle beside it. It returns its outcome,
-// and what this process did after the worker.
-func runWorker(began time.Duration, args []string, settle func()) (outcome boot.Outcome, last string, err error) {
+// what this process did after the worker, and how much memory both have had, in bytes
+// resident.
+func runWorker(began time.Duration, args []string, settle func()) (outcome boot.Outcome, last string, peak int64, err error) {
 	r, w, err := os.Pipe()
 	if err != nil {
-		return boot.Locked, "", fmt.Errorf("starting the worker: %w", err)
+		return boot.Locked, "", 0, fmt.Errorf("starting the worker: %w", err)
 	}
 	defer r.Close()
 	hears, says, err := os.Pipe()
 	if err != nil {
 		w.Close()
-		return boot.Locked, "", fmt.Errorf("starting the worker: %w", err)
+		return boot.Locked, "", 0, fmt.Errorf("starting the worker: %w", err)
 	}
 	var settling sync.WaitGroup
 	settling.Go(func() {
@@ -142,22 +145,25 @@ func runWorker(began time.Duration, args []string, settle func()) (outcome boot.
 	w.Close()
 	hears.Close()
 	if err != nil {
-		return boot.Locked, "", fmt.Errorf("starting the worker: %w", err)
+		return boot.Locked, "", 0, fmt.Errorf("starting the worker: %w", err)
 	}
 	outcome, innocent, err := boot.Follow(r)
+	// Both have the same pages of the program's file. This process has done little but wait;
+	// later it takes more, to overwrite it.
+	peak = boot.Resident(strconv.Itoa(cmd.Process.Pid), "VmHWM") + boot.Resident("self", "RssAnon")
 	if errors.Is(err, boot.ErrBroke) { // its memory is free already
-		return outcome, "", hint.All(fmt.Errorf("%w: %w", err, cmd.Wait()), overwriteFree())
+		return outcome, "", peak, hint.All(fmt.Errorf("%w: %w", err, cmd.Wait()), overwriteFree())
 	}
 	if innocent { // what it leaves may be anybody's
 		_ = cmd.Process.Kill()
 		_ = within(endFor, cmd.Wait)
-		return outcome, "ending", nil
+		return outcome, "ending", peak, nil
 	}
 	if last = "overwriting"; err != nil {
 		kernelLog.Failure(err) // now: what follows may take a while
 		last = ""              // it would seem to have begun when the worker wrote its record
 	}
-	return outcome, last, hint.All(end(cmd), overwriteFree())
+	return outcome, last, peak, hint.All(end(cmd), overwriteFree())
 }
 
 // endFor is how long a worker is waited for that was given up: the kernel holds what a

@@ -268,7 +268,7 @@ func (p *part) end(err error) {
 		p.report.Result = status.ResultFailed
 		p.report.Error, p.report.Hint = err.Error(), hint.Of(err)
 	}
-	p.report.PeakRSS = max(p.report.PeakRSS, peakRSS())
+	p.report.PeakRSS = max(p.report.PeakRSS, Resident("self", "VmHWM"))
 	p.rec.Fill(p.report)
 	if p.cfg != nil && p.cfg.Debug {
 		for _, step := range p.report.Steps { // as warnings, to pass a quiet console

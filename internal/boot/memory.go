@@ -6,15 +6,16 @@ import (
 	"strings"
 )
 
-// peakRSS is the largest resident set of this process so far, in bytes
-// (proc(5), VmHWM); 0 if unknown.
-func peakRSS() int64 {
-	data, err := os.ReadFile("/proc/self/status")
+// Resident is the resident set of a process, "self" or a number, in bytes: the largest so
+// far ("VmHWM"), or of that of now what no file has ("RssAnon"; proc(5), /proc/PID/status);
+// 0 if unknown.
+func Resident(process, field string) int64 {
+	data, err := os.ReadFile("/proc/" + process + "/status")
 	if err != nil {
 		return 0
 	}
 	for line := range strings.Lines(string(data)) {
-		if value, ok := strings.CutPrefix(line, "VmHWM:"); ok {
+		if value, ok := strings.CutPrefix(line, field+":"); ok {
 			kib, _ := strconv.ParseInt(strings.TrimSpace(strings.TrimSuffix(strings.TrimSpace(value), "kB")), 10, 64)
 			return kib << 10
 		}

@@ -39,7 +39,7 @@ type Boot struct {
 	Result    string       `json:"result"`
 	Error     string       `json:"error,omitempty"`
 	Hint      string       `json:"hint,omitempty"`
-	PeakRSS   int64        `json:"peak_rss_bytes"`
+	PeakRSS   int64        `json:"peak_rss_bytes"` // of worker and parent together until the worker ends, pages of the program's file once
 	Volumes   []Volume     `json:"volumes"`
 	Steps     []Step       `json:"steps"`
 	Calls     []Call       `json:"aws_calls"`

@@ -127,8 +127,8 @@ device = "LABEL=two"
 		Name: "header-source", Disks: []string{"blank"}, Hosts: []string{vpce("kms")},
 		Config: with(headerKey, "[aws]", `endpoint.kms = "https://`+vpce("kms")+`"`, `endpoint.imds = "http://169.254.169.254"`) + secretfs,
 		Boots: []lab.Boot{
-			{Script: "write_file", Check: lab.All(lab.Formatted, lab.PeakBelow(40e6))},
-			{Script: "read_file", Want: []string{lab.FileText}, Check: lab.All(lab.NoRequest("s3"), lab.PeakBelow(40e6))},
+			{Script: "write_file", Check: lab.All(lab.Formatted, lab.PeakBelow(24e6))},
+			{Script: "read_file", Want: []string{lab.FileText}, Check: lab.All(lab.NoRequest("s3"), lab.PeakBelow(24e6))},
 		},
 	},
 	{

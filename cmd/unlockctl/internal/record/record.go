@@ -111,7 +111,7 @@ func metrics(b *status.Boot) []byte {
 	fmt.Fprintf(&out, "unlock_boot_duration_seconds %g\n", time.Duration(b.Duration).Seconds())
 	gauge("unlock_boot_failed", "1 if a required volume stayed locked.")
 	fmt.Fprintf(&out, "unlock_boot_failed %d\n", bit(b.Result == status.ResultFailed))
-	gauge("unlock_boot_peak_rss_bytes", "Largest resident memory of unlock.")
+	gauge("unlock_boot_peak_rss_bytes", "Largest resident memory of unlock, worker and parent.")
 	fmt.Fprintf(&out, "unlock_boot_peak_rss_bytes %d\n", b.PeakRSS)
 	if len(b.Volumes) > 0 {
 		gauge("unlock_volume_unlocked", "1 if the boot opened or formatted the volume.")
