@@ -423,6 +423,7 @@ func TestFaults(t *testing.T) {
 			tested[name] = true
 		}
 		t.Run(tt.fault, func(t *testing.T) {
+			t.Parallel() // most of them wait
 			m := newMachine(t, ec2sim.Config{})
 			m.key = m.cloud.CreateKey()
 			m.cloud.PutObject("bucket", "key", make([]byte, 100))
