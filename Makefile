@@ -16,10 +16,12 @@ UNLOCK_ENV   = CGO_ENABLED=0 GOEXPERIMENT=runtimesecret
 UNLOCK_FLAGS = -trimpath -buildvcs=false -tags nethttpomithttp2 -ldflags "-s -w -funcalign=8 -X main.version=$(VERSION)" $(UNLOCK_INLINE)
 # Inlining is more than 500 kB of unlock (330 kB compressed). What computes keeps it, and the
 # certified cryptographic module stays as it was compiled when it was certified: it has a
-# path of its own. TLS, certificates and RSA call what computes.
+# path of its own. TLS, certificates, RSA and the curves of NIST call what computes.
 UNLOCK_INLINE = -gcflags=all=-l $(patsubst %,-gcflags=%=,crypto/... vendor/golang.org/x/crypto/... golang.org/x/crypto/... \
 	hash/... encoding/binary encoding/base64 encoding/hex unlock/internal/luks/material) \
-	$(patsubst %,-gcflags=%=-l,crypto/tls/... crypto/x509/... crypto/rsa crypto/ecdsa crypto/elliptic crypto/ecdh crypto/hpke crypto/dsa crypto/internal/fips140/rsa crypto/internal/fips140/ecdsa vendor/golang.org/x/crypto/cryptobyte/...)
+	$(patsubst %,-gcflags=%=-l,crypto/tls/... crypto/x509/... crypto/rsa crypto/ecdsa crypto/elliptic crypto/ecdh crypto/hpke crypto/dsa vendor/golang.org/x/crypto/cryptobyte/... \
+	crypto/mlkem crypto/ed25519 crypto/rand crypto/des crypto/rc4 crypto/hkdf \
+	$(addprefix crypto/internal/fips140/,rsa ecdsa ecdh ed25519 nistec drbg tls12 tls13 hkdf))
 
 SIZE_MAX      = 7600000
 SIZE_ZSTD_MAX = 2600000
