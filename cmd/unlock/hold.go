@@ -14,10 +14,10 @@ import (
 )
 
 // hold is run by what ends a failed boot of an initramfs with systemd, units and dracut's
-// scripts, before what they do: open a shell, or what rd.emergency= says. While unlock has not done its
-// part, whatever failed in the image failed for want of a volume, and they wait. When it
-// has, the boot begins again, and hold fails, so that they do nothing. Where unlock had
-// done its part already, hold returns once no shell can have the keys any more.
+// scripts, before what they do: open a shell, or what rd.emergency= says. While unlock has
+// not done its part, whatever failed in the image failed for want of a volume, and they
+// wait. When it has, the boot begins again, and hold fails, so that they do nothing. Where
+// unlock had done its part already, hold returns once no shell can have the keys any more.
 func hold() boot.Outcome {
 	cmdline, err := kernelCommandLine()
 	if cfg, cerr := config.Load(config.DefaultFile, cmdline); err == nil && cerr == nil && cfg.Skip || opened() {

@@ -155,8 +155,7 @@ func known(s Situation, step Step, blank int) (Step, *Refusal) {
 		}
 		step.Members = ordered
 	}
-	step.Set, step.Count, step.Copies, step.Chunk, step.Size = first.UUID, first.Count, first.Copies, first.Chunk, first.Size
-	step.Mirror = *first
+	step.take(first)
 	step.Unready = ready == 0
 	step.Mkfs = ready == 0 && step.Volume.Filesystem != ""
 	step.Mark = ready < len(step.Members)

@@ -135,9 +135,14 @@ func mirrored(members []*Candidate) *luks.SetToken {
 func (s *Step) Regard(members []*Candidate) *luks.SetToken {
 	t := mirrored(members)
 	if t != nil {
-		s.Set, s.Count, s.Copies, s.Chunk, s.Size, s.Mirror = t.UUID, t.Count, t.Copies, t.Chunk, t.Size, *t
+		s.take(t)
 	}
 	return t
+}
+
+// take takes over what a step is from the token of a member.
+func (s *Step) take(t *luks.SetToken) {
+	s.Set, s.Count, s.Copies, s.Chunk, s.Size, s.Mirror = t.UUID, t.Count, t.Copies, t.Chunk, t.Size, *t
 }
 
 // regroup decides on disks some of which are members of a mirror that may hold data. The
@@ -196,7 +201,7 @@ func regroup(s Situation, step Step, first *luks.SetToken) (Step, *Refusal) {
 			step.Members = append(step.Members, *m)
 		}
 	}
-	step.Set, step.Count, step.Copies, step.Chunk, step.Size = first.UUID, first.Count, first.Copies, first.Chunk, first.Size
+	step.take(first)
 	if err := step.lost(); err != nil {
 		return refuse(hint.Of(err), "%v", err)
 	}
