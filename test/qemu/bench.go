@@ -217,7 +217,7 @@ func (b *benchmark) judge(w way) lab.Judge {
 	return func(l *lab.Lab) error {
 		got := map[string]float64{}
 		for _, line := range l.Console {
-			if text, ok := strings.CutPrefix(line.Text, "bench: "); ok {
+			if _, text, ok := strings.Cut(line.Text, "bench: "); ok { // a login prompt may stand before it
 				for _, m := range benchLine.FindAllStringSubmatch(text, -1) {
 					got[m[1]], _ = strconv.ParseFloat(m[2], 64)
 				}
