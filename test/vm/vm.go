@@ -28,7 +28,7 @@ type Machine struct {
 	Firmware  string        // UEFI firmware, which boots from Disks; "": Kernel, Initrd and Append are booted
 	Kernel    string        // image of the kernel
 	Initrd    string        // image of the initramfs; "": none
-	Append    string        // kernel command line, after "console=… panic=-1 no_timer_check mitigations=off"
+	Append    string        // kernel command line, after what args.go has for every machine
 	Memory    int           // MiB; 0: 1024
 	Clock     string        // the hardware clock at the start, as "1970-01-01T00:00:00"; "": the right time
 	Disks     []Disk        // beside Root, in this order
