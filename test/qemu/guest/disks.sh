@@ -58,14 +58,7 @@ read_later() { grep later /mnt/secretfs/later; }
 # join_mirror: the disk that was gone takes part again.
 join_mirror() {
 	by_hand /dev/vdc
-	cat >/etc/unlock.toml <<-END
-		[aws]
-		ca_bundle = "/run/ca.pem"
-		[key]
-		source  = "header"
-		kms_key = "$KEY"
-		[[volume]]
-		name       = "secretfs"
+	of_header <<-END
 		device     = "instance-store"
 		layout     = "mirror"
 		filesystem = "ext4"
@@ -223,14 +216,7 @@ recover_again() {
 open_attached() {
 	by_hand /dev/vdc
 	start_udev
-	cat >/etc/unlock.toml <<-END
-		[aws]
-		ca_bundle = "/run/ca.pem"
-		[key]
-		source  = "header"
-		kms_key = "$KEY"
-		[[volume]]
-		name       = "secretfs"
+	of_header <<-END
 		device     = "/dev/mapper/below"
 		format     = "blank"
 		filesystem = "ext4"
@@ -276,15 +262,18 @@ tool() {
 	/run/unlockctl "$@" secretfs
 }
 
-# of_s3: the configuration of one volume, whose settings are read, with its key in S3.
-of_s3() {
+# of_header, of_s3: the configuration of one volume, whose settings are read, with its key
+# in its header or in S3.
+of_header() { of_source header; }
+of_s3() { of_source s3://an-internalstoragekeybucket/LuksInternalStorageKey 'context = { purpose = "secretfs" }'; }
+of_source() { # of_source SOURCE [MORE]
 	cat >/etc/unlock.toml <<-END
 		[aws]
 		ca_bundle = "/run/ca.pem"
 		[key]
-		source  = "s3://an-internalstoragekeybucket/LuksInternalStorageKey"
+		source  = "$1"
 		kms_key = "$KEY"
-		context = { purpose = "secretfs" }
+		${2-}
 		[[volume]]
 		name       = "secretfs"
 	END
