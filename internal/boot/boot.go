@@ -188,6 +188,7 @@ func (p *part) run(ctx context.Context, do func(context.Context) error) Outcome 
 		p.cloud = &cloud{Machine: p.Machine, cfg: p.cfg, rec: p.rec}
 		early, stop := context.WithCancelCause(ctx)
 		p.settle(early)
+		settled := processorTime()
 		ctx, cancel := context.WithTimeout(ctx, p.cfg.Timeout)
 		late := context.AfterFunc(ctx, func() { stop(context.DeadlineExceeded) })
 		if err = do(ctx); err != nil || !p.cloud.used.Load() {
@@ -203,6 +204,7 @@ func (p *part) run(ctx context.Context, do func(context.Context) error) Outcome 
 		if m := p.cloud.attestation.measured(); m != nil {
 			p.report.Attested = m
 		}
+		p.report.CPU += status.Millis(processorTime() - settled)
 		late()
 		cancel()
 		stop(nil)

@@ -4,7 +4,22 @@ import (
 	"os"
 	"strconv"
 	"strings"
+	"time"
+
+	"golang.org/x/sys/unix"
 )
+
+// processorTime is that of this process and of programs that it ran and waited for; 0 if unknown.
+func processorTime() time.Duration {
+	var total time.Duration
+	for _, who := range []int{unix.RUSAGE_SELF, unix.RUSAGE_CHILDREN} {
+		var u unix.Rusage
+		if unix.Getrusage(who, &u) == nil {
+			total += time.Duration(u.Utime.Nano() + u.Stime.Nano())
+		}
+	}
+	return total
+}
 
 // Resident is the resident set of a process, "self" or a number, in bytes: the largest so
 // far ("VmHWM"), or of that of now what no file has ("RssAnon"; proc(5), /proc/PID/status);

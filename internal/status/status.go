@@ -39,6 +39,7 @@ type Boot struct {
 	Result    string       `json:"result"`
 	Error     string       `json:"error,omitempty"`
 	Hint      string       `json:"hint,omitempty"`
+	CPU       Millis       `json:"cpu_ms"`         // processor time of the worker, and of programs that it ran, from when devices had settled
 	PeakRSS   int64        `json:"peak_rss_bytes"` // of worker and parent together until the worker ends, pages of the program's file once
 	Volumes   []Volume     `json:"volumes"`
 	Steps     []Step       `json:"steps"`

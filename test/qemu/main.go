@@ -27,6 +27,9 @@ import (
 // parallel is how many machines run at a time.
 const parallel = 2
 
+// roundTrip is that within a VPC, where a scenario looks at times.
+const roundTrip = 500 * time.Microsecond
+
 type options struct {
 	Group   []string      `placeholder:"NAME" help:"Only scenarios of this group: standalone, disks, volumes, network, trail, faults, secrets, attest, distributions, images-real, generators or images."`
 	List    bool          `help:"Print the names of the scenarios."`
