@@ -188,7 +188,7 @@ func (b *benchmark) tang(ctx context.Context, l *lab.Lab, root string) error {
 		mount --bind /dev "$2/dev"
 		chroot "$2" /usr/libexec/tangd-keygen /mnt
 		exec chroot "$2" /usr/libexec/tangd -l -p "$4" /mnt`, "sh", root, mounted, keys, number)
-	cmd.SysProcAttr = &syscall.SysProcAttr{Pdeathsig: syscall.SIGTERM}
+	cmd.SysProcAttr = &syscall.SysProcAttr{Pdeathsig: syscall.SIGKILL} // unshare pays no heed to SIGTERM
 	cmd.Stderr = os.Stderr
 	if err := cmd.Start(); err != nil {
 		return fmt.Errorf("starting tang: %w", err)
