@@ -114,15 +114,17 @@ var figures = []struct{ name, unit, what string }{
 
 // benchmark is the scenario, and what it has measured by way and figure.
 type benchmark struct {
+	rtt     time.Duration
+	file    string // for the table
 	dir     string
 	results map[string]map[string][]float64
 	frames  int // before the boot
 }
 
 // scenario boots each way so many times.
-func (b *benchmark) scenario(rounds int, rtt time.Duration) lab.Scenario {
+func (b *benchmark) scenario(rounds int) lab.Scenario {
 	s := lab.Scenario{
-		Name: "bench-boot", Config: s3Key + secretfs, Disks: []string{"blank:64"}, Cloud: ec2sim.Config{RTT: rtt},
+		Name: "bench-boot", Config: s3Key + secretfs, Disks: []string{"blank:64"}, Cloud: ec2sim.Config{RTT: b.rtt},
 		System: b.system, Hosts: []string{tangAddr.Addr().String()},
 		Boots: []lab.Boot{{Name: "to prepare", Secret: true, Machine: b.boots(ways[0]), Script: "bench_prepare " + tangURL}},
 	}
@@ -247,27 +249,30 @@ func (b *benchmark) judge(w way) lab.Judge {
 			line += fmt.Sprintf(" %s %.2f", f.name, values[f.name])
 		}
 		fmt.Println(line)
-		return nil
+		if w.name != ways[len(ways)-1].name {
+			return nil
+		}
+		return os.WriteFile(b.file, []byte(b.table()), 0o644)
 	}
 }
 
-// run boots, prints, and writes the table to file.
-func (b *benchmark) run(ctx context.Context, bench lab.Bench, rounds int, rtt time.Duration, file string) error {
-	l, err := runOne(ctx, bench, b.scenario(rounds, rtt))
+// run boots and prints the table. After each round it is in b.file.
+func (b *benchmark) run(ctx context.Context, bench lab.Bench, rounds int) error {
+	l, err := runOne(ctx, bench, b.scenario(rounds))
 	if err != nil {
 		fmt.Print(l.Console.Tail(60))
 		l.PrintRequests()
 		return err
 	}
-	table := b.table(rounds, rtt)
-	fmt.Print(table)
-	return os.WriteFile(file, []byte(table), 0o644)
+	fmt.Print(b.table())
+	return nil
 }
 
 // table is Markdown: medians with the smallest and the largest, and what was added.
-func (b *benchmark) table(rounds int, rtt time.Duration) string {
+func (b *benchmark) table() string {
 	var t strings.Builder
-	fmt.Fprintf(&t, "`make bench-boot ROUNDS=%d RTT=%v`, %s: medians of %d rounds (smallest–largest).\n\n|", rounds, rtt, time.Now().UTC().Format(time.DateOnly), rounds)
+	rounds := len(b.results[plainDracut]["kernel"])
+	fmt.Fprintf(&t, "`make bench-boot ROUNDS=%d RTT=%v`, %s: medians of %d rounds (smallest–largest).\n\n|", rounds, b.rtt, time.Now().UTC().Format(time.DateOnly), rounds)
 	for _, f := range figures {
 		fmt.Fprintf(&t, " | %s", strings.TrimSuffix(f.name+", "+f.unit, ", "))
 	}

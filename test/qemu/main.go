@@ -103,8 +103,8 @@ func run(ctx context.Context, o options) (bool, error) {
 		return false, err
 	}
 	if o.Bench > 0 {
-		b := &benchmark{results: map[string]map[string][]float64{}}
-		return true, b.run(ctx, bench, o.Bench, o.RTT, o.Table)
+		b := &benchmark{rtt: o.RTT, file: o.Table, results: map[string]map[string][]float64{}}
+		return true, b.run(ctx, bench, o.Bench)
 	}
 	start := time.Now()
 	queue := make(chan lab.Scenario)
