@@ -8,4 +8,4 @@ done
 udevadm settle --timeout=30 # init stops udevd, which would forget the newest volumes
 # busybox's switch_root, unlike that of util-linux, leaves /run behind, and with it what
 # unlock-guard.service asks for.
-grep -q " $NEWROOT/run " /proc/mounts || [ ! -d "$NEWROOT/run" ] || mount -o bind /run "$NEWROOT/run"
+ismounted "$NEWROOT/run" || [ ! -d "$NEWROOT/run" ] || mount -o bind /run "$NEWROOT/run"
