@@ -3,6 +3,7 @@ package main
 import (
 	"fmt"
 	"slices"
+	"strings"
 
 	"unlock/test/distro"
 	"unlock/test/lab"
@@ -61,9 +62,12 @@ func generatorScenarios() []lab.Scenario {
 			boots = withNetwork(boots)
 			boots[1].Want = boots[1].Want[:len(boots[1].Want)-1]
 		}
+		i := installed{System: distro.System{Suite: g.suite, Packages: g.packages}, Generator: g.generator}
+		if strings.Contains(g.packages, "network-manager") { // is for the image; the system has networkd
+			i.files = []string{"/etc/NetworkManager/conf.d/none.conf", "[keyfile]\nunmanaged-devices=*\n"}
+		}
 		all = append(all, lab.Scenario{
-			Name: fmt.Sprintf("generator-%s-%s", g.suite, g.kind), Config: fileKey + secretfs, Disks: blank(1), Boots: boots,
-			System: installed{System: distro.System{Suite: g.suite, Packages: g.packages}, Generator: g.generator}.machine,
+			Name: fmt.Sprintf("generator-%s-%s", g.suite, g.kind), Config: fileKey + secretfs, Disks: blank(1), Boots: boots, System: i.machine,
 		})
 	}
 	return all
