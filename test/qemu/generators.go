@@ -22,7 +22,7 @@ type generated struct {
 // generators in the order of their age: versions in docs/distributions.md.
 var generators = slices.Concat(
 	ofSuite("bullseye", "dracut,dracut-network,isc-dhcp-client", legacy),
-	ofSuite("bookworm", "dracut,dracut-network,isc-dhcp-client,network-manager", legacy, manager),
+	ofSuite("bookworm", "dracut,dracut-network,isc-dhcp-client,procps,iputils-arping,network-manager", legacy, manager),
 	ofSuite("trixie", "dracut,dracut-network,systemd-cryptsetup,network-manager", networked, manager),
 	ofSuite("sid", "dracut,dracut-network,systemd-cryptsetup,network-manager", networked, manager),
 )
@@ -43,13 +43,16 @@ func ofSuite(suite, packages string, networks ...kind) []generated {
 		{suite: suite, kind: "initramfs-tools", packages: "initramfs-tools", generator: initramfsTools},
 	}
 	if suite != "sid" { // which brings no switch_root for images without systemd
-		all = append(all, generated{suite: suite, kind: "dracut-busybox", packages: packages, generator: dracut("no", plainDisks+noSystemd)})
+		all = append(all, generated{suite: suite, kind: "dracut-busybox", packages: packages, generator: dracut("no", plainDisks+noSystemd+noNetwork)})
 	}
 	for _, n := range networks {
 		all = append(all, generated{suite: suite, kind: n.name, packages: packages, generator: dracut("no", plainDisks+n.conf), network: true})
 	}
 	return all
 }
+
+// noNetwork: the one that the system would bring along needs systemd.
+const noNetwork = "\nomit_dracutmodules+=\" network network-manager ifcfg \""
 
 const hasFsckToo = "\n" + hasFsck
 
