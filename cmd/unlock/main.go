@@ -11,7 +11,7 @@
 //	                       beside it, which waits for it (early.go)
 //	unlock cap             before a shell in an initramfs: closes the door behind keys that were
 //	                       attested (cap.go), and returns when it is closed
-//	unlock hold [unit]     in an initramfs with systemd: has what ends a failed boot there
+//	unlock hold [UNIT]     in an initramfs with systemd: has what ends a failed boot there
 //	                       wait until the volumes are open (hold.go)
 //
 // As process 1 of the standalone image it does both, and init's part around them.
@@ -62,8 +62,10 @@ func run(args []string) boot.Outcome {
 		return printNeeds(os.Stdout, config.DefaultFile)
 	case len(args) == 1 && args[0] == "guard":
 		return guardSystem()
-	case len(args) == 1 && args[0] == "hold", len(args) == 2 && args[0] == "hold" && args[1] == "unit":
-		return hold(len(args) == 2)
+	case len(args) == 1 && args[0] == "hold":
+		return hold("")
+	case len(args) == 2 && args[0] == "hold":
+		return hold(args[1])
 	case len(args) == 1 && args[0] == "cap":
 		return supervisor(new(parent)).Close()
 	case len(args) == 0:
