@@ -48,7 +48,8 @@ func (m *Machine) args(dir string) ([]string, error) {
 		if m.Variables != "" {
 			machine += ",smm=on" // which keeps the system from changing them
 		}
-		a = append(a, "-M", machine, "-cpu", "max,erms=off") // the kernel would copy byte by byte, which takes long to emulate
+		// With erms the kernel would copy byte by byte, which takes long to emulate; with svm a whole system loads KVM.
+		a = append(a, "-M", machine, "-cpu", "max,erms=off,svm=off")
 	}
 	for _, text := range m.OEM {
 		a = append(a, "-smbios", "type=11,value="+escape(text))
