@@ -48,8 +48,9 @@ func (m *Machine) args(dir string) ([]string, error) {
 		if m.Variables != "" {
 			machine += ",smm=on" // which keeps the system from changing them
 		}
-		// With erms the kernel would copy byte by byte, which takes long to emulate; with svm a whole system loads KVM.
-		a = append(a, "-M", machine, "-cpu", "max,erms=off,svm=off")
+		// With erms the kernel would copy byte by byte, which takes long to emulate. It takes fsrm to imply erms: with
+		// fsrm alone its memmove would copy too much of what is short.
+		a = append(a, "-M", machine, "-cpu", "max,erms=off,fsrm=off")
 	}
 	for _, text := range m.OEM {
 		a = append(a, "-smbios", "type=11,value="+escape(text))
