@@ -17,7 +17,7 @@ bench_prepare() {
 BENCH_UUID=7d1f9a52-0c35-4a86-9d5e-5be1c2a4f361
 
 # bench_mounted: the volume is there
-bench_mounted() { grep "$TEXT" /mnt/secretfs/file; }
+bench_mounted() { grep "$TEXT" /mnt/secretfs/file || { journalctl -b -o cat -u recipe.service && false; }; }
 
 # bench_times prints when, in microseconds since the kernel started, it handed over to the
 # first process, the system's own systemd began, sysinit.target was reached, all was done,
