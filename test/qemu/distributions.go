@@ -62,11 +62,10 @@ func (i installed) machine(ctx context.Context, l *lab.Lab) error {
 	l.Base.Append = "root=LABEL=" + vm.RootLabel + " ro systemd.show_status=1 systemd.default_timeout_start_sec=600" +
 		" systemd.default_device_timeout_sec=600"
 	l.Up = "distribution_up"
-	// Before 254, systemd took nothing for devices from there.
-	if err := l.PutOnRoot(ctx, "/etc/systemd/system.conf.d/busy-host.conf", []byte("[Manager]\nDefaultDeviceTimeoutSec=600\n")); err != nil {
-		return err
-	}
-	for file := range slices.Chunk(i.files, 2) {
+	for file := range slices.Chunk(append([]string{
+		// systemd 252 takes nothing for devices from the kernel command line.
+		"/etc/systemd/system.conf.d/busy-host.conf", "[Manager]\nDefaultDeviceTimeoutSec=600\n",
+	}, i.files...), 2) {
 		if err := l.PutOnRoot(ctx, file[0], []byte(file[1])); err != nil {
 			return err
 		}
