@@ -66,7 +66,7 @@ test-unit:
 test-rest:
 	+@$(MAKE) -j1 lint vulnerabilities emulators release-test deploy-test
 
-# One or more of each kind of boot. Two run at a time: those that make a system come first, then
+# One or more of each kind of boot. Three run at a time: those that make a system come first, then
 # those that take longest; all are in one queue.
 BOOTS = debian13-dracut-systemd debian12-initramfs-tools al2023-denied disks-24 denied-reboots attest-cmdline no-initramfs \
 	half-formatted recover root-volume optional-failed attest-first-boot mirror shares-cut kms-denied secrets-header \

@@ -24,8 +24,9 @@ import (
 	"unlock/test/vm"
 )
 
-// parallel is how many machines run at a time.
-const parallel = 2
+// parallel is how many machines run at a time: each computes on one processor and often
+// waits, so that two left a third of two processors idle. What --soak draws depends on it.
+const parallel = 3
 
 // roundTrip is that within a VPC, where a scenario looks at times.
 const roundTrip = 500 * time.Microsecond
