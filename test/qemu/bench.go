@@ -353,7 +353,7 @@ func spread(values []float64) string {
 
 // number has as many digits as are of use.
 func number(x float64) string {
-	if x == math.Trunc(x) && math.Abs(x) >= 10 {
+	if x == math.Trunc(x) {
 		return fmt.Sprintf("%.0f", x)
 	}
 	return fmt.Sprintf("%.2f", x)
