@@ -163,14 +163,12 @@ func (b *benchmark) system(ctx context.Context, l *lab.Lab) error {
 		}
 	}
 	l.Base.Kernel, l.Base.Root, l.Base.Memory, l.Base.Timeout = system.Kernel, system.Root, 2048, 30*time.Minute
-	l.Base.Append = "root=LABEL=" + vm.RootLabel + " ro systemd.default_timeout_start_sec=600 systemd.default_device_timeout_sec=600"
-	for file := range slices.Chunk(append([]string{
+	l.Base.Append = "root=LABEL=" + vm.RootLabel + " ro" + patience
+	if err := putOnRoot(ctx, l, append([]string{
 		"/etc/unlock-ca.pem", string(l.Cloud.CA()),
 		"/etc/resolv.conf", "nameserver 172.31.0.2\n", // networkd sets none
-	}, recipe...), 2) {
-		if err := l.PutOnRoot(ctx, file[0], []byte(file[1])); err != nil {
-			return err
-		}
+	}, recipe...)); err != nil {
+		return err
 	}
 	return b.tang(ctx, l, system.Root)
 }

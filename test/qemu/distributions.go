@@ -36,6 +36,19 @@ type installed struct {
 	files    []string // in a copy of the system: path, text, path, …
 }
 
+// patience is what a system is told on the kernel command line to have on a slow machine.
+const patience = " systemd.default_timeout_start_sec=600 systemd.default_device_timeout_sec=600"
+
+// putOnRoot puts files on the machine's root: path, content, and so on.
+func putOnRoot(ctx context.Context, l *lab.Lab, files []string) error {
+	for file := range slices.Chunk(files, 2) {
+		if err := l.PutOnRoot(ctx, file[0], []byte(file[1])); err != nil {
+			return err
+		}
+	}
+	return nil
+}
+
 // machine is a lab.System.
 func (i installed) machine(ctx context.Context, l *lab.Lab) error {
 	system, err := i.Get(ctx)
@@ -59,18 +72,12 @@ func (i installed) machine(ctx context.Context, l *lab.Lab) error {
 	}
 	l.Base.Kernel, l.Base.Initrd, l.Base.Root, l.Base.Memory, l.Base.Timeout = system.Kernel, image, system.Root, 2048, 40*time.Minute
 	// On a busy host a machine without acceleration is slower than systemd expects of any.
-	l.Base.Append = "root=LABEL=" + vm.RootLabel + " ro systemd.show_status=1 systemd.default_timeout_start_sec=600" +
-		" systemd.default_device_timeout_sec=600"
+	l.Base.Append = "root=LABEL=" + vm.RootLabel + " ro systemd.show_status=1" + patience
 	l.Up = "distribution_up"
-	for file := range slices.Chunk(append([]string{
+	return putOnRoot(ctx, l, append([]string{
 		// systemd 252 takes nothing for devices from the kernel command line.
 		"/etc/systemd/system.conf.d/busy-host.conf", "[Manager]\nDefaultDeviceTimeoutSec=600\n",
-	}, i.files...), 2) {
-		if err := l.PutOnRoot(ctx, file[0], []byte(file[1])); err != nil {
-			return err
-		}
-	}
-	return nil
+	}, i.files...))
 }
 
 // dracut sets dracut up: images are compressed lightly, and conf is added.
