@@ -28,8 +28,8 @@ import (
 // copies that nobody can wipe (credentials are strings), and the kernel hands
 // memory that a process leaves behind to others without clearing it. So the worker
 // does not exit: it stops, and its parent, which never saw a secret, overwrites
-// all of its writable memory before killing it, and free memory after that
-// (overwrite.go). A worker that crashes leaves its memory to the kernel; of one that
+// all of its writable memory and its registers (registers.go) before killing it, and
+// free memory after that (overwrite.go). A worker that crashes leaves its memory to the kernel; of one that
 // waits for a disk which does not answer, and is given up, the kernel keeps what it was
 // reading or writing.
 
@@ -170,18 +170,26 @@ func runWorker(began time.Duration, args []string, settle func()) (outcome boot.
 // disk has not answered to, and neither stops nor ends it before the disk does.
 const endFor = time.Second
 
-// scrubFor is for overwriting its memory, which nothing should hold up.
+// scrubFor is for overwriting memory and registers, which nothing should hold up.
 const scrubFor = 10 * time.Second
 
-// end overwrites the memory of a worker that has handed over, or was given up, and
-// kills it. What of one that was given up cannot be stopped asleep in the kernel runs
-// no more code of its own: it finds itself killed.
+// end overwrites memory and registers of a worker that has handed over, or was given up,
+// and kills it. What of one that was given up cannot be stopped asleep in the kernel runs
+// no more code of its own: it finds itself killed. Its registers are left as they are,
+// which only a process that has stopped lets others write.
 func end(cmd *exec.Cmd) error {
+	pid := cmd.Process.Pid
 	_ = cmd.Process.Signal(unix.SIGSTOP) // it stops by itself, unless it was given up
-	stopped(cmd.Process.Pid, endFor)
-	err := within(scrubFor, func() error { return scrub(cmd.Process.Pid) })
+	still := stopped(pid, endFor)
+	err := within(scrubFor, func() error {
+		err := scrub(pid)
+		if still {
+			err = errors.Join(err, scrubRegisters(pid))
+		}
+		return err
+	})
 	if err != nil {
-		err = fmt.Errorf("overwriting the worker's memory: %w", err)
+		err = fmt.Errorf("overwriting what the worker leaves: %w", err)
 	}
 	_ = cmd.Process.Kill()
 	_ = within(endFor, cmd.Wait) // whatever it says

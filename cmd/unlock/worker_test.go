@@ -6,6 +6,7 @@ import (
 	"fmt"
 	"os"
 	"os/exec"
+	"runtime"
 	"strconv"
 	"strings"
 	"testing"
@@ -35,9 +36,11 @@ func TestMain(m *testing.M) {
 	os.Exit(m.Run())
 }
 
-// TestScrub looks into the memory of a process before and after.
-func TestScrub(t *testing.T) {
-	cmd := exec.Command(os.Args[0])
+// holder starts a process that holds a secret, and returns it when it has stopped, and
+// where the secret is.
+func holder(t *testing.T) (cmd *exec.Cmd, line string) {
+	t.Helper()
+	cmd = exec.Command(os.Args[0])
 	cmd.Env = append(os.Environ(), secretHolder+"=secret.access.key.")
 	out, err := cmd.StdoutPipe()
 	if err != nil {
@@ -46,12 +49,22 @@ func TestScrub(t *testing.T) {
 	if err := cmd.Start(); err != nil {
 		t.Fatal(err)
 	}
-	defer cmd.Wait()
-	defer cmd.Process.Kill()
-	line, err := bufio.NewReader(out).ReadString('\n')
-	if err != nil {
+	t.Cleanup(func() {
+		_ = cmd.Process.Kill()
+		_ = cmd.Wait()
+	})
+	if line, err = bufio.NewReader(out).ReadString('\n'); err != nil {
 		t.Fatal(err)
 	}
+	if !stopped(cmd.Process.Pid, time.Minute) {
+		t.Fatal("the process did not stop")
+	}
+	return cmd, line
+}
+
+// TestScrub looks into the memory of a process before and after.
+func TestScrub(t *testing.T) {
+	cmd, line := holder(t)
 	where, size, _ := strings.Cut(strings.TrimSpace(line), " ")
 	at, err := strconv.ParseInt(where, 0, 64)
 	if err != nil {
@@ -60,9 +73,6 @@ func TestScrub(t *testing.T) {
 	n, err := strconv.Atoi(size)
 	if err != nil {
 		t.Fatal(err)
-	}
-	if !stopped(cmd.Process.Pid, time.Minute) {
-		t.Fatal("the process did not stop")
 	}
 	read := func() []byte {
 		mem, err := os.Open(fmt.Sprintf("/proc/%d/mem", cmd.Process.Pid))
@@ -84,6 +94,48 @@ func TestScrub(t *testing.T) {
 	}
 	if b := read(); len(bytes.TrimLeft(b, "\x00")) != 0 {
 		t.Errorf("memory of the process after scrub = %.20q, want zeros", b)
+	}
+}
+
+// TestScrubRegisters puts a secret into the vector registers of all threads of a process,
+// and looks for it before and after.
+func TestScrubRegisters(t *testing.T) {
+	cmd, _ := holder(t)
+	secret := []byte("secret.access.key.in.a.register.")
+	size := map[string]int{"amd64": 512, "arm64": 528}[runtime.GOARCH]
+	from := map[string]int{"amd64": 160}[runtime.GOARCH] // XMM0
+	find := func() (found, threads int) {
+		err := eachThread(cmd.Process.Pid, func(tid int) error {
+			b := make([]byte, size)
+			_, err := regset(unix.PTRACE_GETREGSET, tid, unix.NT_PRFPREG, b)
+			threads++
+			if bytes.Contains(b, secret[:16]) {
+				found++
+			}
+			return err
+		})
+		if err != nil {
+			t.Fatal(err)
+		}
+		return found, threads
+	}
+	err := eachThread(cmd.Process.Pid, func(tid int) error {
+		b := make([]byte, size)
+		copy(b[from:], bytes.Repeat(secret, 8))
+		_, err := regset(unix.PTRACE_SETREGSET, tid, unix.NT_PRFPREG, b)
+		return err
+	})
+	if err != nil {
+		t.Fatal(err)
+	}
+	if found, threads := find(); found < 2 || found != threads {
+		t.Fatalf("the secret is in the registers of %d threads of %d, want all", found, threads)
+	}
+	if err := scrubRegisters(cmd.Process.Pid); err != nil {
+		t.Fatal(err)
+	}
+	if found, _ := find(); found != 0 {
+		t.Errorf("the secret is in the registers of %d threads", found)
 	}
 }
 
