@@ -57,14 +57,12 @@ demo: vm-packages
 # Two at a time, as tests wait and packages are compressed by one processor; benchmarks and
 # machines have both for themselves.
 test: test-packages
-	$(MAKE) -j2 -O test-unit test-rest
+	$(MAKE) -j2 -O unit test-rest
 	$(MAKE) size benchmarks
 	scripts/qemu-test --soak 5 $(BOOTS)
-# In turn: unit and fips are of the same packages, and a release is made step by step.
-test-unit:
-	+@$(MAKE) -j1 unit fips
+# In turn, as a release is made step by step. It takes as long as unit.
 test-rest:
-	+@$(MAKE) -j1 lint vulnerabilities emulators release-test deploy-test
+	+@$(MAKE) -j1 lint vulnerabilities emulators release-test deploy-test fips
 
 # One or more of each kind of boot. Three run at a time: those that make a system come first, then
 # those that take longest; all are in one queue.
@@ -197,4 +195,4 @@ FORCE:
 include install.mk
 include packaging/release.mk
 
-.PHONY: all demo check test test-unit test-rest test-network test-faults test-attest test-images test-generators bench-boot unit fips vulnerabilities emulators benchmarks size fuzz lint other-systems vm-packages test-packages clean FORCE
+.PHONY: all demo check test test-rest test-network test-faults test-attest test-images test-generators bench-boot unit fips vulnerabilities emulators benchmarks size fuzz lint other-systems vm-packages test-packages clean FORCE
