@@ -173,14 +173,21 @@ const endFor = time.Second
 // scrubFor is for overwriting memory and registers, which nothing should hold up.
 const scrubFor = 10 * time.Second
 
-// end overwrites memory and registers of a worker that has handed over, or was given up,
-// and kills it. What of one that was given up cannot be stopped asleep in the kernel runs
-// no more code of its own: it finds itself killed. Its registers are left as they are,
-// which only a process that has stopped lets others write.
+// end overwrites what a worker that has handed over, or was given up, has in memory and
+// registers, and kills it. What of one that was given up cannot be stopped asleep in the
+// kernel runs no more code of its own: it finds itself killed.
 func end(cmd *exec.Cmd) error {
-	pid := cmd.Process.Pid
 	_ = cmd.Process.Signal(unix.SIGSTOP) // it stops by itself, unless it was given up
-	still := stopped(pid, endFor)
+	pid := cmd.Process.Pid
+	err := wipe(pid, stopped(pid, endFor))
+	_ = cmd.Process.Kill()
+	_ = within(endFor, cmd.Wait) // whatever it says
+	return err
+}
+
+// wipe overwrites a worker's memory, and its registers if it has stopped: else the kernel
+// lets nobody write to them.
+func wipe(pid int, still bool) error {
 	err := within(scrubFor, func() error {
 		err := scrub(pid)
 		if still {
@@ -189,11 +196,9 @@ func end(cmd *exec.Cmd) error {
 		return err
 	})
 	if err != nil {
-		err = fmt.Errorf("overwriting what the worker leaves: %w", err)
+		return fmt.Errorf("overwriting what the worker leaves: %w", err)
 	}
-	_ = cmd.Process.Kill()
-	_ = within(endFor, cmd.Wait) // whatever it says
-	return err
+	return nil
 }
 
 // stopped waits until the process has stopped, but not for ever.

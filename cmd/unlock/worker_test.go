@@ -97,9 +97,9 @@ func TestScrub(t *testing.T) {
 	}
 }
 
-// TestScrubRegisters puts a secret into the vector registers of all threads of a process,
+// TestWipeRegisters puts a secret into the vector registers of all threads of a process,
 // and looks for it before and after.
-func TestScrubRegisters(t *testing.T) {
+func TestWipeRegisters(t *testing.T) {
 	cmd, _ := holder(t)
 	secret := []byte("secret.access.key.in.a.register.")
 	size := map[string]int{"amd64": 512, "arm64": 528}[runtime.GOARCH]
@@ -131,7 +131,7 @@ func TestScrubRegisters(t *testing.T) {
 	if found, threads := find(); found < 2 || found != threads {
 		t.Fatalf("the secret is in the registers of %d threads of %d, want all", found, threads)
 	}
-	if err := scrubRegisters(cmd.Process.Pid); err != nil {
+	if err := wipe(cmd.Process.Pid, true); err != nil {
 		t.Fatal(err)
 	}
 	if found, _ := find(); found != 0 {
