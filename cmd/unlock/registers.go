@@ -39,7 +39,7 @@ func eachThread(pid int, f func(tid int) error) error {
 		if err != nil {
 			return fmt.Errorf("reading which threads it has: %w", err)
 		}
-		if err := unix.PtraceSeize(tid); err != nil {
+		if err := trace(tid); err != nil {
 			return fmt.Errorf("tracing its thread %d: %w", tid, err)
 		}
 		err = f(tid)
@@ -49,6 +49,22 @@ func eachThread(pid int, f func(tid int) error) error {
 		}
 	}
 	return nil
+}
+
+// trace begins to trace a thread, and waits until it may be written to: one that was just
+// made when its process stopped has yet to stop.
+func trace(tid int) error {
+	if err := unix.PtraceSeize(tid); err != nil {
+		return err
+	}
+	if err := unix.PtraceInterrupt(tid); err != nil {
+		return err
+	}
+	for {
+		if _, err := unix.Wait4(tid, nil, unix.WALL, nil); err != unix.EINTR {
+			return err
+		}
+	}
 }
 
 // regset has a request, PTRACE_GETREGSET or PTRACE_SETREGSET, done with b for one of the
