@@ -30,6 +30,10 @@ const (
 	stepIMDS       // IMDS answered
 )
 
+// shutFor is how long a card stays down that somebody shut down: who gives it another
+// name does so first where Linux is older than 6.2.
+const shutFor = time.Second
+
 // card is a network card, or what the image has set up already. It has one goroutine,
 // run, which undoes everything when its context ends.
 type card struct {
@@ -42,6 +46,7 @@ type card struct {
 	undo   []func() error // of run: in the order in which it was done
 	cancel context.CancelFunc
 	ended  chan struct{} // run has; nil: it was not started
+	shut   bool          // somebody shut it down while it was in use; set while run does not
 	link   chan struct{} // something has changed about the carrier
 	tasks  sync.WaitGroup
 
@@ -124,6 +129,13 @@ func (c *card) run(ctx context.Context, stuck func()) {
 	defer c.restore()
 	if !c.awaitUdev(ctx) {
 		return
+	}
+	if c.shut {
+		select {
+		case <-time.After(shutFor):
+		case <-ctx.Done():
+			return
+		}
 	}
 	held := held(c.index)
 	if err := c.raise(); err != nil {

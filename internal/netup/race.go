@@ -164,6 +164,7 @@ func (r *race) see(ctx context.Context, l *link) bool {
 	if c.see(l) && c.ended != nil {
 		c.log("somebody shut it down; raising it again")
 		r.stop(c)
+		c.shut = true
 		r.start(ctx, c)
 	}
 	return !known
