@@ -2,10 +2,7 @@
 # What the scenarios of distributions do in the machine.
 
 # active UNIT...: all of them, asked at once, as starting a program takes seconds in the emulator
-active() {
-	states=$(systemctl is-active "$@" || :)
-	for state in $states; do test "$state" = active; done
-}
+active() { test "$(systemctl is-active "$@" || :)" = "$(for _; do echo active; done)"; }
 
 # distribution_up: what holds of a system that is up. The network must be there by the
 # distribution's own means: one address and one default route, both by DHCP.
