@@ -39,10 +39,11 @@ func eachThread(pid int, f func(tid int) error) error {
 		if err != nil {
 			return fmt.Errorf("reading which threads it has: %w", err)
 		}
-		if err := trace(tid); err != nil {
-			return fmt.Errorf("tracing its thread %d: %w", tid, err)
+		if err = trace(tid); err != nil {
+			err = fmt.Errorf("tracing its thread %d: %w", tid, err)
+		} else {
+			err = f(tid)
 		}
-		err = f(tid)
 		_ = unix.PtraceDetach(tid) // it stays stopped, as its process is
 		if err != nil {
 			return err

@@ -29,9 +29,9 @@ import (
 // memory that a process leaves behind to others without clearing it. So the worker
 // does not exit: it stops, and its parent, which never saw a secret, overwrites
 // all of its writable memory and its registers (registers.go) before killing it, and
-// free memory after that (overwrite.go). A worker that crashes leaves its memory to the kernel; of one that
-// waits for a disk which does not answer, and is given up, the kernel keeps what it was
-// reading or writing.
+// free memory after that (overwrite.go). A worker that crashes leaves its memory to the
+// kernel; of one that waits for a disk which does not answer, and is given up, the kernel
+// keeps what it was reading or writing, and the registers.
 
 // workerMark is an argument that no user gives.
 const workerMark = "--worker"

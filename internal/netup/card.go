@@ -131,9 +131,7 @@ func (c *card) run(ctx context.Context, stuck func()) {
 		return
 	}
 	if c.shut {
-		select {
-		case <-time.After(shutFor):
-		case <-ctx.Done():
+		if sleep(ctx, shutFor); ctx.Err() != nil {
 			return
 		}
 	}
