@@ -34,6 +34,9 @@ const (
 // name does so first where Linux is older than 6.2.
 const shutFor = time.Second
 
+// raiseAgain is after how long a card is raised again that could not be.
+const raiseAgain = 2 * time.Second
+
 // card is a network card, or what the image has set up already. It has one goroutine,
 // run, which undoes everything when its context ends.
 type card struct {
@@ -136,11 +139,13 @@ func (c *card) run(ctx context.Context, stuck func()) {
 		}
 	}
 	held := held(c.index)
-	if err := c.raise(); err != nil {
+	for err := c.raise(); err != nil; err = c.raise() {
 		c.came(stepNone, err)
-		c.log("%v", err)
+		c.log("%v; trying again", err)
 		stuck()
-		return
+		if sleep(ctx, raiseAgain); ctx.Err() != nil {
+			return
+		}
 	}
 	if !c.awaitCarrier(ctx, stuck) {
 		return

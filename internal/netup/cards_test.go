@@ -1,10 +1,16 @@
 package netup
 
 import (
+	"errors"
 	"fmt"
+	"net"
+	"os"
 	"strings"
 	"testing"
 	"time"
+
+	"github.com/vishvananda/netlink/nl"
+	"golang.org/x/sys/unix"
 )
 
 // TestTwoCardsInOneSubnet: answers come back to the card that asked, although the other
@@ -54,6 +60,73 @@ func TestRenamed(t *testing.T) {
 			}
 		})
 	}
+}
+
+// TestSettingsWhileRenamed: for a moment, a card that gets another name has no settings.
+func TestSettingsWhileRenamed(t *testing.T) {
+	t.Parallel()
+	l := newLab(t, "eth0")
+	before := l.state()
+	l.in("", "env", role+"=settings", os.Args[0])
+	if after := l.state(); after != before {
+		t.Errorf("the settings were left in another state:\n%s", difference(before, after))
+	}
+}
+
+// beSettings changes and restores settings of eth0, which gets other names all the time.
+func beSettings() error {
+	eth0, err := net.InterfaceByName("eth0")
+	if err != nil {
+		return err
+	}
+	rename := func(name string) {
+		info := nl.NewIfInfomsg(unix.AF_UNSPEC)
+		info.Index = int32(eth0.Index)
+		_, rerr := ask(unix.RTM_SETLINK, unix.NLM_F_ACK, info, nl.NewRtAttr(unix.IFLA_IFNAME, nl.ZeroTerminated(name)))
+		err = errors.Join(err, rerr)
+	}
+	done, renamed := make(chan struct{}), make(chan struct{})
+	go func() {
+		defer close(renamed)
+		for {
+			rename("ens5")
+			rename("eth0")
+			select {
+			case <-done:
+				return
+			default:
+			}
+		}
+	}()
+	c := &card{index: eth0.Index, name: eth0.Name}
+	var failed error
+	for range 300 {
+		for _, setting := range []string{"ipv4/rp_filter", "ipv6/accept_ra"} {
+			failed = errors.Join(failed, c.sysctl(setting, "2"))
+		}
+		if len(c.undo) != 2 {
+			failed = errors.Join(failed, fmt.Errorf("%d settings were changed", len(c.undo)))
+		}
+		for _, undo := range c.undo {
+			failed = errors.Join(failed, undo())
+		}
+		c.undo = nil
+	}
+	close(done)
+	<-renamed
+	return errors.Join(failed, err)
+}
+
+// TestRaisedLater: the card cannot be raised at first, as one of its settings cannot be written.
+func TestRaisedLater(t *testing.T) {
+	t.Parallel()
+	l := newLab(t, "eth0")
+	l.vpc("eth0")
+	l.write("accept_ra", "1\n")
+	file := "/proc/sys/net/ipv6/conf/eth0/accept_ra"
+	l.udev = "mount --bind " + l.file("accept_ra") + " " + file + " && mount -o remount,bind,ro " + file +
+		" && : >/run/udev/data/n$(ip -o link show eth0 | cut -d: -f1); sleep 1; umount " + file
+	l.run("30s", "kms.test:443").wants(t, "read-only file system; trying again", "up eth0 10.0.1.10/24", toKMS, "down: <nil>")
 }
 
 // TestNamedByUdev: udev names the card late, and can do so while it is down alone.

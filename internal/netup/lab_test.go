@@ -42,6 +42,11 @@ func TestMain(m *testing.M) {
 		serve(os.Args[1:], http.HandlerFunc(func(w http.ResponseWriter, r *http.Request) { io.WriteString(w, "token") }))
 	case "silent":
 		beSilent(os.Args[1:])
+	case "settings":
+		if err := beSettings(); err != nil {
+			fmt.Fprintln(os.Stderr, err)
+			os.Exit(1)
+		}
 	}
 }
 
@@ -359,7 +364,7 @@ func (l *lab) run(args ...string) machineOutput {
 		script += fmt.Sprintf(" && mkdir -p /sys/devices/%d /sys/class/net/%s && ln -s /sys/devices/%d /sys/class/net/%s/device", i, c, i, c)
 	}
 	if l.udev != "" {
-		script += " && mkdir -p /run/udev/data && : >/run/udev/control && { " + l.udev + " & }"
+		script += " && mkdir -p /run/udev/data && : >/run/udev/control && { (" + l.udev + ") & }"
 	}
 	script += " && : >" + l.file("resolv.conf") + " && if test -s " + l.file("resolv") + "; then cat " + l.file("resolv") + " >" + l.file("resolv.conf") + "; fi && mount --bind " + l.file("resolv.conf") + ` /etc/resolv.conf && exec "$@"`
 	cmd := exec.Command("ip", slices.Concat([]string{"netns", "exec", l.machine, "sh", "-c", script, "sh", os.Args[0]}, args)...)
