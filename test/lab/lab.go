@@ -176,7 +176,7 @@ func (l *Lab) prepare(ctx context.Context) error {
 	}
 	system := l.System
 	if system == nil {
-		system = Standalone
+		system = uncompressed
 	}
 	if err := system(ctx, l); err != nil {
 		return err

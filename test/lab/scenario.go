@@ -14,7 +14,7 @@ import (
 // $VERSION for the first version of the S3 object.
 type Scenario struct {
 	Name    string
-	System  System        // what the machine boots; nil: Standalone
+	System  System        // what the machine boots; nil: Standalone, but with an image that is not compressed
 	Config  string        // /etc/unlock.toml
 	Mistake string        // in it, as the build and the boot report it; "": none
 	Cloud   ec2sim.Config // but for its faults

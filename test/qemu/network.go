@@ -136,7 +136,7 @@ func (s subnet) system(ctx context.Context, l *lab.Lab) error {
 	if err := errors.Join(err1, err2); err != nil {
 		return err
 	}
-	var args []string
+	args := slices.Clone(lab.Uncompressed)
 	if s.first != "" {
 		busybox, err := exec.LookPath("busybox")
 		if err != nil {
@@ -146,7 +146,7 @@ func (s subnet) system(ctx context.Context, l *lab.Lab) error {
 		if err := os.WriteFile(first, []byte("#!/bin/busybox sh\nexport PATH=/bin\n"+s.first+"\nexec /init\n"), 0o700); err != nil {
 			return err
 		}
-		args = []string{"--file", busybox + ":/bin/busybox", "--file", first + ":/first"}
+		args = append(args, "--file", busybox+":/bin/busybox", "--file", first+":/first")
 	}
 	l.BootStandalone(kernel, root, args...)
 	if s.first != "" {

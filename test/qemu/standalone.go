@@ -82,7 +82,7 @@ var standalone = []lab.Scenario{
 		Boots: []lab.Boot{{Script: "write_file\ncat /proc/1/limits\nshow_status", Check: lab.All(lab.Formatted, lab.TimeHasAName)}},
 	},
 	{
-		Name: "second-boot", Config: "timeout = \"15m\"\n" + s3Key + secretfs, Disks: []string{"blank"}, Cloud: ec2sim.Config{RTT: roundTrip},
+		Name: "second-boot", Config: "timeout = \"15m\"\n" + s3Key + secretfs, Disks: []string{"blank"}, System: lab.Standalone, Cloud: ec2sim.Config{RTT: roundTrip},
 		Boots: []lab.Boot{
 			{Script: "write_file", Check: lab.Formatted},
 			{Secret: true, Script: "read_file\nstock_opens\nmounted_with / ext4 rw,noatime\nshow_status", Check: lab.OwnShare(roundTrip), Append: "root=UUID=" + vm.RootUUID + " rootfstype=ext4 rootflags=noatime maxcpus=1", Want: []string{lab.FileText}},

@@ -63,10 +63,14 @@ func (m *Machine) args(dir string) ([]string, error) {
 	case m.Firmware != "":
 		a = append(a, "-bios", m.Firmware)
 	default:
+		kernel := m.Kernel
+		if !m.ARM64 {
+			kernel = vmlinux(kernel)
+		}
 		// On a busy host the kernel takes QEMU's timer for broken, and panics. Mitigations take time, and
 		// protect from nothing here. Huge pages that nobody asked for, unlike in the clouds' own images, take
 		// half of the time in which a whole system starts, to be cleared.
-		a = append(a, "-kernel", m.Kernel, "-append", "console="+console+" panic=-1 no_timer_check mitigations=off transparent_hugepage=madvise "+m.Append)
+		a = append(a, "-kernel", kernel, "-append", "console="+console+" panic=-1 no_timer_check mitigations=off transparent_hugepage=madvise "+m.Append)
 		if m.Initrd != "" {
 			a = append(a, "-initrd", m.Initrd)
 		}
