@@ -65,9 +65,9 @@ test-rest:
 	+@$(MAKE) -j1 lint vulnerabilities emulators release-test deploy-test fips
 
 # One or more of each kind of boot. Three run at a time: those that make a system come first, then
-# those that take longest; all are in one queue.
-BOOTS = debian13-dracut-systemd debian12-initramfs-tools al2023-denied disks-24 denied-reboots attest-cmdline no-initramfs \
-	half-formatted recover root-volume optional-failed attest-first-boot mirror shares-cut kms-denied secrets-header \
+# those that take longest, but no two beside each other that wait for a minute; all are in one queue.
+BOOTS = debian13-dracut-systemd debian12-initramfs-tools denied-reboots al2023-denied disks-24 half-formatted no-initramfs \
+	attest-cmdline recover root-volume optional-failed attest-first-boot mirror shares-cut kms-denied secrets-header \
 	stripe-missing-member ephemeral open-close-grow converted-luks1 swapped-disk prompt \
 	cut-forming second-boot stock-tools header-source two-disks secret-source \
 	udev-ready fips confined bad-config foreign-disk binds \
