@@ -49,7 +49,7 @@ type card struct {
 	undo   []func() error // of run: in the order in which it was done
 	cancel context.CancelFunc
 	ended  chan struct{} // run has; nil: it was not started
-	shut   bool          // somebody shut it down while it was in use; set while run does not
+	shut   bool          // somebody shut it down while it was in use: run waits, once; set while it does not run
 	link   chan struct{} // something has changed about the carrier
 	tasks  sync.WaitGroup
 
@@ -134,14 +134,19 @@ func (c *card) run(ctx context.Context, stuck func()) {
 		return
 	}
 	if c.shut {
+		c.shut = false
 		if sleep(ctx, shutFor); ctx.Err() != nil {
 			return
 		}
 	}
 	held := held(c.index)
+	said := ""
 	for err := c.raise(); err != nil; err = c.raise() {
 		c.came(stepNone, err)
-		c.log("%v; trying again", err)
+		if text := err.Error(); text != said {
+			c.log("%s; trying again", text)
+			said = text
+		}
 		stuck()
 		if sleep(ctx, raiseAgain); ctx.Err() != nil {
 			return

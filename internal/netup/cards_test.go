@@ -125,8 +125,12 @@ func TestRaisedLater(t *testing.T) {
 	l.write("accept_ra", "1\n")
 	file := "/proc/sys/net/ipv6/conf/eth0/accept_ra"
 	l.udev = "mount --bind " + l.file("accept_ra") + " " + file + " && mount -o remount,bind,ro " + file +
-		" && : >/run/udev/data/n$(ip -o link show eth0 | cut -d: -f1); sleep 1; umount " + file
-	l.run("30s", "kms.test:443").wants(t, "read-only file system; trying again", "up eth0 10.0.1.10/24", toKMS, "down: <nil>")
+		" && : >/run/udev/data/n$(ip -o link show eth0 | cut -d: -f1); sleep 3; umount " + file
+	out := l.run("30s", "kms.test:443")
+	out.wants(t, "read-only file system; trying again", "up eth0 10.0.1.10/24", toKMS, "down: <nil>")
+	if n := strings.Count(strings.Join(out, "\n"), "trying again"); n != 1 {
+		t.Errorf("the machine tells %d times that it tries again, want once", n)
+	}
 }
 
 // TestNamedByUdev: udev names the card late, and can do so while it is down alone.
