@@ -22,9 +22,6 @@ func killAt() {
 		fatal(err)
 	}
 	runtime.LockOSThread() // the tracer is a thread
-	if err := stopAtChanges(); err != nil {
-		fatal(err)
-	}
 	cmd := exec.Command(os.Args[2], os.Args[3:]...)
 	cmd.Stdin, cmd.Stdout, cmd.Stderr = os.Stdin, os.Stdout, os.Stderr
 	cmd.SysProcAttr = &unix.SysProcAttr{Ptrace: true}
@@ -36,7 +33,7 @@ func killAt() {
 	if _, err := unix.Wait4(pid, &status, 0, nil); err != nil {
 		fatal(err)
 	}
-	if err := unix.PtraceSetOptions(pid, unix.PTRACE_O_TRACECLONE|unix.PTRACE_O_TRACESECCOMP|unix.PTRACE_O_EXITKILL); err != nil {
+	if err := unix.PtraceSetOptions(pid, unix.PTRACE_O_TRACECLONE|unix.PTRACE_O_TRACESYSGOOD|unix.PTRACE_O_EXITKILL); err != nil {
 		fatal(err)
 	}
 	for tid := pid; ; {
@@ -47,7 +44,7 @@ func killAt() {
 				os.Exit(max(status.ExitStatus(), 0))
 			}
 			signal = -1
-		case status.TrapCause() == unix.PTRACE_EVENT_SECCOMP:
+		case status.StopSignal() == unix.SIGTRAP|0x80:
 			if changes(tid) {
 				if limit--; limit == 0 {
 					unix.Kill(pid, unix.SIGKILL)
@@ -61,7 +58,7 @@ func killAt() {
 			signal = int(status.StopSignal())
 		}
 		if signal >= 0 {
-			unix.PtraceCont(tid, signal) // a thread may be gone by now
+			unix.PtraceSyscall(tid, signal) // a thread may be gone by now
 		}
 		if tid, err = unix.Wait4(-1, &status, unix.WALL, nil); err != nil {
 			fatal(err)
@@ -69,47 +66,10 @@ func killAt() {
 	}
 }
 
-// stopAtChanges has the kernel stop what this thread starts as it enters a system call that
-// may change something, and at nothing else, which would take most of the time. What is written
-// to the standard descriptors does not count, nor events, of eight bytes: those this thread
-// may write itself, and it has no tracer.
-func stopAtChanges() error {
-	const (
-		number, first, third = 0, 16, 32 // in struct seccomp_data: seccomp(2)
-		load                 = unix.BPF_LD | unix.BPF_W | unix.BPF_ABS
-		equal, greater       = unix.BPF_JMP | unix.BPF_JEQ | unix.BPF_K, unix.BPF_JMP | unix.BPF_JGT | unix.BPF_K
-		verdict              = unix.BPF_RET | unix.BPF_K
-	)
-	filter := []unix.SockFilter{
-		{Code: load, K: number},
-		{Code: equal, K: unix.SYS_WRITE, Jf: 4},
-		{Code: load, K: first},
-		{Code: greater, K: 2, Jf: 7},
-		{Code: load, K: third},
-		{Code: equal, K: 8, Jt: 5, Jf: 6},
-		{Code: equal, K: unix.SYS_PWRITE64, Jt: 5},
-		{Code: equal, K: unix.SYS_FSYNC, Jt: 4},
-		{Code: equal, K: unix.SYS_FDATASYNC, Jt: 3},
-		{Code: equal, K: unix.SYS_LINKAT, Jt: 2},
-		{Code: equal, K: unix.SYS_RENAMEAT, Jt: 1},
-		{Code: verdict, K: unix.SECCOMP_RET_ALLOW},
-		{Code: verdict, K: unix.SECCOMP_RET_TRACE},
-	}
-	program := unix.SockFprog{Len: uint16(len(filter)), Filter: &filter[0]}
-	if err := unix.Prctl(unix.PR_SET_NO_NEW_PRIVS, 1, 0, 0, 0); err != nil {
-		return err
-	}
-	_, _, errno := unix.Syscall(unix.SYS_SECCOMP, unix.SECCOMP_SET_MODE_FILTER, 0, uintptr(unsafe.Pointer(&program)))
-	if errno != 0 {
-		return errno
-	}
-	return nil
-}
-
-// changes reports whether a thread that was stopped is about to change something. The
-// pipes inside the process do not count.
+// changes reports whether a thread is about to make a system call that changes
+// something. The pipes and events inside the process do not count, nor what it prints.
 func changes(tid int) bool {
-	const getSyscallInfo, seccomp = 0x420e, 3 // ptrace(2): PTRACE_GET_SYSCALL_INFO, PTRACE_SYSCALL_INFO_SECCOMP
+	const getSyscallInfo, entry = 0x420e, 1 // ptrace(2): PTRACE_GET_SYSCALL_INFO, PTRACE_SYSCALL_INFO_ENTRY
 	var info struct {
 		op         uint8
 		arch       uint32
@@ -117,14 +77,17 @@ func changes(tid int) bool {
 		args       [6]uint64
 	}
 	_, _, errno := unix.Syscall6(unix.SYS_PTRACE, getSyscallInfo, uintptr(tid), unsafe.Sizeof(info), uintptr(unsafe.Pointer(&info)), 0, 0)
-	if errno != 0 || info.op != seccomp {
+	if errno != 0 || info.op != entry {
 		return false
 	}
-	if info.nr != unix.SYS_WRITE {
+	switch info.nr {
+	case unix.SYS_PWRITE64, unix.SYS_FSYNC, unix.SYS_FDATASYNC, unix.SYS_LINKAT, unix.SYS_RENAMEAT:
 		return true
+	case unix.SYS_WRITE:
+		to, _ := os.Readlink(fmt.Sprintf("/proc/%d/fd/%d", tid, info.args[0]))
+		return info.args[0] > 2 && (strings.HasPrefix(to, "socket:") || strings.HasPrefix(to, "/"))
 	}
-	to, _ := os.Readlink(fmt.Sprintf("/proc/%d/fd/%d", tid, info.args[0]))
-	return strings.HasPrefix(to, "socket:") || strings.HasPrefix(to, "/")
+	return false
 }
 
 func fatal(err error) {
