@@ -147,7 +147,7 @@ var distributions = []lab.Scenario{
 			files: rootOfVolume}.machine,
 		Boots: []lab.Boot{
 			{Append: "root=/dev/vda rd.unlock=0", Machine: besideRoot, Script: "move_root", Secret: true},
-			{Append: "root=/dev/mapper/system", Script: "root_on_volume\nheld_up_nothing\nwrite_root"},
+			{Append: "root=/dev/mapper/system", Script: "root_on_volume\nwrite_root"},
 			{
 				Append: "root=/dev/mapper/system", Deadline: 15 * time.Second, Faults: []string{"kms-denied"},
 				Typed: []vm.Typed{{When: systemQuestion, Text: "wrong " + lab.Passphrase + "\n", After: person},
@@ -189,7 +189,7 @@ func twice(check string) []lab.Boot {
 	opened := "opened secretfs infile\n" + check + "\n"
 	return []lab.Boot{
 		{Script: opened + "write_open"},
-		{Script: opened + "held_up_nothing\nread_open", Want: []string{lab.FileText}},
+		{Script: opened + "read_open", Want: []string{lab.FileText}},
 	}
 }
 
@@ -271,5 +271,5 @@ mount      = "/mnt/onmd"
 var (
 	makeStacked = lab.Boot{Append: "rd.unlock=0", Want: []string{skippedText}, Secret: true, Script: "make_stacked " + luksUUID + " " + arrayUUID}
 	readStacked = lab.Boot{Append: "rd.lvm.lv=vault/secret rd.md.uuid=" + arrayUUID,
-		Want: []string{lab.FileText + ", in onlv", lab.FileText + ", in onmd"}, Script: "held_up_nothing\nread_stacked"}
+		Want: []string{lab.FileText + ", in onlv", lab.FileText + ", in onmd"}, Script: "read_stacked"}
 )

@@ -60,7 +60,7 @@ const hasFsckToo = "\n" + hasFsck
 func generatorScenarios() []lab.Scenario {
 	var all []lab.Scenario
 	for _, g := range generators {
-		boots := []lab.Boot{{Script: "opened_here secretfs\nheld_up_nothing\nwrite_open"}, denied("rd.shell=0 rd.emergency=poweroff")}
+		boots := []lab.Boot{{Script: "opened_here secretfs\nwrite_open"}, denied("rd.shell=0 rd.emergency=poweroff")}
 		if g.network {
 			boots = withNetwork(boots)
 			boots[1].Want = boots[1].Want[:len(boots[1].Want)-1]

@@ -66,7 +66,7 @@ func realImages() []lab.Scenario {
 				{Append: "root=/dev/vda rd.unlock=0", Machine: besideRoot, Script: "move_root", Secret: true},
 				{
 					Append: amazonLinux + " root=/dev/mapper/system rd.retry=15", Faults: []string{"kms-denied"}, Machine: mendAfter(gaveUp, 5*time.Second),
-					Script: "root_on_volume\nheld_up_nothing", Want: []string{"AccessDenied", heldText, gaveUp},
+					Script: "root_on_volume", Want: []string{"AccessDenied", heldText, gaveUp},
 				},
 				{
 					Append: strings.Replace(amazonLinux, "rd.shell=0", "rd.shell", 1) + " root=/dev/mapper/system rd.retry=15", Faults: []string{"kms-denied"}, Machine: mendAfter(gaveUp, 5*time.Second),
@@ -92,20 +92,20 @@ func realImages() []lab.Scenario {
 			Boots: []lab.Boot{
 				{Script: "opened_here secretfs\nwrite_open\nsystemctl daemon-reload\nshut_down", Want: []string{"reboot: Power down"},
 					Check: lacks("A stop job is running", "Failed unmounting", "Failed to unmount", "timed out")},
-				{Script: "opened_here secretfs\nheld_up_nothing\nread_open", Want: []string{lab.FileText}},
+				{Script: "opened_here secretfs\nread_open", Want: []string{lab.FileText}},
 			},
 		},
 		lab.Scenario{
 			Name: "ro-root", Config: usualConfig, Disks: blank(1), System: usual.packaged(),
-			Boots: []lab.Boot{{Append: "ro", Script: "opened_here secretfs infile\nwrite_open"}, {Append: "ro", Script: "opened_here secretfs infile\nheld_up_nothing\nread_open", Want: []string{lab.FileText}}},
+			Boots: []lab.Boot{{Append: "ro", Script: "opened_here secretfs infile\nwrite_open"}, {Append: "ro", Script: "opened_here secretfs infile\nread_open", Want: []string{lab.FileText}}},
 		},
 		lab.Scenario{
 			Name: "no-disks-allowed", Config: fileKey + secretfs + "absent = \"allow\"\n", System: usual.packaged(),
-			Boots: []lab.Boot{{Append: "ro", Script: "covered_here secretfs\nheld_up_nothing"}},
+			Boots: []lab.Boot{{Append: "ro", Script: "covered_here secretfs"}},
 		},
 		lab.Scenario{
 			Name: "skipped-covered", Config: fileKey + secretfs, Disks: blank(1), System: usual.packaged(),
-			Boots: []lab.Boot{{Append: "ro rd.unlock=0", Script: "covered_here secretfs\nheld_up_nothing", Check: lab.NoRequest("kms")}},
+			Boots: []lab.Boot{{Append: "ro rd.unlock=0", Script: "covered_here secretfs", Check: lab.NoRequest("kms")}},
 		},
 		lab.Scenario{
 			// Debian without systemd in the real system: the init script is the guard there.
@@ -137,7 +137,7 @@ func everyFlavour(suffix string, i installed) []lab.Scenario {
 			// A denial over an IAM mistake, which somebody mends after a while.
 			Name: "al2023-denied" + suffix, Config: hasty + fileKey + secretfs, Disks: blank(1), System: i.machine,
 			Boots: []lab.Boot{
-				{Append: amazonLinux, Script: "opened_here secretfs\nheld_up_nothing\nwrite_open"},
+				{Append: amazonLinux, Script: "opened_here secretfs\nwrite_open"},
 				{
 					Append: amazonLinux, Faults: []string{"kms-denied"}, Machine: mendAfter(heldText, 90*time.Second), Script: "opened_here secretfs\nread_open",
 					Want: []string{"AccessDenied", "hint: ", heldText + "; trying again in", lab.FileText},

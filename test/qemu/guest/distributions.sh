@@ -23,11 +23,6 @@ distribution_up() {
 	ip route show default | grep -q 'proto dhcp'
 	test -z "$(ip route | grep -v proto)"
 	test "$(cat /proc/sys/net/ipv6/conf/e*/disable_ipv6)" = 0
-}
-
-# held_up_nothing: what the system waited for was neither volumes nor units of unlock. To
-# ask takes systemd some ten seconds in the emulator: one boot of a scenario does.
-held_up_nothing() {
 	systemd-analyze critical-chain >/run/chain
 	cat /run/chain
 	test -z "$(grep -E 'dev-mapper-(secretfs|infile|on)|unlock' /run/chain)"
