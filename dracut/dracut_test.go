@@ -11,6 +11,8 @@ import (
 	"path/filepath"
 	"strings"
 	"testing"
+
+	"unlock/test/program"
 )
 
 // helpers stand in for dracut's functions: they print their names and arguments.
@@ -48,10 +50,7 @@ func module(t *testing.T, script string) string {
 
 func write(t *testing.T, file, text string, mode os.FileMode) {
 	t.Helper()
-	if err := os.MkdirAll(filepath.Dir(file), 0o755); err != nil {
-		t.Fatal(err)
-	}
-	if err := os.WriteFile(file, []byte(text), mode); err != nil {
+	if err := program.Write(file, text, mode); err != nil {
 		t.Fatal(err)
 	}
 }

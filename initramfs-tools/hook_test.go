@@ -8,6 +8,8 @@ import (
 	"os/exec"
 	"strings"
 	"testing"
+
+	"unlock/test/program"
 )
 
 const needs = `[ "$*" = needs ] || exit 1
@@ -49,12 +51,7 @@ func TestHook(t *testing.T) {
 			script := strings.NewReplacer("/usr/lib/unlock/unlock", dir+"/unlock", "/etc/unlock.toml", dir+"/unlock.toml",
 				"/usr/share/initramfs-tools/hook-functions", dir+"/functions").Replace(string(hook))
 			for name, text := range map[string]string{"/unlock": "#!/bin/sh\n" + row.unlock, "/unlock.toml": "", "/functions": functions, "/hook": script, "/image/sbin/dmsetup": ""} {
-				if name == "/image/sbin/dmsetup" {
-					if err := os.MkdirAll(dir+"/image/sbin", 0o755); err != nil {
-						t.Fatal(err)
-					}
-				}
-				if err := os.WriteFile(dir+name, []byte(text), 0o755); err != nil {
+				if err := program.Write(dir+name, text, 0o755); err != nil {
 					t.Fatal(err)
 				}
 			}

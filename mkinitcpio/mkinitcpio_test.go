@@ -12,6 +12,8 @@ import (
 	"slices"
 	"strings"
 	"testing"
+
+	"unlock/test/program"
 )
 
 // tree is a copy of the hooks in which unlock is a script.
@@ -40,10 +42,7 @@ func copyHooks(t *testing.T, script string) tree {
 
 func write(t *testing.T, file, text string, mode os.FileMode) {
 	t.Helper()
-	if err := os.MkdirAll(filepath.Dir(file), 0o755); err != nil {
-		t.Fatal(err)
-	}
-	if err := os.WriteFile(file, []byte(text), mode); err != nil {
+	if err := program.Write(file, text, mode); err != nil {
 		t.Fatal(err)
 	}
 }

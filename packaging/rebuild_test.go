@@ -6,8 +6,9 @@ import (
 	"os/exec"
 	"path/filepath"
 	"strings"
-	"syscall"
 	"testing"
+
+	"unlock/test/program"
 )
 
 // TestRebuild: every kind of image is built anew, unified ones too.
@@ -37,15 +38,7 @@ func TestRebuild(t *testing.T) {
 			t.Parallel()
 			dir := t.TempDir()
 			write := func(name, text string) {
-				file := filepath.Join(dir, name)
-				if err := os.MkdirAll(filepath.Dir(file), 0o755); err != nil {
-					t.Fatal(err)
-				}
-				// A program that another test starts meanwhile must not inherit the file: who has it open for writing keeps it from being run.
-				syscall.ForkLock.RLock()
-				err := os.WriteFile(file, []byte(text), 0o755)
-				syscall.ForkLock.RUnlock()
-				if err != nil {
+				if err := program.Write(filepath.Join(dir, name), text, 0o755); err != nil {
 					t.Fatal(err)
 				}
 			}

@@ -14,6 +14,7 @@ import (
 	"github.com/rogpeppe/go-internal/testscript"
 
 	"unlock/test/ec2sim"
+	"unlock/test/program"
 )
 
 func TestMain(m *testing.M) {
@@ -139,12 +140,9 @@ func wrapAWS(dir string) error {
 			return fmt.Errorf("the AWS CLI is missing (Debian package awscli): %w", err)
 		}
 	}
-	if err := os.MkdirAll(dir, 0o755); err != nil {
-		return err
-	}
 	text := fmt.Sprintf("#!/bin/sh\ncase $1 in s3*) url=$AWS_ENDPOINT_URL_S3 ;; *) url=$AWS_ENDPOINT_URL ;; esac\n"+
 		"exec '%s' --endpoint-url \"${url:?}\" \"$@\"\n", real)
-	return os.WriteFile(filepath.Join(dir, "aws"), []byte(text), 0o755)
+	return program.Write(filepath.Join(dir, "aws"), text, 0o755)
 }
 
 // TestSecretsHaveNoFlag: no flag takes a secret itself, for arguments are everybody's

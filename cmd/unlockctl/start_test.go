@@ -9,6 +9,7 @@ import (
 	"testing"
 
 	"unlock/test/ec2sim"
+	"unlock/test/program"
 )
 
 // example is a command of the documentation and what it is said to print.
@@ -105,10 +106,7 @@ func TestStart(t *testing.T) {
 		filepath.Join(dir, "6.1.0-cloud/modules.dep"):     "ena.ko:\next4.ko:\n",
 		filepath.Join(dir, "6.1.0-cloud/modules.builtin"): builtin,
 	} {
-		if err := os.MkdirAll(filepath.Dir(file), 0o755); err != nil {
-			t.Fatal(err)
-		}
-		if err := os.WriteFile(file, []byte(text), 0o755); err != nil {
+		if err := program.Write(file, text, 0o755); err != nil {
 			t.Fatal(err)
 		}
 	}
