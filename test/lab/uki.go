@@ -79,7 +79,7 @@ func (l *Lab) buildUKI(ctx context.Context) error {
 		initrd = append(initrd, make([]byte, 4)...)
 	}
 	changed, uki := l.File("uki.initrd"), l.File("unlock.efi")
-	cmdline := "console=ttyS0 panic=-1 no_timer_check mitigations=off nohibernate " + l.Base.Append + " " + l.Append + " " + l.UKI.More
+	cmdline := "console=ttyS0 " + vm.Always + " nohibernate " + l.Base.Append + " " + l.Append + " " + l.UKI.More
 	if err := errors.Join(
 		os.WriteFile(changed, initrd, 0o600),
 		os.WriteFile(l.File("uki.cmdline"), []byte(cmdline), 0o600),

@@ -30,6 +30,10 @@ func (m *Machine) qemu() string {
 	return "qemu-system-x86_64"
 }
 
+// Always is on every kernel's command line. On a busy host the kernel takes QEMU's timer for broken, and
+// panics. Mitigations take time, and protect from nothing here.
+const Always = "panic=-1 no_timer_check mitigations=off"
+
 // args returns QEMU's arguments; what they name lies in dir.
 func (m *Machine) args(dir string) ([]string, error) {
 	a := []string{
@@ -67,10 +71,9 @@ func (m *Machine) args(dir string) ([]string, error) {
 		if !m.ARM64 {
 			kernel = vmlinux(kernel)
 		}
-		// On a busy host the kernel takes QEMU's timer for broken, and panics. Mitigations take time, and
-		// protect from nothing here. Huge pages that nobody asked for, unlike in the clouds' own images, take
-		// half of the time in which a whole system starts, to be cleared.
-		a = append(a, "-kernel", kernel, "-append", "console="+console+" panic=-1 no_timer_check mitigations=off transparent_hugepage=madvise "+m.Append)
+		// Huge pages that nobody asked for, unlike in the clouds' own images, take half of the time in which a
+		// whole system starts, to be cleared.
+		a = append(a, "-kernel", kernel, "-append", "console="+console+" "+Always+" transparent_hugepage=madvise "+m.Append)
 		if m.Initrd != "" {
 			a = append(a, "-initrd", m.Initrd)
 		}
