@@ -1,7 +1,7 @@
 # make          builds bin/unlock and bin/unlockctl
 # make demo     boots a simulated EC2 instance twice and shows what happens
 # make check    what needs neither root nor packages: vet, lint, unit tests
-# make test     everything that CI runs, as root: some 31 minutes on two processors
+# make test     everything that CI runs, as root: some 30 minutes on two processors
 # make test-boots, test-network, test-faults, test-attest, test-images, test-generators   all boots, of which CI runs some: hours
 # make size     the sizes of unlock, against their budget
 
