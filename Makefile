@@ -74,14 +74,14 @@ BOOTS = debian13-dracut-systemd debian12-initramfs-tools denied-reboots al2023-d
 	net-ipv6-only net-imds-behind-second-card net-dns-first-of-two-silent net-mtu-black-hole net-proxy
 
 # It downloads nothing but Go modules, and runs the longest tests in part (go test -short). Tests that need root or a program
-# say so and are skipped; CI, as root and with all programs, skips none. All is compiled once, and not for other systems.
+# say so and are skipped; CI, as root and with all programs, skips none. All is compiled once, and not for other systems, and
+# vetted on the way. More runs at a time than there are processors, as tests wait.
 check:
 	$(GOFMT)
-	$(TEST_ENV) go vet ./...
 	@if command -v shellcheck >/dev/null; then shellcheck $(SHELL_TABS) $(SHELL_SPACES); else echo "make: shellcheck is not installed: scripts were not checked"; fi
 	$(SHFMT) -d $(SHELL_TABS)
 	$(SHFMT) -i 4 -bn -ci -sr -d $(SHELL_SPACES)
-	$(TEST_ENV) go test -short -vet=off $(GO_TIMEOUT) ./...
+	$(TEST_ENV) go test -short -vet=all -p $$((2 * $$(nproc))) $(GO_TIMEOUT) ./...
 
 # Longer: all boots of one distribution and of one machine; subnets; 79 faults; and disk images under UEFI firmware, arm64,
 # the deb in its systems.
@@ -108,8 +108,9 @@ bench-boot: test-packages
 
 # A package's tests may take longer than Go's ten minutes where others keep all processors busy.
 GO_TIMEOUT = -timeout 60m
-# As unlock is built; what is to be compiled once is compiled with it.
-TEST_ENV   = GOEXPERIMENT=runtimesecret
+# As unlock is built; what is to be compiled once is compiled with it. Programs of administrators are found by all.
+TEST_ENV   = PATH="$$PATH:/usr/sbin:/sbin" CGO_ENABLED=0 GOEXPERIMENT=runtimesecret
+unit fips emulators: export UNLOCK_NEED_ALL = 1
 unit:
 	$(TEST_ENV) go test $(GO_TIMEOUT) ./...
 
@@ -168,7 +169,7 @@ SHELL_TABS   = .ci/run scripts/demo scripts/packages scripts/qemu-test $(wildcar
 	docs/check-attestation.sh packaging/install-test packaging/rebuild packaging/image/build packaging/image/system deploy/packer/install.sh deploy/mkosi/mkosi.postinst.chroot \
 	$(wildcard initramfs-tools/hooks/* initramfs-tools/scripts/*/* initramfs-tools/conf-hooks.d/* packaging/rpm/post* packaging/deb/post* sysvinit/*)
 SHELL_SPACES = $(wildcard dracut/50unlock/*.sh mkinitcpio/hooks/* mkinitcpio/install/*)
-SHFMT        = $(TEST_ENV) go run mvdan.cc/sh/v3/cmd/shfmt@v3.11.0
+SHFMT        = $(TEST_ENV) go tool shfmt
 GOFMT        = @files=$$(gofmt -l .) && test -z "$$files" || { echo "make: gofmt would change: $$files"; exit 1; }
 lint: other-systems
 	$(GOFMT)

@@ -217,6 +217,7 @@ func TestNetwork(t *testing.T) {
 			}
 			script := strings.NewReplacer("/etc/udev/rules.d", dir+"/rules", "/tmp/net", dir+"/net").Replace(string(text))
 			script = strings.Replace(script, "#!/bin/sh", `sleep() { n=$((n + 1)); echo "$1"; [ "$n" != "$after" ] || : >"$dir/net.eth0.did-setup"; }`, 1)
+			program.Need(t, "dash")
 			cmd := exec.Command("dash", "-c", script)
 			cmd.Env = append(os.Environ(), "dir="+dir, "after="+row.after)
 			out, err := cmd.Output()

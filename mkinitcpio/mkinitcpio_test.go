@@ -114,6 +114,7 @@ func TestBuild(t *testing.T) {
 // boot before it succeeds: no shell is opened.
 func TestRun(t *testing.T) {
 	t.Parallel()
+	program.Need(t, "dash")
 	tr := copyHooks(t, `echo "unlock $*"
 n=$(cat "$0.count" 2>/dev/null || echo 0); echo $((n + 1)) >"$0.count"
 [ $((n % 3)) = 2 ]
@@ -139,6 +140,7 @@ run_hook && echo root is mounted && run_latehook && echo pivot`, "dash", filepat
 // TestRunEarly: what begins before devices are there holds up nothing.
 func TestRunEarly(t *testing.T) {
 	t.Parallel()
+	program.Need(t, "dash")
 	tr := copyHooks(t, `if [ "$1" = early ]; then
 	echo early
 	: >"$0.began"

@@ -24,6 +24,7 @@ import (
 	"unlock/internal/status"
 	"unlock/test/cloudtrail"
 	"unlock/test/ec2sim"
+	"unlock/test/program"
 )
 
 // instance is one of a simulated cloud, which boots.
@@ -173,6 +174,7 @@ func TestAuditOfS3(t *testing.T) {
 	if testing.Short() {
 		return
 	}
+	program.Need(t, "aws")
 
 	// The credentials of the instance, elsewhere; and an administrator.
 	roles, _ := w.cloud.Issued()

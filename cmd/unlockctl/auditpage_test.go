@@ -10,6 +10,7 @@ import (
 	"testing"
 
 	"unlock/cmd/unlockctl/internal/audit"
+	"unlock/test/program"
 )
 
 // TestAuditPage runs the lines of docs/audit.md in the account that it describes, and
@@ -28,6 +29,7 @@ func TestAuditPage(t *testing.T) {
 	if testing.Short() {
 		t.Skip("-short: the lines of the page ask the AWS CLI")
 	}
+	program.Need(t, "aws")
 	w := newAuditWorld(t)
 	one, err := newInstance(w.cloud)
 	if err != nil {

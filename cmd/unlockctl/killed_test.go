@@ -14,6 +14,7 @@ import (
 	"time"
 
 	"unlock/test/ec2sim"
+	"unlock/test/program"
 )
 
 // TestRotateKilled kills rotate at each system call that changes anything. After
@@ -171,6 +172,7 @@ func (r *rotation) command(t *testing.T, stdin []byte, command []string) *exec.C
 	if err != nil {
 		name = filepath.Join("/usr/sbin", command[0])
 	}
+	program.Need(t, name)
 	ctx, cancel := context.WithTimeout(t.Context(), time.Minute)
 	t.Cleanup(cancel)
 	cmd := exec.CommandContext(ctx, name, command[1:]...)

@@ -10,15 +10,13 @@ import (
 	"testing"
 
 	"unlock/cmd/unlockctl/internal/manual"
+	"unlock/test/program"
 )
 
 // TestManualPages holds the pages in docs/man against what the programs have now.
 func TestManualPages(t *testing.T) {
 	t.Parallel()
-	groff, err := exec.LookPath("groff")
-	if err != nil {
-		t.Fatal("groff is missing (Debian package groff-base)")
-	}
+	program.Need(t, "groff")
 	for _, name := range manual.Names() {
 		var out, stderr bytes.Buffer
 		if got := run(t.Context(), []string{"man", name}, console{nil, &out, &stderr}); got != 0 {
@@ -32,7 +30,7 @@ func TestManualPages(t *testing.T) {
 		if !bytes.Equal(kept, out.Bytes()) {
 			t.Errorf("%s is out of date: unlockctl man %s >docs/man/%s", file, name, name)
 		}
-		cmd := exec.Command(groff, "-man", "-Tutf8", "-ww", "-z")
+		cmd := exec.Command("groff", "-man", "-Tutf8", "-ww", "-z")
 		cmd.Stdin = &out
 		if text, err := cmd.CombinedOutput(); err != nil || len(text) > 0 {
 			t.Errorf("%s: %v\n%s", name, err, text)

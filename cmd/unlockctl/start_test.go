@@ -74,6 +74,7 @@ func TestStart(t *testing.T) {
 	if testing.Short() {
 		t.Skip("-short: it asks the AWS CLI")
 	}
+	program.Need(t, "aws")
 	page, err := os.ReadFile("../../README.md")
 	if err != nil {
 		t.Fatal(err)

@@ -15,6 +15,8 @@ import (
 	"time"
 
 	"golang.org/x/sys/unix"
+
+	"unlock/test/program"
 )
 
 // onTerminal runs a command on a terminal of its own, types each answer once its
@@ -75,12 +77,13 @@ func onTerminal(t *testing.T, cmd *exec.Cmd, typed ...[2]string) (string, error)
 // passphrase, which is derived by PBKDF2.
 func luksFile(ctx context.Context, t *testing.T, secret, iterations string) (disk, pass string) {
 	t.Helper()
+	program.Need(t, "cryptsetup")
 	dir := t.TempDir()
 	disk, pass = filepath.Join(dir, "disk"), filepath.Join(dir, "pass")
 	if err := errors.Join(os.WriteFile(pass, []byte(secret), 0o600), os.WriteFile(disk, make([]byte, 20<<20), 0o600)); err != nil {
 		t.Fatal(err)
 	}
-	format := exec.CommandContext(ctx, "/usr/sbin/cryptsetup", "luksFormat", "--batch-mode", "--type", "luks2", "--pbkdf", "pbkdf2", "--pbkdf-force-iterations", iterations, disk, pass)
+	format := exec.CommandContext(ctx, "cryptsetup", "luksFormat", "--batch-mode", "--type", "luks2", "--pbkdf", "pbkdf2", "--pbkdf-force-iterations", iterations, disk, pass)
 	if out, err := format.CombinedOutput(); err != nil {
 		t.Fatalf("%v: %s", err, out)
 	}
@@ -154,7 +157,7 @@ func TestInterrupted(t *testing.T) {
 			defer cancel()
 			disk, pass := luksFile(ctx, t, "correct horse", "1000")
 			if name == "in Argon2" {
-				convert := exec.CommandContext(ctx, "/usr/sbin/cryptsetup", "luksConvertKey", "--batch-mode", "--pbkdf", "argon2id", "--pbkdf-memory", "65536", "--pbkdf-force-iterations", "60", "--key-file", pass, disk)
+				convert := exec.CommandContext(ctx, "cryptsetup", "luksConvertKey", "--batch-mode", "--pbkdf", "argon2id", "--pbkdf-memory", "65536", "--pbkdf-force-iterations", "60", "--key-file", pass, disk)
 				if out, err := convert.CombinedOutput(); err != nil {
 					t.Fatalf("%v: %s", err, out)
 				}

@@ -12,6 +12,8 @@ import (
 	"strings"
 	"testing"
 	"time"
+
+	"unlock/test/program"
 )
 
 // luksFormat makes a volume quickly; the key file comes last.
@@ -175,9 +177,7 @@ func TestForeign(t *testing.T) {
 			must(t, os.Mkdir(files, 0o700))
 			must(t, os.WriteFile(filepath.Join(files, "key"), []byte("correct horse battery staple"), 0o600))
 			if test.sh != "" {
-				if out, err := shell(test.sh, img).CombinedOutput(); err != nil {
-					t.Fatalf("%s: %v\n%s", test.sh, err, out)
-				}
+				program.Run(t, shell(test.sh, img))
 			}
 			f, err := os.OpenFile(img, os.O_RDWR, 0)
 			must(t, err)
@@ -292,6 +292,7 @@ func shell(script, img string) *exec.Cmd {
 // UUID where it finds one.
 func blkid(t *testing.T, img string) (names []string, uuid string) {
 	t.Helper()
+	program.Need(t, "blkid")
 	out, err := shell("blkid -p -o export $IMG", img).Output()
 	var exit *exec.ExitError
 	if errors.As(err, &exit) {

@@ -11,6 +11,8 @@ import (
 	"unsafe"
 
 	"golang.org/x/sys/unix"
+
+	"unlock/test/program"
 )
 
 // tree makes a fake sysfs below a temporary directory: "path: content" lines,
@@ -299,9 +301,7 @@ func TestPartUUID(t *testing.T) {
 			if test.script != "" {
 				sfdisk := shell("sfdisk -q $IMG"+move, img)
 				sfdisk.Stdin = strings.NewReader(test.script + "\n")
-				if out, err := sfdisk.CombinedOutput(); err != nil {
-					t.Fatalf("sfdisk: %v\n%s", err, out)
-				}
+				program.Run(t, sfdisk)
 			}
 			tree(t, root, "sys/sda/queue/logical_block_size: "+sectorSize+"\nsys/sda/sda1/partition: "+test.number)
 			f := &Finder{Dev: root}

@@ -8,11 +8,15 @@ import (
 	"testing"
 
 	"golang.org/x/sys/unix"
+
+	"unlock/internal/fsys/fsopt"
+	"unlock/test/program"
 )
 
 func TestMake(t *testing.T) {
 	for _, fstype := range []string{"ext4", "ext3", "xfs", "btrfs", "swap"} {
 		t.Run(fstype, func(t *testing.T) {
+			program.Need(t, fsopt.Tool(fstype))
 			image := filepath.Join(t.TempDir(), "image")
 			if err := os.WriteFile(image, nil, 0o600); err != nil {
 				t.Fatal(err)
@@ -25,6 +29,7 @@ func TestMake(t *testing.T) {
 					t.Fatal(err)
 				}
 			}
+			program.Need(t, "blkid")
 			out, err := exec.Command("blkid", "-p", "-o", "value", "-s", "TYPE", image).Output()
 			if got := strings.TrimSpace(string(out)); err != nil || got != fstype {
 				t.Errorf("blkid = %q, %v, want %q", got, err, fstype)
@@ -34,6 +39,7 @@ func TestMake(t *testing.T) {
 }
 
 func TestMakeFails(t *testing.T) {
+	program.Need(t, "mke2fs")
 	small := filepath.Join(t.TempDir(), "small")
 	if err := os.WriteFile(small, make([]byte, 4096), 0o600); err != nil {
 		t.Fatal(err)

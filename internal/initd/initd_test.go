@@ -10,13 +10,15 @@ import (
 	"golang.org/x/sys/unix"
 
 	"unlock/internal/block"
+	"unlock/test/program"
 )
 
 // ext4 makes an image with that label and UUID.
 func ext4(t *testing.T, label, uuid string) block.Disk {
 	t.Helper()
+	program.Need(t, "mke2fs")
 	image := filepath.Join(t.TempDir(), "image")
-	out, err := exec.Command("/sbin/mke2fs", "-q", "-t", "ext4", "-L", label, "-U", uuid, image, "4M").CombinedOutput()
+	out, err := exec.Command("mke2fs", "-q", "-t", "ext4", "-L", label, "-U", uuid, image, "4M").CombinedOutput()
 	if err != nil {
 		t.Fatalf("mke2fs: %v: %s", err, out)
 	}

@@ -14,15 +14,14 @@ import (
 	"unlock/internal/aws/arn"
 	"unlock/internal/config"
 	"unlock/internal/keys/source"
+	"unlock/test/program"
 )
 
 // TestStandardInput holds the passphrase taken from a plaintext against what
 // cryptsetup reads from standard input: a volume formatted by piping the
 // plaintext into cryptsetup opens with our passphrase as key file, byte for byte.
 func TestStandardInput(t *testing.T) {
-	if _, err := exec.LookPath("cryptsetup"); err != nil {
-		t.Fatal("cryptsetup is needed: apt-get install cryptsetup-bin")
-	}
+	program.Need(t, "cryptsetup")
 	for name, row := range map[string]struct {
 		plaintext, want string
 		says            string // part of the error where want is ""

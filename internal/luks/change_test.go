@@ -38,7 +38,7 @@ func TestChangeByTurns(t *testing.T) {
 		if (err == nil) != want {
 			t.Errorf("%q opens here: %v, want %v", passphrase, err == nil, want)
 		}
-		if out, err := tryCryptsetup(passphrase, "open", "--test-passphrase", "--key-file=-", f.Name()); (err == nil) != want {
+		if out, err := tryCryptsetup(t, passphrase, "open", "--test-passphrase", "--key-file=-", f.Name()); (err == nil) != want {
 			t.Errorf("%q opens there: %v, want %v\n%s", passphrase, err == nil, want, out)
 		}
 	}
@@ -98,7 +98,7 @@ func TestChangeByTurns(t *testing.T) {
 	if err := read().RemoveToken(f, 2); err != nil {
 		t.Fatal(err)
 	}
-	if out, err := tryCryptsetup("", "token", "export", "--token-id", "2", f.Name()); err == nil {
+	if out, err := tryCryptsetup(t, "", "token", "export", "--token-id", "2", f.Name()); err == nil {
 		t.Errorf("the removed token is still there: %s", out)
 	}
 

@@ -15,6 +15,7 @@ import (
 
 	"unlock/internal/luks"
 	"unlock/internal/secret"
+	"unlock/test/program"
 )
 
 const testUUID = "0d5bd3a4-9d41-4f9c-8c6e-3f2a1b7c9e55"
@@ -41,14 +42,16 @@ func image(t *testing.T, size int64) *os.File {
 // cryptsetup runs it with stdin and fails the test if it fails.
 func cryptsetup(t *testing.T, stdin string, args ...string) string {
 	t.Helper()
-	out, err := tryCryptsetup(stdin, args...)
+	out, err := tryCryptsetup(t, stdin, args...)
 	if err != nil {
 		t.Fatalf("cryptsetup %s: %v\n%s", strings.Join(args, " "), err, out)
 	}
 	return out
 }
 
-func tryCryptsetup(stdin string, args ...string) (string, error) {
+func tryCryptsetup(t *testing.T, stdin string, args ...string) (string, error) {
+	t.Helper()
+	program.Need(t, "cryptsetup")
 	cmd := exec.Command("cryptsetup", args...)
 	cmd.Stdin = strings.NewReader(stdin)
 	var out bytes.Buffer

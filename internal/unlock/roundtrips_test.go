@@ -5,7 +5,6 @@ import (
 	"crypto/x509"
 	"encoding/base64"
 	"net/netip"
-	"os/exec"
 	"testing"
 	"time"
 
@@ -21,6 +20,7 @@ import (
 	"unlock/internal/secret"
 	"unlock/test/ec2sim"
 	"unlock/test/nitrotpm"
+	"unlock/test/program"
 )
 
 // TestRoundTrips counts the round trips from link up to key in hand: the whole
@@ -146,9 +146,7 @@ func recipient(t *testing.T, cloud *ec2sim.Cloud, wanted bool) *attest.Recipient
 	if !wanted {
 		return nil
 	}
-	if _, err := exec.LookPath("swtpm"); err != nil {
-		t.Skip("needs swtpm")
-	}
+	program.Need(t, "swtpm")
 	authority, err := nitrotpm.NewAuthority()
 	if err != nil {
 		t.Fatal(err)

@@ -10,6 +10,9 @@ import (
 // TestAdministrator has the AWS CLI set up an account as the documentation says.
 func TestAdministrator(t *testing.T) {
 	t.Parallel()
+	if testing.Short() {
+		t.Skip("-short: it asks the AWS CLI throughout")
+	}
 	c := newCloud(t, ec2sim.Config{})
 	a := newAWSCLI(t, c)
 	refused := func(code string, args ...string) {

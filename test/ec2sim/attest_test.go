@@ -23,6 +23,7 @@ import (
 
 	"unlock/test/ec2sim"
 	"unlock/test/nitrotpm"
+	"unlock/test/program"
 )
 
 // rootG1 is the SHA-256 of AWS' Root-G1 (Nitro Enclaves User Guide, "Verifying the root
@@ -157,6 +158,7 @@ func (a *attested) open(t *testing.T, cms []byte) ([]byte, error) {
 	if err := os.WriteFile(file, pem.EncodeToMemory(&pem.Block{Type: "RSA PRIVATE KEY", Bytes: x509.MarshalPKCS1PrivateKey(a.rsa)}), 0o600); err != nil {
 		t.Fatal(err)
 	}
+	program.Need(t, "openssl")
 	cmd := exec.Command("openssl", "cms", "-decrypt", "-inform", "DER", "-inkey", file)
 	cmd.Stdin = bytes.NewReader(cms)
 	return cmd.Output()

@@ -10,6 +10,7 @@ import (
 	"testing"
 
 	"unlock/test/ec2sim"
+	"unlock/test/program"
 )
 
 // awsCLI is the AWS CLI with the Loopback as its endpoint.
@@ -22,6 +23,7 @@ type awsCLI struct {
 
 func newAWSCLI(t *testing.T, c *ec2sim.Cloud) *awsCLI {
 	t.Helper()
+	program.Need(t, "aws")
 	url, err := c.Loopback()
 	if err != nil {
 		t.Fatal(err)

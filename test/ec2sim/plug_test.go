@@ -10,11 +10,13 @@ import (
 	"time"
 
 	"unlock/test/ec2sim"
+	"unlock/test/program"
 )
 
 // TestQEMU has a real QEMU on the cable: its network card's boot ROM asks for a lease.
 func TestQEMU(t *testing.T) {
 	t.Parallel()
+	program.Need(t, "qemu-system-x86_64")
 	c := newCloud(t, ec2sim.Config{})
 	socket := filepath.Join(t.TempDir(), "net")
 	l, err := net.Listen("unix", socket)

@@ -17,6 +17,9 @@ import (
 // they were delivered.
 func TestTrail(t *testing.T) {
 	t.Parallel()
+	if testing.Short() {
+		t.Skip("-short: it asks the AWS CLI throughout")
+	}
 	c := newCloud(t, ec2sim.Config{})
 	key := c.CreateKey()
 	c.CreateBucket("a-bucket", "us-east-1")

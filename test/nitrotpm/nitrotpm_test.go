@@ -20,6 +20,7 @@ import (
 
 	"unlock/test/ec2sim"
 	"unlock/test/nitrotpm"
+	"unlock/test/program"
 )
 
 // device is the TPM as go-tpm, which others wrote, talks to it.
@@ -45,6 +46,7 @@ func (d *device) Send(command []byte) ([]byte, error) {
 
 func newTPM(t *testing.T) (*nitrotpm.TPM, []byte) {
 	t.Helper()
+	program.Need(t, "swtpm")
 	a, err := nitrotpm.NewAuthority()
 	if err != nil {
 		t.Fatal(err)

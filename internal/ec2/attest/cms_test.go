@@ -20,6 +20,7 @@ import (
 	"unlock/internal/ec2/attest"
 	"unlock/internal/hint"
 	"unlock/test/attested"
+	"unlock/test/program"
 )
 
 // vectors are KMS' answers that AWS publishes in the tests of aws-nitro-enclaves-sdk-c
@@ -187,9 +188,7 @@ func encrypt(t *testing.T, cert string, plaintext []byte, stream bool) []byte {
 // certificate writes one for a key, signed by another: OpenSSL encrypts to certificates.
 func certificate(t *testing.T, key *rsa.PublicKey) string {
 	t.Helper()
-	if _, err := exec.LookPath("openssl"); err != nil {
-		t.Skip("needs openssl")
-	}
+	program.Need(t, "openssl")
 	signer, err := rsa.GenerateKey(rand.Reader, 2048)
 	if err != nil {
 		t.Fatal(err)

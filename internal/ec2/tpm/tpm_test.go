@@ -22,6 +22,7 @@ import (
 	"unlock/internal/ec2/tpm"
 	"unlock/internal/hint"
 	"unlock/test/attested"
+	"unlock/test/program"
 )
 
 // number is that of the index which the package uses.
@@ -219,13 +220,10 @@ func TestBlocking(t *testing.T) {
 // swtpm starts a TPM that others wrote, and returns a connection to it.
 func swtpm(t *testing.T) net.Conn {
 	t.Helper()
-	program, err := exec.LookPath("swtpm")
-	if err != nil {
-		t.Skip("needs swtpm")
-	}
+	program.Need(t, "swtpm")
 	dir := t.TempDir()
 	socket := filepath.Join(dir, "socket")
-	cmd := exec.Command(program, "socket", "--tpm2", "--server", "type=unixio,path="+socket, "--tpmstate", "dir="+dir, "--flags", "not-need-init,startup-clear")
+	cmd := exec.Command("swtpm", "socket", "--tpm2", "--server", "type=unixio,path="+socket, "--tpmstate", "dir="+dir, "--flags", "not-need-init,startup-clear")
 	cmd.Stderr = os.Stderr
 	if err := cmd.Start(); err != nil {
 		t.Fatal(err)

@@ -160,7 +160,7 @@ func queuedFor(b *testing.B) time.Duration {
 // the median of the turns'. The CPU time of cryptsetup includes starting the process.
 func BenchmarkArgon2(b *testing.B) {
 	f, p := imageFile(b), pass(b, "first")
-	out, err := cryptsetup("first", "luksFormat", "-q", "--pbkdf", "argon2id", "--pbkdf-memory", "131072",
+	out, err := cryptsetup(b, "first", "luksFormat", "-q", "--pbkdf", "argon2id", "--pbkdf-memory", "131072",
 		"--pbkdf-force-iterations", "4", "--pbkdf-parallel", "2", f.Name(), "-")
 	if err != nil {
 		b.Fatalf("%v\n%s", err, out)
@@ -171,7 +171,7 @@ func BenchmarkArgon2(b *testing.B) {
 	for b.Loop() {
 		self, children := cpu(b, unix.RUSAGE_SELF), cpu(b, unix.RUSAGE_CHILDREN)
 		readAndOpen(b, f, p)
-		if out, err := cryptsetup("first", "open", "--test-passphrase", "--key-file=-", f.Name()); err != nil {
+		if out, err := cryptsetup(b, "first", "open", "--test-passphrase", "--key-file=-", f.Name()); err != nil {
 			b.Fatalf("%v\n%s", err, out)
 		}
 		self, children = cpu(b, unix.RUSAGE_SELF)-self, cpu(b, unix.RUSAGE_CHILDREN)-children

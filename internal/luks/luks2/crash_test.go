@@ -185,11 +185,11 @@ func TestCrash(t *testing.T) {
 func askCryptsetup(t *testing.T, name string, d *disk, h *luks2.Header, p *secret.Bytes) {
 	t.Helper()
 	path := d.save(t)
-	if out, err := cryptsetup(string(p.Bytes()), "open", "--test-passphrase", "--key-file=-", path); err != nil {
+	if out, err := cryptsetup(t, string(p.Bytes()), "open", "--test-passphrase", "--key-file=-", path); err != nil {
 		t.Errorf("%s: cryptsetup open: %v\n%s", name, err, out)
 	}
 	for _, id := range h.Keyslots() {
-		dump, err := cryptsetup("", "luksDump", "--dump-json-metadata", path)
+		dump, err := cryptsetup(t, "", "luksDump", "--dump-json-metadata", path)
 		if err != nil {
 			t.Fatalf("%s: cryptsetup luksDump: %v\n%s", name, err, dump)
 		}

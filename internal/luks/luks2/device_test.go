@@ -12,6 +12,7 @@ import (
 
 	"unlock/internal/luks/luks2"
 	"unlock/internal/secret"
+	"unlock/test/program"
 )
 
 const (
@@ -121,7 +122,9 @@ func format(t testing.TB) (*disk, *luks2.Header) {
 var formatOptions = luks2.FormatOptions{UUID: testUUID, SectorSize: 4096}
 
 // cryptsetup runs it with stdin and returns what it prints.
-func cryptsetup(stdin string, args ...string) (string, error) {
+func cryptsetup(t testing.TB, stdin string, args ...string) (string, error) {
+	t.Helper()
+	program.Need(t, "cryptsetup")
 	cmd := exec.Command("cryptsetup", args...)
 	cmd.Stdin = strings.NewReader(stdin)
 	out, err := cmd.CombinedOutput()
@@ -130,7 +133,7 @@ func cryptsetup(stdin string, args ...string) (string, error) {
 
 func mustCryptsetup(t *testing.T, stdin string, args ...string) string {
 	t.Helper()
-	out, err := cryptsetup(stdin, args...)
+	out, err := cryptsetup(t, stdin, args...)
 	if err != nil {
 		t.Fatalf("cryptsetup %s: %v\n%s", strings.Join(args, " "), err, out)
 	}

@@ -12,16 +12,14 @@ import (
 
 	"unlock/cmd/unlockctl/internal/audit"
 	"unlock/test/cloudtrail"
+	"unlock/test/program"
 )
 
 // TestPage has tidy validate the page of a run with findings of all kinds. With
 // UNLOCK_KEEP_PAGE=FILE it stays, to be looked at.
 func TestPage(t *testing.T) {
 	t.Parallel()
-	tidy, err := exec.LookPath("tidy")
-	if err != nil {
-		t.Fatal("tidy is missing (Debian package tidy)")
-	}
+	program.Need(t, "tidy")
 	w := newWorld()
 	plantAll(w, fleet(w, 300))
 	hostile := w.kms(&machine{public: "192.0.2.44"}, begin, "Decrypt", sealedKey, map[string]string{"<script>": "</svg>&\x1b[31m"})
@@ -45,7 +43,7 @@ func TestPage(t *testing.T) {
 	if err := os.WriteFile(file, page, 0o644); err != nil {
 		t.Fatal(err)
 	}
-	if out, err := exec.Command(tidy, "-errors", "-quiet", "--drop-empty-elements", "no", file).CombinedOutput(); err != nil || len(out) > 0 {
+	if out, err := exec.Command("tidy", "-errors", "-quiet", "--drop-empty-elements", "no", file).CombinedOutput(); err != nil || len(out) > 0 {
 		t.Errorf("tidy: %v\n%s", err, out)
 	}
 	text := string(page)

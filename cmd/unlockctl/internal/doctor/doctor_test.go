@@ -26,6 +26,7 @@ import (
 	"unlock/internal/secret"
 	"unlock/test/ec2sim"
 	"unlock/test/nitrotpm"
+	"unlock/test/program"
 )
 
 // instance is a healthy one, into which faults are planted.
@@ -369,6 +370,7 @@ func (i *instance) attest() {
 	i.replace("context = { purpose = \"test\" }", "attest  = true\ncontext = { purpose = \"test\" }")
 	i.replace("key    = { source = \"header\", kms_key = \""+i.key+"\" }", "key    = { source = \"header\", attest = true, kms_key = \""+i.key+"\" }")
 	i.write("modules/modules.builtin", "kernel/crypto/xts.ko\nkernel/drivers/char/tpm/tpm_crb.ko\n")
+	program.Need(i.t, "swtpm")
 	authority, err := nitrotpm.NewAuthority()
 	if err != nil {
 		i.t.Fatal(err)

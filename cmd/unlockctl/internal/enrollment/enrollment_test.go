@@ -20,6 +20,7 @@ import (
 	"unlock/internal/keys"
 	"unlock/internal/luks"
 	"unlock/internal/secret"
+	"unlock/test/program"
 )
 
 const (
@@ -319,6 +320,7 @@ func ignoreKeyslot(t *testing.T, d *disk, slot string) {
 	if err := os.WriteFile(path, b, 0o600); err != nil {
 		t.Fatal(err)
 	}
+	program.Need(t, "cryptsetup")
 	if out, err := exec.Command("cryptsetup", "config", "--priority", "ignore", "--key-slot", slot, path).CombinedOutput(); err != nil {
 		t.Fatalf("cryptsetup config: %v\n%s", err, out)
 	}

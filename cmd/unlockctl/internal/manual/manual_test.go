@@ -12,6 +12,7 @@ import (
 
 	"unlock/cmd/unlockctl/internal/manual"
 	"unlock/internal/config"
+	"unlock/test/program"
 )
 
 // TestSettings holds the table against the settings that package config decodes.
@@ -74,13 +75,10 @@ func TestExample(t *testing.T) {
 
 // TestRender has man's own formatter read the pages.
 func TestRender(t *testing.T) {
-	groff, err := exec.LookPath("groff")
-	if err != nil {
-		t.Fatal("groff is missing (Debian package groff-base)")
-	}
+	program.Need(t, "groff")
 	for _, name := range []string{"unlock.8", "unlock.toml.5"} {
 		page, _ := manual.Page(name, nil)
-		cmd := exec.Command(groff, "-man", "-Tutf8", "-ww", "-z")
+		cmd := exec.Command("groff", "-man", "-Tutf8", "-ww", "-z")
 		cmd.Stdin = strings.NewReader(page)
 		if out, err := cmd.CombinedOutput(); err != nil || len(out) > 0 {
 			t.Errorf("%s: %v\n%s", name, err, out)

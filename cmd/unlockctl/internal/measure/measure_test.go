@@ -14,6 +14,7 @@ import (
 	"testing"
 
 	"unlock/cmd/unlockctl/internal/measure"
+	"unlock/test/program"
 )
 
 // section of a program that is made.
@@ -22,8 +23,8 @@ type section struct {
 	content []byte
 }
 
-// program makes one for UEFI with these sections, as far as its headers matter.
-func program(sections ...section) []byte {
+// executable makes one for UEFI with these sections, as far as its headers matter.
+func executable(sections ...section) []byte {
 	const align, headers = 512, 1024
 	le := binary.LittleEndian
 	b := make([]byte, headers)
@@ -62,8 +63,8 @@ func sdmagic(what string) section {
 
 // uki is a unified kernel image with a version of systemd-stub.
 func uki(version string, more ...section) []byte {
-	return program(append([]section{{".text", []byte("code")}, sdmagic("systemd-stub " + version), {".osrel", []byte("ID=test\n")}, {".cmdline", []byte("ro")},
-		{".initrd", []byte("an initramfs")}, {".linux", program(section{".text", []byte("a kernel")})}}, more...)...)
+	return executable(append([]section{{".text", []byte("code")}, sdmagic("systemd-stub " + version), {".osrel", []byte("ID=test\n")}, {".cmdline", []byte("ro")},
+		{".initrd", []byte("an initramfs")}, {".linux", executable(section{".text", []byte("a kernel")})}}, more...)...)
 }
 
 func image(t *testing.T, name string, data []byte) *measure.Image {
@@ -135,7 +136,7 @@ func TestKernelWithin(t *testing.T) {
 func TestAmazonLinux(t *testing.T) {
 	t.Parallel()
 	unnamed := func(release string) []byte {
-		return program(section{".text", []byte("code")}, section{".osrel", []byte(release)}, section{".linux", program(section{".text", []byte("a kernel")})})
+		return executable(section{".text", []byte("code")}, section{".osrel", []byte(release)}, section{".linux", executable(section{".text", []byte("a kernel")})})
 	}
 	const al2023 = "NAME=\"Amazon Linux\"\nVERSION=\"2023\"\n"
 	keys, cert := signer(t)
@@ -177,7 +178,7 @@ func TestAmazonLinux(t *testing.T) {
 func TestCommandLine(t *testing.T) {
 	t.Parallel()
 	for text, want := range map[string]string{"root=LABEL=x nohibernate\n": "root=LABEL=x nohibernate", "ro\x00": "ro", "": ""} {
-		if got := image(t, "a", program(section{".cmdline", []byte(text)})).CommandLine(); got != want {
+		if got := image(t, "a", executable(section{".cmdline", []byte(text)})).CommandLine(); got != want {
 			t.Errorf("CommandLine = %q, want %q", got, want)
 		}
 	}
@@ -199,7 +200,7 @@ func TestSections(t *testing.T) {
 		}
 		return hex.EncodeToString(value)
 	}
-	kernel := string(program(section{".text", []byte("a kernel")}))
+	kernel := string(executable(section{".text", []byte("a kernel")}))
 	base := []string{".linux", kernel, ".osrel", "ID=test\n", ".cmdline", "ro", ".initrd", "an initramfs"}
 	more := []section{{".uname", []byte("6.1")}, {".ucode", []byte("microcode")}, {".sbat", []byte("sbat")}, {".pcrsig", []byte("{}")}, {".pcrpkey", []byte("a key")}}
 	for version, sections := range map[string][]string{
@@ -223,8 +224,8 @@ func TestOptions(t *testing.T) {
 	line := []byte("console=ttyS0 panic=-1 no_timer_check root=LABEL=unlock-root rw loglevel=7 rd.unlock=0 ")
 	of := func(boot, stub string) string {
 		t.Helper()
-		images := []*measure.Image{image(t, "b", program(section{".text", nil}, sdmagic("systemd-boot "+boot))),
-			image(t, "u", program(sdmagic("systemd-stub "+stub), section{".cmdline", line}, section{".linux", program()}))}
+		images := []*measure.Image{image(t, "b", executable(section{".text", nil}, sdmagic("systemd-boot "+boot))),
+			image(t, "u", executable(sdmagic("systemd-stub "+stub), section{".cmdline", line}, section{".linux", executable()}))}
 		p, err := measure.Predict(images, nil)
 		if err != nil {
 			t.Fatal(err)
@@ -260,17 +261,17 @@ func TestARM64(t *testing.T) {
 
 func TestUnpredictable(t *testing.T) {
 	t.Parallel()
-	boot := program(section{".text", nil}, sdmagic("systemd-boot 257"))
+	boot := executable(section{".text", nil}, sdmagic("systemd-boot 257"))
 	for name, row := range map[string]struct {
 		images [][]byte
 		want   string
 	}{
-		"GRUB":                     {[][]byte{program(section{"mods", []byte("x")})}, "is GRUB"},
-		"GRUB before an image":     {[][]byte{program(section{"mods", []byte("x")}), uki("257")}, "is GRUB"},
-		"shim before an image":     {[][]byte{program(section{".vendor_", []byte("x")}), uki("257")}, "(shim), which starts another, is not systemd-boot"},
+		"GRUB":                     {[][]byte{executable(section{"mods", []byte("x")})}, "is GRUB"},
+		"GRUB before an image":     {[][]byte{executable(section{"mods", []byte("x")}), uki("257")}, "is GRUB"},
+		"shim before an image":     {[][]byte{executable(section{".vendor_", []byte("x")}), uki("257")}, "(shim), which starts another, is not systemd-boot"},
 		"systemd-boot alone":       {[][]byte{boot}, "is no unified kernel image"},
-		"a stub without version":   {[][]byte{program(section{".linux", []byte("x")})}, "a stub without version"},
-		"a stub of another maker":  {[][]byte{program(section{".linux", []byte("x")}, sdmagic("other-stub 1"))}, "a stub without version"},
+		"a stub without version":   {[][]byte{executable(section{".linux", []byte("x")})}, "a stub without version"},
+		"a stub of another maker":  {[][]byte{executable(section{".linux", []byte("x")}, sdmagic("other-stub 1"))}, "a stub without version"},
 		"an old stub":              {[][]byte{uki("251")}, "252 is the oldest one known here"},
 		"profiles":                 {[][]byte{uki("257", section{".profile", []byte("ID=a")})}, "a section .profile, of which it chooses"},
 		"two command lines":        {[][]byte{uki("257", section{".cmdline", []byte("x")})}, "has 2 sections .cmdline"},
@@ -305,6 +306,7 @@ func signer(t *testing.T) (files [2]string, der []byte) {
 
 func tool(t *testing.T, command ...string) {
 	t.Helper()
+	program.Need(t, command[0])
 	if out, err := exec.Command(command[0], command[1:]...).CombinedOutput(); err != nil {
 		t.Fatalf("%v: %v\n%s", command, err, out)
 	}
@@ -368,7 +370,7 @@ func partition(t *testing.T, bits string, files map[string][]byte) string {
 	if err := errors.Join(os.WriteFile(image, nil, 0o600), os.Truncate(image, size)); err != nil {
 		t.Fatal(err)
 	}
-	tool(t, "/sbin/mkfs.vfat", "-F", bits, image)
+	tool(t, "mkfs.vfat", "-F", bits, image)
 	for place, content := range files {
 		for i, c := range place {
 			if c == '/' {
@@ -386,7 +388,7 @@ func partition(t *testing.T, bits string, files map[string][]byte) string {
 
 func TestOpen(t *testing.T) {
 	t.Parallel()
-	boot, one := program(section{".text", nil}, sdmagic("systemd-boot 257")), uki("257", section{".splash", bytes.Repeat([]byte("x"), 300000)})
+	boot, one := executable(section{".text", nil}, sdmagic("systemd-boot 257")), uki("257", section{".splash", bytes.Repeat([]byte("x"), 300000)})
 	both := map[string][]byte{"EFI/BOOT/BOOTX64.EFI": boot, "EFI/Linux/debian-6.12.1-cloud-amd64.efi": one, "EFI/Linux/notes.txt": []byte("x")}
 	files := func(more map[string][]byte) map[string][]byte {
 		all := map[string][]byte{}
@@ -418,7 +420,8 @@ func TestOpen(t *testing.T) {
 			if err := errors.Join(os.WriteFile(disk, nil, 0o600), os.Truncate(disk, 80<<20)); err != nil {
 				t.Fatal(err)
 			}
-			cmd := exec.Command("/sbin/sfdisk", "-q", disk)
+			program.Need(t, "sfdisk")
+			cmd := exec.Command("sfdisk", "-q", disk)
 			cmd.Stdin = strings.NewReader("label: gpt\nstart=2048, size=16384\nstart=20480, size=131072, type=uefi\n")
 			if out, err := cmd.CombinedOutput(); err != nil {
 				t.Fatalf("%v\n%s", err, out)
@@ -449,7 +452,7 @@ func TestOpen(t *testing.T) {
 // FuzzRead reads programs that anybody may have made.
 func FuzzRead(f *testing.F) {
 	f.Add(uki("257"))
-	f.Add(program())
+	f.Add(executable())
 	f.Fuzz(func(t *testing.T, data []byte) {
 		i, err := measure.Read("x", data)
 		if err != nil {

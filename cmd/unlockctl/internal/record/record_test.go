@@ -13,6 +13,7 @@ import (
 
 	"unlock/cmd/unlockctl/internal/record"
 	"unlock/internal/status"
+	"unlock/test/program"
 )
 
 func boot() *status.Boot {
@@ -76,11 +77,8 @@ func TestTextfile(t *testing.T) {
 	if err != nil {
 		t.Fatal(err)
 	}
-	promtool, err := exec.LookPath("promtool")
-	if err != nil {
-		t.Fatal("promtool is missing (Debian package prometheus)")
-	}
-	check := exec.Command(promtool, "check", "metrics")
+	program.Need(t, "promtool")
+	check := exec.Command("promtool", "check", "metrics")
 	check.Stdin = strings.NewReader(string(data))
 	if out, err := check.CombinedOutput(); err != nil || len(out) > 0 {
 		t.Errorf("promtool: %v\n%s", err, out)
