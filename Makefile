@@ -139,10 +139,10 @@ $(EMULATORS)/govulncheck:
 
 # They fail when a budget is exceeded.
 benchmarks:
-	go test -run '^$$' -bench . -skip Hostile -benchtime 20x ./internal/luks/luks2 ./internal/block
-	go test -run '^$$' -bench Hostile -benchtime 1x ./internal/luks/luks2
-	go test -run '^$$' -bench Audit -benchtime 1x ./cmd/unlockctl
-	go test -run '^$$' -bench SilentNameServer -benchtime 10x ./internal/netup
+	$(TEST_ENV) go test -run '^$$' -bench . -skip Hostile -benchtime 20x ./internal/luks/luks2 ./internal/block
+	$(TEST_ENV) go test -run '^$$' -bench Hostile -benchtime 1x ./internal/luks/luks2
+	$(TEST_ENV) go test -run '^$$' -bench Audit -benchtime 1x ./cmd/unlockctl
+	$(TEST_ENV) go test -run '^$$' -bench SilentNameServer -benchtime 10x ./internal/netup
 
 size: bin/unlock
 	@raw=$$(stat -c %s bin/unlock) && zst=$$(zstd -19 -c -q bin/unlock | wc -c) && \
