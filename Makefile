@@ -83,7 +83,7 @@ check:
 	$(SHFMT) -i 4 -bn -ci -sr -d $(SHELL_SPACES)
 	$(TEST_ENV) go test -short -vet=all -p $$((2 * $$(nproc))) $(GO_TIMEOUT) ./...
 
-# Longer: all boots of one distribution and of one machine; subnets; 79 faults; and disk images under UEFI firmware, arm64,
+# Longer: all boots of one distribution and of one machine; subnets; 81 faults; and disk images under UEFI firmware, arm64,
 # the deb in its systems.
 test-boots: test-packages
 	scripts/qemu-test --group distributions,secrets,disks,volumes,standalone
