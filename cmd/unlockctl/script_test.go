@@ -28,7 +28,8 @@ type cloudKey struct{}
 // Each has an AWS account of its own with two KMS keys, $KEY and $OTHERKEY, and a
 // bucket a-bucket that keeps versions; the AWS CLI and cryptsetup are the real ones.
 // Lines marked [ec2sim] are left out where emulators are the AWS (TestEmulators), what
-// follows [!root] skip unless root runs the test, and [lacks:PROGRAM] skip where it is.
+// follows [!root] skip is for root alone, and what follows [lacks:PROGRAM] skip for machines
+// that have the program.
 // Beside testscript's commands there are:
 //
 //	luks FILE PASSPHRASE   makes a LUKS2 volume with cryptsetup
