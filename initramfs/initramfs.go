@@ -3,7 +3,8 @@
 // with unlock as /init, kernel modules in load order, the configuration with the
 // files that it names, and the mkfs programs that it calls for with their
 // libraries. The certificate authorities of AWS are part of unlock itself. It
-// runs on the system whose kernel the image is for.
+// runs on the system whose kernel the image is for; for another architecture, Files
+// has the programs.
 package initramfs
 
 import (

@@ -2,6 +2,8 @@ package initramfs_test
 
 import (
 	"bytes"
+	"debug/elf"
+	"encoding/binary"
 	"errors"
 	"io"
 	"os"
@@ -15,6 +17,8 @@ import (
 
 	"unlock/initramfs"
 	"unlock/internal/config"
+	"unlock/internal/hint"
+	"unlock/test/program"
 )
 
 const goodConfig = `
@@ -211,6 +215,43 @@ func TestProgramsStayExecutable(t *testing.T) {
 	}
 	if len(want) > 0 {
 		t.Errorf("the image lacks %v", want)
+	}
+}
+
+// TestOtherArchitecture: this system's programs are not put where unlock could not run them.
+func TestOtherArchitecture(t *testing.T) {
+	t.Parallel()
+	program.Need(t, "mke2fs")
+	o := options(t, goodConfig)
+	header := make([]byte, 64)
+	copy(header, "\x7fELF\x02\x01\x01")
+	binary.LittleEndian.PutUint16(header[16:], uint16(elf.ET_EXEC))
+	binary.LittleEndian.PutUint16(header[18:], uint16(elf.EM_S390))
+	binary.LittleEndian.PutUint32(header[20:], 1)
+	write(t, o.Unlock, string(header))
+	err := initramfs.Build(io.Discard, o)
+	if err == nil || !strings.Contains(err.Error(), "mke2fs is for another architecture than unlock: ") || !strings.Contains(hint.Of(err), "--file") {
+		t.Errorf("Build = %v, hint %q", err, hint.Of(err))
+	}
+
+	var notes string
+	o.Note = func(s string) { notes += s + "\n" }
+	given := func(name string) {
+		o.Files = append(o.Files, write(t, filepath.Join(t.TempDir(), name), "another "+name)+":/sbin/"+name)
+	}
+	given("mke2fs")
+	files, names := unpack(t, build(t, o))
+	if !strings.Contains(notes, "without being checked") || slices.Contains(names, "sbin/e2fsck") || files["sbin/mke2fs"] != "another mke2fs" {
+		t.Errorf("notes %q, the image has %q", notes, names)
+	}
+	notes = ""
+	given("e2fsck")
+	files, names = unpack(t, build(t, o))
+	if strings.Contains(notes, "e2fsck") || files["sbin/e2fsck"] != "another e2fsck" || !slices.Contains(names, "etc/mke2fs.conf") {
+		t.Errorf("notes %q, the image has %q", notes, names)
+	}
+	if i := slices.IndexFunc(names, func(n string) bool { return strings.Contains(n, "ld-linux") }); i >= 0 {
+		t.Errorf("the image has this system's %s", names[i])
 	}
 }
 

@@ -1,23 +1,29 @@
 package initramfs
 
 import (
+	"debug/elf"
+	"errors"
 	"fmt"
 	"os"
 	"os/exec"
 	"path"
+	"strings"
 
 	"github.com/u-root/u-root/pkg/ldd"
 
 	"unlock/internal/fsys"
+	"unlock/internal/hint"
 	"unlock/internal/needs"
 )
 
 // addMkfs adds the programs for volumes that may be formatted, and those that look their
-// file systems over, in /sbin.
+// file systems over, in /sbin, unless Options.Files has them.
 func (o *Options) addMkfs(t *tree, n needs.List) error {
 	for _, p := range n.Programs {
-		if err := t.program(p.Name); err != nil {
-			return fmt.Errorf("volume %q needs %s to make %s: %w", p.Volume.Name, p.Name, p.Volume.Filesystem, err)
+		if !t.has(sbin(p.Name)) {
+			if err := o.program(t, p.Name); err != nil {
+				return fmt.Errorf("volume %q needs %s to make %s: %w", p.Volume.Name, p.Name, p.Volume.Filesystem, err)
+			}
 		}
 		if p.Name == "mke2fs" {
 			if err := t.file("/etc/mke2fs.conf", "/etc/mke2fs.conf", 0o644); err != nil {
@@ -26,25 +32,39 @@ func (o *Options) addMkfs(t *tree, n needs.List) error {
 		}
 	}
 	for _, name := range n.Checkers {
+		if t.has(sbin(name)) {
+			continue
+		}
+		const unchecked = "file systems are mounted without being checked"
 		if fsys.Find(name) == "" {
-			o.Note(name + " is not on this system: file systems are mounted without being checked")
-		} else if err := t.program(name); err != nil {
+			o.Note(name + " is not on this system: " + unchecked)
+		} else if err := o.program(t, name); errors.Is(err, errForeign) {
+			o.Note(err.Error() + ": " + unchecked + "; " + hint.Of(err))
+		} else if err != nil {
 			return err
 		}
 	}
 	return nil
 }
 
+func sbin(name string) string { return path.Join("/sbin", name) }
+
+var errForeign = errors.New("is for another architecture than unlock")
+
 // program copies a program of the host to /sbin, with its libraries where its
-// interpreter expects them.
-func (t *tree) program(name string) error {
+// interpreter expects them. What unlock could not run there is errForeign.
+func (o *Options) program(t *tree, name string) error {
 	host, err := exec.LookPath(name)
 	if err != nil { // users that are not root lack /sbin in their PATH
 		if host = fsys.Find(name); host == "" {
 			return err
 		}
 	}
-	if err := t.file(host, path.Join("/sbin", name), 0o755); err != nil {
+	if here, there := machine(host), machine(o.Unlock); here != there && here != elf.EM_NONE && there != elf.EM_NONE {
+		return hint.With(fmt.Errorf("%s %w: %s, not %s", host, errForeign, text(here), text(there)),
+			fmt.Sprintf("give that of the image's system, and its libraries: --file TREE/sbin/%s:/sbin/%s", name, name))
+	}
+	if err := t.file(host, sbin(name), 0o755); err != nil {
 		return err
 	}
 	libs, err := ldd.FList(host)
@@ -63,3 +83,15 @@ func (t *tree) program(name string) error {
 	}
 	return nil
 }
+
+// machine is what a program runs on; elf.EM_NONE for a script, and what cannot be read.
+func machine(file string) elf.Machine {
+	f, err := elf.Open(file)
+	if err != nil {
+		return elf.EM_NONE
+	}
+	defer f.Close()
+	return f.Machine
+}
+
+func text(m elf.Machine) string { return strings.ToLower(strings.TrimPrefix(m.String(), "EM_")) }

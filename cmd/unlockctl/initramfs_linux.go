@@ -16,7 +16,7 @@ type initramfsCmd struct {
 	Output   string   `short:"o" required:"" placeholder:"FILE" help:"Image to write."`
 	Unlock   string   `placeholder:"FILE" help:"The unlock binary; by default the one beside unlockctl, else /usr/lib/unlock/unlock."`
 	Compress string   `enum:"zstd,none" default:"zstd" help:"zstd or none (zstd)."`
-	File     []string `sep:"none" placeholder:"HOST:IMAGE" help:"Further file to put into the image; may be repeated."`
+	File     []string `sep:"none" placeholder:"HOST:IMAGE" help:"Further file to put into the image; may be repeated. An image for another architecture gets /sbin/mke2fs, /sbin/e2fsck or what else it calls, and their libraries, this way."`
 }
 
 // Run writes the image beside Output and renames it, so that a failed build

@@ -38,7 +38,7 @@ func onARM64(ctx context.Context, l *lab.Lab) error {
 		return err
 	}
 	args := []string{"--unlock", unlock}
-	files := []string{"/lib/ld-linux-aarch64.so.1", "/sbin/mke2fs"}
+	files := []string{"/lib/ld-linux-aarch64.so.1", "/sbin/mke2fs", "/sbin/e2fsck"}
 	for i := 1; i < len(files); i++ {
 		if files, err = addLibraries(system.Tree, files[i], files); err != nil {
 			return err
