@@ -108,8 +108,8 @@ bench-boot: test-packages
 
 # A package's tests may take longer than Go's ten minutes where others keep all processors busy.
 GO_TIMEOUT = -timeout 60m
-# As unlock is built; what is to be compiled once is compiled with it. Programs of administrators are found by all.
-TEST_ENV   = PATH="$$PATH:/usr/sbin:/sbin" CGO_ENABLED=0 GOEXPERIMENT=runtimesecret
+# As unlock is built; what is to be compiled once is compiled with it.
+TEST_ENV   = CGO_ENABLED=0 GOEXPERIMENT=runtimesecret
 unit fips emulators: export UNLOCK_NEED_ALL = 1
 unit:
 	$(TEST_ENV) go test $(GO_TIMEOUT) ./...

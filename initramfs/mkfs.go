@@ -17,13 +17,11 @@ import (
 )
 
 // addMkfs adds the programs for volumes that may be formatted, and those that look their
-// file systems over, in /sbin, unless Options.Files has them.
+// file systems over, in /sbin.
 func (o *Options) addMkfs(t *tree, n needs.List) error {
 	for _, p := range n.Programs {
-		if !t.has(sbin(p.Name)) {
-			if err := o.program(t, p.Name); err != nil {
-				return fmt.Errorf("volume %q needs %s to make %s: %w", p.Volume.Name, p.Name, p.Volume.Filesystem, err)
-			}
+		if err := o.program(t, p.Name); err != nil {
+			return fmt.Errorf("volume %q needs %s to make %s: %w", p.Volume.Name, p.Name, p.Volume.Filesystem, err)
 		}
 		if p.Name == "mke2fs" {
 			if err := t.file("/etc/mke2fs.conf", "/etc/mke2fs.conf", 0o644); err != nil {
@@ -32,28 +30,29 @@ func (o *Options) addMkfs(t *tree, n needs.List) error {
 		}
 	}
 	for _, name := range n.Checkers {
-		if t.has(sbin(name)) {
-			continue
-		}
 		const unchecked = "file systems are mounted without being checked"
-		if fsys.Find(name) == "" {
+		switch err := o.program(t, name); {
+		case errors.Is(err, exec.ErrNotFound):
 			o.Note(name + " is not on this system: " + unchecked)
-		} else if err := o.program(t, name); errors.Is(err, errForeign) {
+		case errors.Is(err, errForeign):
 			o.Note(err.Error() + ": " + unchecked + "; " + hint.Of(err))
-		} else if err != nil {
+		case err != nil:
 			return err
 		}
 	}
 	return nil
 }
 
-func sbin(name string) string { return path.Join("/sbin", name) }
-
 var errForeign = errors.New("is for another architecture than unlock")
 
 // program copies a program of the host to /sbin, with its libraries where its
-// interpreter expects them. What unlock could not run there is errForeign.
+// interpreter expects them, unless Options.Files has it. One that is not there is
+// exec.ErrNotFound, what unlock could not run errForeign.
 func (o *Options) program(t *tree, name string) error {
+	place := path.Join("/sbin", name)
+	if t.has(place) {
+		return nil
+	}
 	host, err := exec.LookPath(name)
 	if err != nil { // users that are not root lack /sbin in their PATH
 		if host = fsys.Find(name); host == "" {
@@ -64,7 +63,7 @@ func (o *Options) program(t *tree, name string) error {
 		return hint.With(fmt.Errorf("%s %w: %s, not %s", host, errForeign, text(here), text(there)),
 			fmt.Sprintf("give that of the image's system, and its libraries: --file TREE/sbin/%s:/sbin/%s", name, name))
 	}
-	if err := t.file(host, sbin(name), 0o755); err != nil {
+	if err := t.file(host, place, 0o755); err != nil {
 		return err
 	}
 	libs, err := ldd.FList(host)

@@ -168,14 +168,10 @@ func (r *rotation) must(t *testing.T, stdin []byte, command ...string) []byte {
 }
 
 func (r *rotation) command(t *testing.T, stdin []byte, command []string) *exec.Cmd {
-	name, err := exec.LookPath(command[0])
-	if err != nil {
-		name = filepath.Join("/usr/sbin", command[0])
-	}
-	program.Need(t, name)
+	program.Need(t, command[0])
 	ctx, cancel := context.WithTimeout(t.Context(), time.Minute)
 	t.Cleanup(cancel)
-	cmd := exec.CommandContext(ctx, name, command[1:]...)
+	cmd := exec.CommandContext(ctx, command[0], command[1:]...)
 	cmd.Dir, cmd.Env, cmd.Stdin = r.dir, r.env, bytes.NewReader(stdin)
 	r.printed.Reset()
 	cmd.Stderr = &r.printed

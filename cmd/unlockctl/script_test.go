@@ -125,7 +125,7 @@ func setEnvironment(env *testscript.Env, a services) error {
 		return err
 	}
 	for name, value := range map[string]string{
-		"HOME": home, "PATH": bin + ":" + env.Getenv("PATH") + ":/usr/sbin:/sbin", "ID": "${instance-id}", "REGION": "${region}", "ACCOUNT": "${account}", "HOST": "${hostname}", "VOLUME": "${volume}",
+		"HOME": home, "PATH": bin + ":" + env.Getenv("PATH"), "ID": "${instance-id}", "REGION": "${region}", "ACCOUNT": "${account}", "HOST": "${hostname}", "VOLUME": "${volume}",
 		"KEY": a.keys[0], "OTHERKEY": a.keys[1], "IMDS": a.imds,
 		"AWS_ENDPOINT_URL": a.api, "AWS_ENDPOINT_URL_S3": a.s3, "AWS_CA_BUNDLE": a.ca,
 		"AWS_REGION": "us-east-1", "AWS_DEFAULT_REGION": "us-east-1", "AWS_DEFAULT_OUTPUT": "text",

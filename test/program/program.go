@@ -10,6 +10,9 @@ import (
 	"testing"
 )
 
+// Administrators' programs are found as root finds them, whoever runs the tests.
+func init() { os.Setenv("PATH", os.Getenv("PATH")+":/usr/sbin:/sbin") }
+
 // Write writes a file of that mode, and the directories that it is in, so that it can be run
 // at once. Linux runs no file that somebody has open for writing (ETXTBSY): a program that
 // another test starts meanwhile would inherit it from the test, if only for a moment.

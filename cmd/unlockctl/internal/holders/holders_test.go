@@ -12,6 +12,7 @@ import (
 	"golang.org/x/sys/unix"
 
 	"unlock/cmd/unlockctl/internal/holders"
+	"unlock/test/program"
 )
 
 // TestProcesses: whatever a process has of a file system, or of the device below, is
@@ -24,6 +25,7 @@ func TestProcesses(t *testing.T) {
 	dir := t.TempDir()
 	image, mounted := filepath.Join(dir, "image"), filepath.Join(dir, "mnt")
 	must := func(name string, args ...string) string {
+		program.Need(t, name)
 		out, err := exec.Command(name, args...).CombinedOutput()
 		if err != nil {
 			t.Fatalf("%s: %v\n%s", name, err, out)
