@@ -223,12 +223,7 @@ func TestOtherArchitecture(t *testing.T) {
 	t.Parallel()
 	program.Need(t, "mke2fs")
 	o := options(t, goodConfig)
-	header := make([]byte, 64)
-	copy(header, "\x7fELF\x02\x01\x01")
-	binary.LittleEndian.PutUint16(header[16:], uint16(elf.ET_EXEC))
-	binary.LittleEndian.PutUint16(header[18:], uint16(elf.EM_S390))
-	binary.LittleEndian.PutUint32(header[20:], 1)
-	write(t, o.Unlock, string(header))
+	write(t, o.Unlock, header(elf.EM_S390))
 	err := initramfs.Build(io.Discard, o)
 	if err == nil || !strings.Contains(err.Error(), "mke2fs is for another architecture than unlock: ") || !strings.Contains(hint.Of(err), "--file") {
 		t.Errorf("Build = %v, hint %q", err, hint.Of(err))
@@ -255,6 +250,16 @@ func TestOtherArchitecture(t *testing.T) {
 	}
 }
 
+// header is that of a program.
+func header(m elf.Machine) string {
+	b := make([]byte, 64)
+	copy(b, "\x7fELF\x02\x01\x01")
+	binary.LittleEndian.PutUint16(b[16:], uint16(elf.ET_EXEC))
+	binary.LittleEndian.PutUint16(b[18:], uint16(m))
+	binary.LittleEndian.PutUint32(b[20:], 1)
+	return string(b)
+}
+
 func TestLoopForFiles(t *testing.T) {
 	t.Parallel()
 	o := options(t, strings.Replace(goodConfig, `"instance-store"`, `"file:/var/secret"`+"\nsize = \"1GiB\"", 1))
@@ -279,6 +284,11 @@ func TestRefusals(t *testing.T) {
 		want   string
 	}{
 		{"bad configuration", func(t *testing.T, o *initramfs.Options) { write(t, o.Config, "[key]\nsauce = 1\n") }, `unlock.toml:2: unknown setting "key.sauce"`},
+		{"modules of another architecture", func(t *testing.T, o *initramfs.Options) {
+			o.Modules = lib(t)
+			write(t, o.Unlock, header(elf.EM_S390))
+			write(t, filepath.Join(o.Modules, "kernel/md/dax.ko"), header(elf.EM_RISCV))
+		}, "kernel/md/dax.ko is for another architecture than unlock: riscv, not s390"},
 		{"ciphertext that is not there", func(t *testing.T, o *initramfs.Options) { o.Files = nil }, "/etc/unlock/key.bin"},
 		{"no dm-crypt", func(t *testing.T, o *initramfs.Options) {
 			write(t, filepath.Join(o.Modules, "modules.dep"), "kernel/crypto/xts.ko:\n")

@@ -4,6 +4,7 @@ import (
 	"debug/elf"
 	"errors"
 	"fmt"
+	"io"
 	"os"
 	"os/exec"
 	"path"
@@ -59,9 +60,13 @@ func (o *Options) program(t *tree, name string) error {
 			return err
 		}
 	}
-	if here, there := machine(host), machine(o.Unlock); here != there && here != elf.EM_NONE && there != elf.EM_NONE {
-		return hint.With(fmt.Errorf("%s %w: %s, not %s", host, errForeign, text(here), text(there)),
-			fmt.Sprintf("give that of the image's system, and its libraries: --file TREE/sbin/%s:/sbin/%s", name, name))
+	f, err := os.Open(host)
+	if err != nil {
+		return err
+	}
+	defer f.Close()
+	if err := o.runsWith(host, f); err != nil {
+		return hint.With(err, fmt.Sprintf("give that of the image's system, and its libraries: --file TREE/sbin/%s:/sbin/%s", name, name))
 	}
 	if err := t.file(host, place, 0o755); err != nil {
 		return err
@@ -83,13 +88,25 @@ func (o *Options) program(t *tree, name string) error {
 	return nil
 }
 
+// runsWith is errForeign where a program or module is not for the machine that unlock is for.
+func (o *Options) runsWith(name string, file io.ReaderAt) error {
+	unlock, err := os.Open(o.Unlock)
+	if err != nil {
+		return nil // Build says so of /init
+	}
+	defer unlock.Close()
+	if here, there := machine(file), machine(unlock); here != there && here != elf.EM_NONE && there != elf.EM_NONE {
+		return fmt.Errorf("%s %w: %s, not %s", name, errForeign, text(here), text(there))
+	}
+	return nil
+}
+
 // machine is what a program runs on; elf.EM_NONE for a script, and what cannot be read.
-func machine(file string) elf.Machine {
-	f, err := elf.Open(file)
+func machine(file io.ReaderAt) elf.Machine {
+	f, err := elf.NewFile(file)
 	if err != nil {
 		return elf.EM_NONE
 	}
-	defer f.Close()
 	return f.Machine
 }
 

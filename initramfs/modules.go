@@ -1,6 +1,7 @@
 package initramfs
 
 import (
+	"bytes"
 	"errors"
 	"fmt"
 	"io"
@@ -12,6 +13,7 @@ import (
 
 	"github.com/u-root/u-root/pkg/kmodule"
 
+	"unlock/internal/hint"
 	"unlock/internal/needs"
 )
 
@@ -43,12 +45,12 @@ func (o *Options) addModules(t *tree, n needs.List) error {
 	if len(absent) > 0 {
 		o.Note(fmt.Sprintf("kernel %s has no %s", k.version(), strings.Join(absent, ", ")))
 	}
-	if err := k.addList(t, moduleList, slices.Concat(n.Modules, n.Hardware, n.Optional)); err != nil {
+	if err := o.addList(t, k, moduleList, slices.Concat(n.Modules, n.Hardware, n.Optional)); err != nil {
 		return err
 	}
 	for _, fs := range rootTypes {
 		if k.has(fs) && !k.builtin[canonical(fs)] {
-			if err := k.addList(t, moduleList+"."+fs, needs.Filesystem(fs)); err != nil {
+			if err := o.addList(t, k, moduleList+"."+fs, needs.Filesystem(fs)); err != nil {
 				return err
 			}
 		}
@@ -170,8 +172,8 @@ func (k *kernel) softDeps(file string) []string {
 	return names
 }
 
-// addList adds the modules called names, all that they need, and their list.
-func (k *kernel) addList(t *tree, list string, names []string) error {
+// addList adds the modules of k called names, all that they need, and their list.
+func (o *Options) addList(t *tree, k *kernel, list string, names []string) error {
 	var files []string
 	for _, name := range names {
 		files = k.order(files, name)
@@ -181,6 +183,9 @@ func (k *kernel) addList(t *tree, list string, names []string) error {
 		data, err := readModule(filepath.Join(k.dir, f))
 		if err != nil {
 			return err
+		}
+		if err := o.runsWith(filepath.Join(k.dir, f), bytes.NewReader(data)); err != nil {
+			return hint.With(err, "give unlock of the kernel's architecture: --unlock FILE; or another kernel: --kernel DIRECTORY")
 		}
 		stem, _, _ := strings.Cut(f, ".ko")
 		name := path.Join("/lib/modules", k.version(), stem+".ko")
