@@ -8,6 +8,7 @@
 package initramfs
 
 import (
+	"debug/elf"
 	"errors"
 	"fmt"
 	"io"
@@ -32,6 +33,8 @@ type Options struct {
 	Files   []string     // further files, HOST:IMAGE, executable as on the host; they come before what Build would put there itself
 	Version string       // of unlock, for /etc/unlock/release
 	Note    func(string) // reports what the image lacks and may do without; nil: it is not said
+
+	machine elf.Machine // that Unlock is for; elf.EM_NONE: it does not say
 }
 
 // Build writes the image, uncompressed, to w. Equal inputs give equal bytes. A
@@ -54,7 +57,7 @@ func Build(w io.Writer, o Options) error {
 	t.content(releaseFile, 0o644, []byte(o.Version+"\n"))
 	if err := errors.Join(
 		o.addFiles(t, n),
-		t.file(o.Unlock, "/init", 0o755),
+		o.addUnlock(t),
 		t.file(o.Config, config.DefaultFile, 0o644),
 		o.addMkfs(t, n),
 		o.addModules(t, n),
@@ -62,6 +65,17 @@ func Build(w io.Writer, o Options) error {
 		return err
 	}
 	return t.write(w)
+}
+
+// addUnlock adds unlock itself. Programs and modules come later, and are held against it.
+func (o *Options) addUnlock(t *tree) error {
+	data, err := os.ReadFile(o.Unlock)
+	if err != nil {
+		return fmt.Errorf("adding /init: %w", err)
+	}
+	t.content("/init", 0o755, data)
+	o.machine = machine(data)
+	return nil
 }
 
 // addFiles adds what the caller lists, then what the configuration names and the

@@ -1,14 +1,11 @@
 package initramfs
 
 import (
-	"debug/elf"
 	"errors"
 	"fmt"
-	"io"
 	"os"
 	"os/exec"
 	"path"
-	"strings"
 
 	"github.com/u-root/u-root/pkg/ldd"
 
@@ -44,8 +41,6 @@ func (o *Options) addMkfs(t *tree, n needs.List) error {
 	return nil
 }
 
-var errForeign = errors.New("is for another architecture than unlock")
-
 // program copies a program of the host to /sbin, with its libraries where its
 // interpreter expects them, unless Options.Files has it. One that is not there is
 // exec.ErrNotFound, what unlock could not run errForeign.
@@ -60,17 +55,14 @@ func (o *Options) program(t *tree, name string) error {
 			return err
 		}
 	}
-	f, err := os.Open(host)
+	data, err := os.ReadFile(host)
 	if err != nil {
 		return err
 	}
-	defer f.Close()
-	if err := o.runsWith(host, f); err != nil {
+	if err := o.suits(host, data); err != nil {
 		return hint.With(err, fmt.Sprintf("give that of the image's system, and its libraries: --file TREE/sbin/%s:/sbin/%s", name, name))
 	}
-	if err := t.file(host, place, 0o755); err != nil {
-		return err
-	}
+	t.content(place, 0o755, data)
 	libs, err := ldd.FList(host)
 	if err != nil {
 		return fmt.Errorf("finding the libraries of %s: %w", host, err)
@@ -87,27 +79,3 @@ func (o *Options) program(t *tree, name string) error {
 	}
 	return nil
 }
-
-// runsWith is errForeign where a program or module is not for the machine that unlock is for.
-func (o *Options) runsWith(name string, file io.ReaderAt) error {
-	unlock, err := os.Open(o.Unlock)
-	if err != nil {
-		return nil // Build says so of /init
-	}
-	defer unlock.Close()
-	if here, there := machine(file), machine(unlock); here != there && here != elf.EM_NONE && there != elf.EM_NONE {
-		return fmt.Errorf("%s %w: %s, not %s", name, errForeign, text(here), text(there))
-	}
-	return nil
-}
-
-// machine is what a program runs on; elf.EM_NONE for a script, and what cannot be read.
-func machine(file io.ReaderAt) elf.Machine {
-	f, err := elf.NewFile(file)
-	if err != nil {
-		return elf.EM_NONE
-	}
-	return f.Machine
-}
-
-func text(m elf.Machine) string { return strings.ToLower(strings.TrimPrefix(m.String(), "EM_")) }

@@ -1,7 +1,6 @@
 package initramfs
 
 import (
-	"bytes"
 	"errors"
 	"fmt"
 	"io"
@@ -184,7 +183,7 @@ func (o *Options) addList(t *tree, k *kernel, list string, names []string) error
 		if err != nil {
 			return err
 		}
-		if err := o.runsWith(filepath.Join(k.dir, f), bytes.NewReader(data)); err != nil {
+		if err := o.suits(filepath.Join(k.dir, f), data); err != nil {
 			return hint.With(err, "give unlock of the kernel's architecture: --unlock FILE; or another kernel: --kernel DIRECTORY")
 		}
 		stem, _, _ := strings.Cut(f, ".ko")

@@ -91,11 +91,11 @@ func BenchmarkOpen(b *testing.B) {
 	budget(b, start, 10*time.Millisecond)
 }
 
-// BenchmarkMany opens 24 volumes of a set at once, with one Deriver, as a boot does. Where other programs are about, a processor does
-// less in its time: the clock is judged, and quiet-cpu-ms measured, only where two processors
-// were there for them: in turns in which threads stood in the queue for a processor for less
-// than a tenth of the CPU time. The quickest turn is judged, as others only ever make one
-// slower; the median is printed.
+// BenchmarkMany opens 24 volumes of a set at once, with one Deriver, as a boot does. Where
+// other programs are about, a processor does less in its time: the clock is judged, and
+// quiet-cpu-ms measured, only where two processors were there for them: in turns in which
+// threads stood in the queue for a processor for less than a tenth of the CPU time. The
+// quickest turn is judged, as others only ever make one slower; the median is printed.
 func BenchmarkMany(b *testing.B) {
 	const volumes = 24
 	f, p := imageFile(b), pass(b, "first")
