@@ -51,6 +51,9 @@ bin/fips/unlock: FORCE
 bin/unlockctl: FORCE
 	CGO_ENABLED=0 go build -trimpath -buildvcs=false -ldflags "-s -w -X main.version=$(VERSION)" -o $@ ./cmd/unlockctl
 
+bin/qemu-test: FORCE
+	$(TEST_ENV) go build -o $@ ./test/qemu
+
 demo: vm-packages
 	scripts/demo
 
